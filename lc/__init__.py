@@ -1,0 +1,30 @@
+"""Learning with random convolutions: LC-Blocks, training, and the results of the paper's experiments."""
+
+import importlib
+
+# Public names by module, imported when first used: PyTorch alone takes seconds to import.
+_PUBLIC = {
+    "blocks": ("LCBlock", "convert", "freeze_spatial", "fold", "combined_filters"),
+    "models": ("build_model",),
+    "data": ("load_data", "DataError"),
+    "run": ("Recipe", "Run", "Result", "PROFILES"),
+    "training": ("train", "TrainingError"),
+    "evaluate": ("accuracy", "fgsm_accuracy", "Normalize"),
+    "filters": ("variance_entropy", "randomness_threshold", "variance_map"),
+    "results": ("ResultsError",),
+}
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+__all__ = sorted(_HOME)
+__version__ = "0.1.0"
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module 'lc' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,220 @@
+"""LC-Blocks: spatial convolutions recombined by pointwise ones (Sections 3 and 4 of the paper).
+
+A pointwise convolution `P` applied to the output of a spatial convolution `S` equals one convolution with the
+*combined filters* `W[i] = sum_j P[i, j] S[j]` (Lemma 3.1). An LC-Block is such a pair that replaces one convolution;
+everything here, training included, computes it through its combined filters and never through the expanded features.
+"""
+
+import copy
+import warnings
+from numbers import Integral
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import parametrize
+
+BETWEEN = {"BN": nn.BatchNorm2d, "ReLU": lambda channels: nn.ReLU(inplace=True)}
+
+
+class LCBlock(nn.Module):
+    """A spatial convolution to `out_channels * expansion` channels, then a pointwise one to `out_channels` (Figure 3).
+
+    Input `[batch, in_channels, height, width]`, output `[batch, out_channels, height', width']`, sizes as for the
+    `nn.Conv2d` that it replaces. Both convolutions keep PyTorch's default initialisation: U(-b, b) with
+    b = 1/sqrt(c_in k^2) (Equation 3).
+
+    Args:
+        kernel_size, stride, dilation: an int, or a pair (height, width).
+        expansion: E, the rate of linear combinations.
+        between: operations between the two convolutions, in order, of "BN" and "ReLU" (Table 3). The paper's LC-Block
+            has none; with any, the two convolutions no longer equal one and the block runs through its expanded features.
+        padding: as for `nn.Conv2d`; by default k // 2, which keeps the image size at stride 1.
+        bias: whether the pointwise convolution has a bias (the spatial one never has).
+
+    Raises:
+        ValueError: for a size below 1, an unknown operation, or an even kernel size without an explicit padding.
+    """
+
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, expansion=1, between=(), *,
+                 padding=None, dilation=1, padding_mode="zeros", bias=False, device=None, dtype=None):
+        super().__init__()
+        kernel = _pair(kernel_size)
+        for what, value in (("in_channels", in_channels), ("out_channels", out_channels), ("expansion", expansion),
+                            ("kernel_size", min(kernel)), ("stride", min(_pair(stride))), ("dilation", min(_pair(dilation)))):
+            _check_at_least_one(what, value)
+        if padding is None:
+            if not all(k % 2 for k in kernel):
+                raise ValueError(f"kernel_size must be odd, not {kernel_size}; an even one needs an explicit padding")
+            padding = tuple(d * (k // 2) for d, k in zip(_pair(dilation), kernel))
+        unknown = [name for name in between if name not in BETWEEN]
+        if unknown:
+            raise ValueError(f"unknown operation between the convolutions: {unknown[0]!r}; known: {', '.join(BETWEEN)}")
+        expanded = out_channels * expansion
+        factory = {"device": device, "dtype": dtype}
+        self.spatial = nn.Conv2d(in_channels, expanded, kernel_size, stride, padding, dilation,
+                                 bias=False, padding_mode=padding_mode, **factory)
+        self.between = nn.Sequential(*(BETWEEN[name](expanded) for name in between)).to(device, dtype)
+        self.pointwise = nn.Conv2d(expanded, out_channels, 1, bias=bias, **factory)
+
+    def combined_weight(self):
+        """The combined filters `W[i] = sum_j P[i, j] S[j]` (Equation 4), `[out_channels, in_channels, k, k]`.
+
+        Differentiable. Computed in the weights' own precision also under autocast: the cost does not depend on the batch.
+
+        Raises:
+            ValueError: if operations stand between the two convolutions, since no combined filters exist then.
+        """
+        if len(self.between):
+            raise ValueError("an LC-Block with operations between its convolutions has no combined filters")
+        pointwise, spatial = self.pointwise.weight.flatten(1), self.spatial.weight
+        with torch.autocast(spatial.device.type, enabled=False):
+            if spatial.is_contiguous():
+                return (pointwise @ spatial.flatten(1)).unflatten(1, spatial.shape[1:])
+            channels_last = spatial.permute(0, 2, 3, 1)  # the layout it has in memory, so that nothing is copied
+            return (pointwise @ channels_last.flatten(1)).unflatten(1, channels_last.shape[1:]).permute(0, 3, 1, 2)
+
+    def forward(self, x):
+        if len(self.between):
+            return self.pointwise(self.between(self.spatial(x)))
+        # _conv_forward is what every nn.Conv2d runs through: it knows all padding modes, and takes the weight to use.
+        return self.spatial._conv_forward(x, self.combined_weight(), self.pointwise.bias)
+
+
+def convert(model, expansion=1):
+    """Replace every ungrouped spatial `nn.Conv2d` (k > 1) of any model, in place, by an LC-Block of the same shape.
+
+    Stride, padding, padding mode, dilation, bias, device and dtype of each convolution are kept; its weights are drawn
+    anew. Left alone: 1x1 convolutions, grouped ones (depthwise included), LC-Blocks, and, with a warning, subclasses
+    of `nn.Conv2d` that compute something else than `nn.Conv2d` does. A convolution used in several places stays shared.
+
+    Args:
+        model: any `nn.Module`.
+        expansion: E, the rate of linear combinations (Section 4).
+
+    Returns:
+        The model; a new module only if `model` is itself a convolution.
+
+    Raises:
+        ValueError: if `expansion` is not a whole number of at least 1.
+    """
+    _check_at_least_one("expansion", expansion)
+
+    def to_block(conv):
+        block = LCBlock(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, expansion,
+                        padding=conv.padding, dilation=conv.dilation, padding_mode=conv.padding_mode,
+                        bias=conv.bias is not None, device=conv.weight.device, dtype=conv.weight.dtype)
+        if conv.bias is not None:
+            block.pointwise.bias = conv.bias
+        return block.train(conv.training)
+
+    return _replace(model, _is_convertible, to_block)
+
+
+def fold(model):
+    """A copy of the model in which plain convolutions with the combined filters stand for the LC-Blocks (Lemma 3.1).
+
+    Same outputs, no trace of the expansion: the network to deploy. Blocks with operations between stay as they are.
+    """
+    def to_conv(block):
+        s = block.spatial
+        weight = block.combined_weight().detach()
+        conv = nn.utils.skip_init(nn.Conv2d, s.in_channels, block.pointwise.out_channels, s.kernel_size, s.stride,
+                                  s.padding, s.dilation, bias=block.pointwise.bias is not None,
+                                  padding_mode=s.padding_mode, device=weight.device, dtype=weight.dtype)
+        conv.weight.data = weight
+        if conv.bias is not None:
+            conv.bias = block.pointwise.bias
+        return conv.train(block.training)
+
+    return _replace(copy.deepcopy(model), lambda m: isinstance(m, LCBlock) and not len(m.between), to_conv)
+
+
+def unfold(model):
+    """A copy of the model that computes each LC-Block literally, expanded features and all: the reference for `fold`.
+
+    The paper trained this way; it costs about E times the memory and time.
+    """
+    return _replace(copy.deepcopy(model), lambda m: isinstance(m, LCBlock),
+                    lambda block: nn.Sequential(block.spatial, block.between, block.pointwise))
+
+
+def freeze_spatial(model):
+    """Freeze the weight of every spatial convolution (k > 1) at its present, random values, in place (Section 3).
+
+    Depthwise, grouped and transposed convolutions and the spatial half of LC-Blocks included. Everything else stays as
+    it is: pointwise convolutions, normalisation, linear layers, biases. Frozen weights have `requires_grad=False`:
+    they get no gradient, and optimisers leave them alone, weight decay included.
+
+    Returns:
+        The model.
+    """
+    for module in model.modules():
+        if is_spatial(module):
+            module.weight.requires_grad_(False)
+    return model
+
+
+def combined_filters(model):
+    """The filters that each spatial layer convolves with, first to last in the order of `model.named_modules()`.
+
+    Returns:
+        `{layer name: weight}`, each detached, `[out, in, k, k]`: the combined filters of an LC-Block, the weight of any
+        other spatial convolution (grouped and transposed ones in PyTorch's layout of theirs). A block with operations
+        between has no combined filters; its spatial weight `[out * E, in, k, k]` stands in.
+    """
+    filters, inside = {}, set()
+    for name, module in model.named_modules():
+        if isinstance(module, LCBlock):
+            inside.add(module.spatial)
+            weight = module.spatial.weight if len(module.between) else module.combined_weight()
+        elif is_spatial(module) and module not in inside:
+            weight = module.weight
+        else:
+            continue
+        filters[name] = weight.detach()
+    return filters
+
+
+def is_spatial(module):
+    """Whether a module is a two-dimensional convolution, of any kind, with a kernel larger than 1x1."""
+    return isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and max(module.kernel_size) > 1
+
+
+def _is_convertible(module):
+    if not isinstance(module, nn.Conv2d) or not is_spatial(module) or module.groups > 1:
+        return False
+    if isinstance(module.weight, nn.UninitializedParameter):
+        raise ValueError("the model has a lazy convolution without weights yet: run one batch through it, then convert")
+    plain = (type(module).forward is nn.Conv2d.forward and type(module)._conv_forward is nn.Conv2d._conv_forward
+             and not parametrize.is_parametrized(module))
+    if not plain:
+        warnings.warn(f"convert leaves a {type(module).__name__} alone: it does not compute what nn.Conv2d does", stacklevel=4)
+    return plain
+
+
+def _replace(model, matches, make):
+    """Replace the matching modules outside of LC-Blocks, each once, wherever the model refers to it."""
+    made = {}
+
+    def visit(module):
+        if matches(module):
+            if module not in made:
+                made[module] = make(module)
+            return made[module]
+        if not isinstance(module, LCBlock):
+            for name, child in module._modules.items():  # named_children() would pass over a second use of a child
+                if child is not None:
+                    module._modules[name] = visit(child)
+        return module
+
+    return visit(model)
+
+
+def _pair(value):
+    return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+
+
+def _check_at_least_one(what, value):
+    if not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{what} must be a whole number of at least 1, not {value!r}")

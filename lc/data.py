@@ -1,0 +1,206 @@
+"""Image data sets as uint8 tensors, and the paper's augmentation on the device that holds them (Appendix A)."""
+
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from filelock import FileLock
+
+# name: (torchvision class, channel mean, channel standard deviation, pad-flip-crop augmentation in training)
+KNOWN = {
+    "cifar10": ("CIFAR10", (0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784), True),
+    "cifar100": ("CIFAR100", (0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047), True),
+    "svhn": ("SVHN", (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), False),
+    "fashion-mnist": ("FashionMNIST", (0.2860,), (0.3530,), False),
+}
+SIZE = 32
+PAD = 4
+
+
+class DataError(ValueError):
+    """A data set that is unknown, cannot be had, or is not what it should be."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set: images uint8 `[N, height, width, channels]`, labels int64 `[N]`, all on one device."""
+
+    name: str
+    x_train: torch.Tensor
+    y_train: torch.Tensor
+    x_test: torch.Tensor
+    y_test: torch.Tensor
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]  # by channel, of images in [0, 1]
+    std: tuple[float, ...]
+    augment: bool  # zero-pad by 4 px, random flip, random crop in training
+
+    @property
+    def channels(self):
+        return self.x_train.shape[-1]
+
+    def to(self, device):
+        """The same data set on another device."""
+        moved = {key: getattr(self, key).to(device) for key in ("x_train", "y_train", "x_test", "y_test")}
+        return replace(self, **moved)
+
+
+def data_folder(data_dir=None):
+    """The folder of the data sets: `data_dir`, else $LC_DATA_DIR, else `lc` in the user's cache directory."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(data_dir or os.environ.get("LC_DATA_DIR") or Path(cache) / "lc").expanduser()
+
+
+def load_data(name, data_dir=None):
+    """Load a data set from `data_dir/name.npz`, which is first written from torchvision's download if it is missing.
+
+    Known are "cifar10", "cifar100", "svhn", "fashion-mnist" and "digits" (scikit-learn's handwritten digits, which need
+    no download). Any other name is a file of your own in the same layout: `x_train`, `x_test` uint8
+    `[N, height, width, 3]` (or 1 channel, or none), `y_train`, `y_test` integers `[N]` from 0, `classes` strings; it is
+    normalised by its own training mean and standard deviation and not augmented.
+
+    Args:
+        data_dir: the folder; by default $LC_DATA_DIR, else `lc` in the user's cache directory.
+
+    Returns:
+        `Data` on the CPU. Images smaller than 32x32 are upscaled (bilinear) to 32x32, as Appendix A does Fashion-MNIST.
+
+    Raises:
+        DataError: unknown or unreachable data set, damaged or wrongly shaped file, labels outside the classes.
+    """
+    folder = data_folder(data_dir)
+    if name == "digits":
+        arrays = _digits()
+    else:
+        path = folder / f"{name}.npz"
+        if not path.exists():
+            if name not in KNOWN:
+                raise DataError(f"unknown data set {name!r}; known: {', '.join(KNOWN)}, digits, or a file of your own at {path}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):  # two processes at once download once
+                if not path.exists():
+                    _download(name, path)
+        arrays = _read(path)
+    x_train, x_test = _upscale(arrays["x_train"]), _upscale(arrays["x_test"])
+    if name in KNOWN:
+        _, mean, std, augment = KNOWN[name]
+    else:
+        pixels = x_train.numpy().reshape(-1, x_train.shape[-1])
+        mean, std, augment = tuple(pixels.mean(0) / 255), tuple(pixels.std(0) / 255), False
+    if x_train.shape[-1] != len(mean):
+        raise DataError(f"{name} has {len(mean)} channels, but the images of {folder / name}.npz have {x_train.shape[-1]}")
+    return Data(name, x_train=x_train, y_train=torch.from_numpy(arrays["y_train"]),
+                x_test=x_test, y_test=torch.from_numpy(arrays["y_test"]),
+                classes=tuple(str(c) for c in arrays["classes"]), mean=mean, std=std, augment=augment)
+
+
+def _read(path):
+    """The checked arrays of one `.npz`: images `[N, h, w, c]` uint8, labels int64."""
+    try:
+        with np.load(path, allow_pickle=False) as f:
+            arrays = {key: f[key] for key in ("x_train", "y_train", "x_test", "y_test", "classes")}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is damaged or not in lc's layout ({error}); delete it to have it made again") from None
+    for split in ("train", "test"):
+        x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
+        if x.ndim == 3:
+            x = x[..., None]
+        if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[3] not in (1, 3) or not len(x):
+            raise DataError(f"{path}: x_{split} must be uint8 [N, size, size, 1 or 3], not {x.dtype} {list(x.shape)}")
+        if y.shape != (len(x),) or not np.issubdtype(y.dtype, np.integer):
+            raise DataError(f"{path}: y_{split} must be {len(x)} integers, not {y.dtype} {list(y.shape)}")
+        if y.min() < 0 or y.max() >= len(arrays["classes"]):
+            raise DataError(f"{path}: y_{split} has labels {y.min()} to {y.max()}, but there are {len(arrays['classes'])} "
+                            f"classes (0 to {len(arrays['classes']) - 1})")
+        arrays[f"x_{split}"], arrays[f"y_{split}"] = x, y.astype(np.int64)
+    if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
+        raise DataError(f"{path}: training and test images differ in shape: {arrays['x_train'].shape[1:]} "
+                        f"and {arrays['x_test'].shape[1:]}")
+    return arrays
+
+
+def _download(name, path):
+    import torchvision  # here, since it takes seconds
+
+    dataset = getattr(torchvision.datasets, KNOWN[name][0])
+    splits = [{"split": "train"}, {"split": "test"}] if name == "svhn" else [{"train": True}, {"train": False}]
+    try:
+        train, test = (dataset(path.parent / "downloads", download=True, **split) for split in splits)
+    except Exception as error:  # torchvision raises whatever the network, the archive or the disk does
+        raise DataError(f"{path} is missing and {name} could not be downloaded ({error}); connect to the network, or set "
+                        f"LC_DATA_DIR to a folder that holds {path.name}") from None
+    arrays = {}
+    for split, part in (("train", train), ("test", test)):
+        images = np.asarray(part.data)
+        arrays[f"x_{split}"] = images.transpose(0, 2, 3, 1) if name == "svhn" else images
+        arrays[f"y_{split}"] = np.asarray(part.labels if name == "svhn" else part.targets, dtype=np.int64)
+    arrays["classes"] = np.array(getattr(train, "classes", [str(i) for i in range(10)]))
+    save_npz(path, **arrays)
+
+
+def save_npz(path, **arrays):
+    """Write a `.npz` atomically: the file is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as f:
+        try:
+            np.savez_compressed(f, **arrays)
+            f.flush()
+            os.fsync(f.fileno())
+            os.chmod(f.name, 0o644)
+            os.replace(f.name, path)
+        except BaseException:
+            os.unlink(f.name)
+            raise
+
+
+def _digits():
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    x = np.round(x.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
+    y = y.astype(np.int64)
+    test = np.arange(len(y)) % 5 == 0  # the set has no split of its own
+    return {"x_train": x[~test], "y_train": y[~test], "x_test": x[test], "y_test": y[test],
+            "classes": np.array([str(i) for i in range(10)])}
+
+
+def _upscale(images):
+    images = torch.from_numpy(images)
+    if images.shape[1] >= SIZE:
+        return images
+    resized = F.interpolate(images.permute(0, 3, 1, 2).float(), size=(SIZE, SIZE), mode="bilinear", antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def pad(images):
+    """Zero-pad uint8 images `[N, h, w, c]` by 4 px on each side, once for a whole training."""
+    return F.pad(images, (0, 0, PAD, PAD, PAD, PAD))
+
+
+def draw_epoch(n, augment, generator):
+    """One epoch's order and augmentation, drawn at once: int64 `[n, 4]` of image, row offset, column offset, flip."""
+    plan = torch.zeros(n, 4, dtype=torch.int64)
+    plan[:, 0] = torch.randperm(n, generator=generator)
+    if augment:
+        plan[:, 1:3] = torch.randint(2 * PAD + 1, (n, 2), generator=generator)
+        plan[:, 3] = torch.randint(2, (n,), generator=generator)
+    return plan
+
+
+def gather(images, plan, size):
+    """The crops that `plan` `[batch, 4]` asks for: uint8 `[batch, size, size, c]` of uint8 images `[N, h, w, c]`."""
+    image, top, left, flip = plan.unbind(1)
+    along = torch.arange(size, device=images.device)
+    rows = top[:, None] + along
+    columns = left[:, None] + torch.where(flip[:, None] > 0, size - 1 - along, along)
+    return images[image[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def to_unit(images):
+    """uint8 `[N, h, w, c]` to float32 `[N, c, h, w]` in [0, 1], channels last in memory."""
+    return images.permute(0, 3, 1, 2).float() / 255

@@ -1,0 +1,135 @@
+"""The paper's low-resolution networks by the paper's own names (Sections 3 and 4)."""
+
+import re
+from functools import partial
+
+import torch.nn.functional as F
+from torch import nn
+
+from .blocks import LCBlock
+
+NOTATION = re.compile(r"ResNet(?P<lc>-LC)?-(?P<depth>\d+)-(?P<width>\d+)(x(?P<expansion>\d+))?"
+                      r"(-k(?P<kernel>\d+))?(?P<between>(\+(BN|ReLU))*)")
+KNOWN = ("ResNet-{D}-{W}, ResNet-LC-{D}-{W}x{E} (each with -k{K} for the kernel size; LC also with +BN, +ReLU or +BN+ReLU), "
+         "ResNet-14, ResNet-18, ResNet-34, ResNet-50, ResNet-101, ResNet-20, Wide-ResNet-50x2, MobileNet-v2")
+
+
+class BasicBlock(nn.Module):
+    """Two convolutions and a shortcut; the shortcut is a 1x1 convolution with BatchNorm where the shape changes."""
+
+    def __init__(self, conv, in_channels, out_channels, stride):
+        super().__init__()
+        self.conv1 = conv(in_channels, out_channels, stride=stride)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = conv(out_channels, out_channels)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.shortcut = nn.Identity() if stride == 1 and in_channels == out_channels else nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x), inplace=True)
+
+
+class CIFARResNet(nn.Module):
+    """CIFAR-ResNet-{depth}-{width} (He et al., 2016): a stem, three stages of (depth - 2) / 6 basic blocks, a classifier.
+
+    Args:
+        conv: makes the spatial convolutions: `conv(in_channels, out_channels, stride=1)`.
+    """
+
+    def __init__(self, conv, depth, width, num_classes, in_channels):
+        super().__init__()
+        self.conv1 = conv(in_channels, width)
+        self.bn1 = nn.BatchNorm2d(width)
+        blocks, channels = [], width
+        for stage in range(3):
+            for i in range((depth - 2) // 6):
+                blocks.append(BasicBlock(conv, channels, width << stage, stride=2 if stage and i == 0 else 1))
+                channels = width << stage
+        self.blocks = nn.Sequential(*blocks)
+        self.fc = nn.Linear(channels, num_classes)
+
+    def forward(self, x):
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return self.fc(self.blocks(x).mean((2, 3)))
+
+
+def build_model(name, num_classes=10, in_channels=3):
+    """A network by the paper's notation, freshly initialised; input `[batch, in_channels, height, width]`, output logits.
+
+    `ResNet-{D}-{W}` and `ResNet-LC-{D}-{W}x{E}` are the CIFAR-ResNets of Section 4; `-k9` sets the kernel size (Section
+    4.3), `+BN`, `+ReLU`, `+BN+ReLU` the operations between the convolutions of each LC-Block (Table 3). The
+    off-the-shelf networks of Figure 1a are torchvision's, changed for small images: `ResNet-14/18/34/50/101`,
+    `Wide-ResNet-50x2`, `MobileNet-v2`; `ResNet-20` is `ResNet-20-16`.
+
+    Raises:
+        ValueError: for a name outside this notation, listing what is known.
+    """
+    name = canonical_name(name)
+    parsed = NOTATION.fullmatch(name)
+    if not parsed:
+        return _off_the_shelf(name, num_classes, in_channels)
+    depth, width, kernel = int(parsed["depth"]), int(parsed["width"]), int(parsed["kernel"] or 3)
+    if parsed["lc"]:
+        between = tuple(parsed["between"].split("+")[1:])
+        conv = partial(LCBlock, kernel_size=kernel, expansion=int(parsed["expansion"]), between=between)
+    else:
+        conv = partial(nn.Conv2d, kernel_size=kernel, padding=kernel // 2, bias=False)
+    return CIFARResNet(conv, depth, width, num_classes, in_channels)
+
+
+def canonical_name(name):
+    """The one spelling of a network's name that results are kept under: `ResNet-LC-20-16-k3` -> `ResNet-LC-20-16x1`.
+
+    Raises:
+        ValueError: if `build_model` does not know the name, or the name describes no network.
+    """
+    if name == "ResNet-20":
+        return "ResNet-20-16"
+    if name in OFF_THE_SHELF:
+        return name
+    parsed = NOTATION.fullmatch(name)
+    if not parsed or (not parsed["lc"] and (parsed["expansion"] or parsed["between"])):
+        raise ValueError(f"unknown model {name!r}; known: {KNOWN}")
+    depth, width = int(parsed["depth"]), int(parsed["width"])
+    kernel, expansion = int(parsed["kernel"] or 3), int(parsed["expansion"] or 1)
+    if depth < 8 or (depth - 2) % 6:
+        raise ValueError(f"{name}: depth must be 6n + 2 (8, 14, 20, ...), not {depth}")
+    if kernel < 3 or kernel % 2 == 0:
+        raise ValueError(f"{name}: the kernel size must be odd and at least 3, not {kernel}")
+    if width < 1 or expansion < 1:
+        raise ValueError(f"{name}: width and expansion must be at least 1")
+    return "".join([f"ResNet{parsed['lc'] or ''}-{depth}-{width}", f"x{expansion}" if parsed["lc"] else "",
+                    f"-k{kernel}" if kernel != 3 else "", parsed["between"]])
+
+
+# torchvision's networks: (bottleneck blocks?, blocks per stage, channels of the bottleneck per 64 channels of a stage)
+OFF_THE_SHELF = {
+    "ResNet-14": (False, (2, 2, 2), 64), "ResNet-18": (False, (2, 2, 2, 2), 64), "ResNet-34": (False, (3, 4, 6, 3), 64),
+    "ResNet-50": (True, (3, 4, 6, 3), 64), "ResNet-101": (True, (3, 4, 23, 3), 64),
+    "Wide-ResNet-50x2": (True, (3, 4, 6, 3), 128), "MobileNet-v2": None,
+}
+
+
+def _off_the_shelf(name, num_classes, in_channels):
+    from torchvision.models import mobilenet_v2, resnet  # here, since importing torchvision takes seconds
+
+    if name == "MobileNet-v2":
+        # (expansion, channels, blocks, stride) as in torchvision, but for stride 1 in the 24-channel stage
+        settings = [(1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+        model = mobilenet_v2(num_classes=num_classes, inverted_residual_setting=settings)
+        stem = model.features[0][0] = nn.Conv2d(in_channels, 32, 3, stride=1, padding=1, bias=False)
+        nn.init.kaiming_normal_(stem.weight, mode="fan_out")  # as torchvision initialises all of this network
+        return model
+    bottleneck, layers, width = OFF_THE_SHELF[name]
+    model = resnet.ResNet(resnet.Bottleneck if bottleneck else resnet.BasicBlock, layers + (1,) * (4 - len(layers)),
+                          num_classes=num_classes, width_per_group=width)
+    if len(layers) == 3:
+        model.layer4 = nn.Identity()
+        model.fc = nn.Linear(model.fc.in_features // 2, num_classes)
+    model.conv1 = nn.Conv2d(in_channels, 64, 3, stride=1, padding=1, bias=False)
+    for module in model.modules():  # PyTorch's default initialisation, not torchvision's
+        if isinstance(module, nn.Conv2d):
+            module.reset_parameters()
+    return model

@@ -1,0 +1,46 @@
+"""One line of progress with the time that is left, which leaves no trace in a notebook's stored output."""
+
+import sys
+import time
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Counts up to `total` images; a context manager.
+
+    Args:
+        show: by default only where a person watches: a terminal, or an interactive notebook.
+    """
+
+    def __init__(self, total, label, show=None):
+        self.total, self.label, self.done = total, label, 0
+        self.start, self.printed = time.monotonic(), 0.0
+        self.notebook = "ipykernel" in sys.modules
+        self.show = (self.notebook or sys.stderr.isatty()) if show is None else show
+
+    def __enter__(self):
+        return self
+
+    def update(self, images, note=""):
+        self.done += images
+        now = time.monotonic()
+        if not self.show or now - self.printed < 0.5:
+            return
+        self.printed = now
+        self._print(tqdm.format_meter(self.done, self.total, now - self.start, ncols=110, prefix=self.label,
+                                      unit=" images", unit_scale=True, postfix=note))
+
+    def __exit__(self, *_):
+        if self.printed:
+            self._print("")
+
+    def _print(self, line):
+        if self.notebook:
+            from IPython.display import clear_output
+
+            clear_output(wait=bool(line))
+            if line:
+                print(line)
+        else:
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)

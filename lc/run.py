@@ -1,0 +1,129 @@
+"""What a training run is, and what it leaves behind."""
+
+import os
+import re
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from .models import canonical_name
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The hyperparameters of a training; by default those of the paper's low-resolution networks (Appendix A).
+
+    SGD with Nesterov momentum; the learning rate falls along a cosine from its first value to 0, step by step; weight
+    decay on every learned parameter; cross-entropy with label smoothing. The last checkpoint is evaluated.
+    """
+
+    profile: str = "paper"  # names the recipe in a run's id: change any value, change this name
+    epochs: int = 75
+    batch_size: int = 256  # the smaller last batch is kept
+    learning_rate: float = 1e-2
+    momentum: float = 0.9
+    weight_decay: float = 1e-2
+    label_smoothing: float = 0.1
+    train_images: int | None = None  # only the first n
+    test_images: int | None = None
+
+
+PROFILES = {
+    "paper": Recipe(),
+    # the direction of the effect, in minutes a run on two CPU cores
+    "quick": Recipe("quick", epochs=8, batch_size=64, train_images=5000, test_images=4000),
+    # does it run at all, in seconds
+    "smoke": Recipe("smoke", epochs=4, batch_size=32, train_images=512),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run. `id`, such as `cifar10/ResNet-LC-20-16x128/frozen/paper/seed0`, is its key in the results.
+
+    Args:
+        model: a name that `build_model` understands; kept in its canonical spelling.
+        dataset: a name that `load_data` understands.
+        frozen: whether the spatial convolutions stay at their random initialisation.
+        recipe: a `Recipe`, or the name of a profile.
+
+    Raises:
+        ValueError: unknown model or profile, or a recipe that bears the name of a profile but differs from it.
+    """
+
+    model: str
+    dataset: str
+    frozen: bool
+    seed: int
+    recipe: Recipe = Recipe()
+
+    def __post_init__(self):
+        object.__setattr__(self, "model", canonical_name(self.model))
+        if isinstance(self.recipe, str):
+            object.__setattr__(self, "recipe", profile(self.recipe))
+        for value in (self.dataset, self.recipe.profile):
+            if not re.fullmatch(r"[\w.-]+", value):
+                raise ValueError(f"{value!r} cannot be part of a run's id: use letters, digits, '.', '_' and '-'")
+        if PROFILES.get(self.recipe.profile, self.recipe) != self.recipe:
+            raise ValueError(f"this recipe is not the profile {self.recipe.profile!r}: give it a profile name of its own")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed must be a whole number of at least 0, not {self.seed!r}")
+
+    @property
+    def id(self):
+        return f"{self.dataset}/{self.model}/{'frozen' if self.frozen else 'learnable'}/{self.recipe.profile}/seed{self.seed}"
+
+
+def profile(name):
+    """The recipe of a profile.
+
+    Raises:
+        ValueError: for an unknown profile.
+    """
+    if name not in PROFILES:
+        raise ValueError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+@dataclass
+class Result:
+    """What a run leaves: the columns of its row in `results/runs.csv`, small arrays, and the trained network."""
+
+    id: str
+    model: str
+    dataset: str
+    frozen: bool
+    profile: str
+    seed: int
+    accuracy: float  # percent of the test images
+    robust_accuracy: float  # percent, under FGSM with eps = 1/255 (Section 4.1)
+    train_loss: float  # mean of the last epoch
+    learnable_parameters: int
+    total_parameters: int
+    fve_first: float  # filter variance entropy H of the first spatial layer's combined filters
+    fve_last: float
+    fve_first_normalized: float  # by the randomness threshold; nan unless the kernel is 3x3
+    fve_last_normalized: float
+    epochs: int
+    train_images: int
+    seconds: float  # the whole run: set-up, training, evaluation
+    images_per_second: float  # of training alone
+    device: str
+    precision: str
+    torch: str
+    git: str
+    arrays: dict = field(default_factory=dict, repr=False, compare=False)  # {name: numpy array}: see filters.summarize
+    network: object = field(default=None, repr=False, compare=False)
+
+    def row(self):
+        """The columns of `results/runs.csv`."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+
+COLUMNS = {f.name: f.type for f in fields(Result) if f.name not in ("arrays", "network")}
+
+
+def results_folder():
+    """The folder of the results: $LC_RESULTS_DIR, else `results` of this project."""
+    return Path(os.environ.get("LC_RESULTS_DIR") or ROOT / "results")

@@ -1,0 +1,264 @@
+"""Training one network by the paper's recipe (Appendix A), whole on one device."""
+
+import os
+import platform
+import subprocess
+import time
+import warnings
+from functools import cache
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from . import evaluate, filters
+from .blocks import fold, freeze_spatial
+from .data import PAD, draw_epoch, gather, load_data, pad, to_unit
+from .models import build_model
+from .progress import Progress
+from .run import ROOT, Result
+
+
+class TrainingError(RuntimeError):
+    """A run that could not be trained to its end; nothing of it is recorded."""
+
+
+class Trainer:
+    """A network, its data and its optimiser on one device, and the step that trains it.
+
+    Everything that a step reads or writes lies on the device, the position in the schedule included, so that a step
+    takes no arguments from the host and a CUDA graph can hold the whole of it. The data set stays uint8; the order,
+    crops and flips are drawn once an epoch, on the CPU, so that a seed means the same on every device.
+    """
+
+    def __init__(self, run, data, device, precision):
+        recipe = run.recipe
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            network = build_model(run.model, len(data.classes), data.channels)
+        if run.frozen:
+            freeze_spatial(network)
+        self.network = network.to(device, memory_format=torch.channels_last).train()
+        self.recipe, self.device, self.precision = recipe, device, precision
+        self.generator = torch.Generator().manual_seed(run.seed)
+
+        images = data.x_train[:recipe.train_images]
+        self.n, self.size, self.augment = len(images), images.shape[1], data.augment
+        self.images = (pad(images) if data.augment else images).to(device)
+        self.labels = data.y_train[:recipe.train_images].to(device)
+        self.mean = 255 * torch.tensor(data.mean, dtype=torch.float32, device=device)
+        self.std = 255 * torch.tensor(data.std, dtype=torch.float32, device=device)
+
+        full, rest = divmod(self.n, recipe.batch_size)
+        self.batches = [recipe.batch_size] * full + [rest] * (rest > 0)
+        steps = len(self.batches) * recipe.epochs
+        progress = torch.arange(steps, dtype=torch.float64) / steps
+        self.schedule = (recipe.learning_rate / 2 * (1 + torch.cos(torch.pi * progress))).float().to(device)
+        self.learning_rate = torch.tensor(recipe.learning_rate, device=device)
+        self.optimizer = torch.optim.SGD(
+            [p for p in self.network.parameters() if p.requires_grad], lr=self.learning_rate,
+            momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay, fused=True)
+
+        self.plan = torch.zeros(self.n, 4, dtype=torch.int64, device=device)  # this epoch's order and augmentation
+        self.along = torch.arange(recipe.batch_size, device=device)
+        self.row = torch.zeros(1, dtype=torch.int64, device=device)  # position in the epoch, in images
+        self.count = torch.zeros(1, dtype=torch.int64, device=device)  # steps done
+        self.losses = torch.zeros(steps, device=device)
+        self.graphs = {}
+
+    def step(self, batch):
+        """One optimisation step on the next `batch` images of the plan."""
+        plan = self.plan[self.row + self.along[:batch]]
+        x = ((gather(self.images, plan, self.size) - self.mean) / self.std).permute(0, 3, 1, 2)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False):
+            loss = F.cross_entropy(self.network(x), self.labels[plan[:, 0]], label_smoothing=self.recipe.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.learning_rate.copy_(self.schedule[self.count][0])
+        self.optimizer.step()
+        self.losses.index_copy_(0, self.count, loss.detach().float()[None])
+        self.row += batch
+        self.count += 1
+
+    def epoch(self, progress):
+        """One pass over the training images.
+
+        Returns:
+            The mean loss over its steps.
+
+        Raises:
+            TrainingError: if a loss was not finite, naming the step.
+        """
+        self.plan.copy_(draw_epoch(self.n, self.augment, self.generator))
+        self.row.zero_()
+        for batch in self.batches:
+            self.graphs[batch].replay() if batch in self.graphs else self.step(batch)
+            progress.update(batch)
+        done = self.count.item()  # the one wait for the device in an epoch
+        losses = self.losses[done - len(self.batches):done].cpu()
+        if not losses.isfinite().all():
+            step = done - len(self.batches) + int((~losses.isfinite()).nonzero()[0])
+            raise TrainingError(f"the loss became {self.losses[step].item()} at step {step + 1} of {len(self.schedule)}; "
+                                "nothing was recorded. Lower the learning rate or check the data")
+        return losses.mean().item()
+
+    def capture(self):
+        """Record the step of each batch size as a CUDA graph; training goes on as if nothing had been run yet."""
+        for batch in sorted(set(self.batches), reverse=True):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                self.warm_up(batch)
+            torch.cuda.current_stream().wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self.step(batch)
+            self.graphs[batch] = graph
+
+    def warm_up(self, batch, steps=3):
+        """Run a few steps, so that libraries choose their algorithms, and undo them: weights, statistics and momentum."""
+        state = [*self.network.parameters(), *self.network.buffers(), self.row, self.count, self.losses]
+        saved = [tensor.detach().clone() for tensor in state]
+        for _ in range(steps):
+            self.step(batch)
+        with torch.no_grad():
+            for tensor, value in zip(state, saved):
+                tensor.copy_(value)
+            for momentum in self.optimizer.state.values():
+                momentum["momentum_buffer"].zero_()  # as good as none: the first step adds the gradient to it
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, progress=None, label=""):
+    """Train and evaluate one run.
+
+    Args:
+        run: a `Run`.
+        data_dir: as for `load_data`.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
+        precision: "fp32", "bf16" (autocast; weights, their combination and the optimiser stay fp32), or "auto": bf16
+            where the device computes it natively. Evaluation is in fp32 always.
+        graph: on a GPU, run each step as one CUDA graph.
+        progress: show a progress line; by default where a person watches.
+        label: stands before the progress line.
+
+    Returns:
+        A `Result` with the row for `results/runs.csv`, the arrays for `results/filters/` and the trained network.
+        On one machine's CPU, the same run gives the same bits.
+
+    Raises:
+        ValueError: unknown device, precision or data set, before any training.
+        TrainingError: a loss that is not finite, or out of memory.
+    """
+    start = time.monotonic()
+    device = resolve_device(device)
+    precision = resolve_precision(precision, device)
+    data = load_data(run.dataset, data_dir)
+    try:
+        trainer = Trainer(run, data, device, precision)
+        if graph and device.type == "cuda":
+            _capture_or_say(trainer, run)
+        total = trainer.n * run.recipe.epochs
+        with Progress(total, f"{label}{run.id}", progress) as bar:
+            training = time.monotonic()
+            for _ in range(run.recipe.epochs):
+                loss = trainer.epoch(bar)
+            training = time.monotonic() - training
+        network = trainer.network.eval()
+        attacked = nn.Sequential(evaluate.Normalize(data.mean, data.std), fold(network)).to(device)
+        images = to_unit(data.x_test[:run.recipe.test_images].to(device))
+        labels = data.y_test[:run.recipe.test_images].to(device)
+        accuracy = evaluate.accuracy(attacked, images, labels)
+        robust_accuracy = evaluate.fgsm_accuracy(attacked, images, labels, eps=1 / 255)
+    except TrainingError as error:
+        raise TrainingError(f"{run.id}: {error}") from None
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise TrainingError(f"{run.id}: out of memory on {device}; nothing was recorded. Use a device with more "
+                                "memory or stop what else runs there") from error
+        raise
+    arrays = filters.summarize(network)
+    weights = list(filters.combined_filters(network).values())
+    normalized = [filters.variance_entropy(w, normalize=True) if w.shape[-1] == 3 else float("nan")
+                  for w in (weights[0], weights[-1])]
+    parameters = list(network.parameters())
+    return Result(
+        id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen, profile=run.recipe.profile, seed=run.seed,
+        accuracy=accuracy, robust_accuracy=robust_accuracy, train_loss=loss,
+        learnable_parameters=sum(p.numel() for p in parameters if p.requires_grad),
+        total_parameters=sum(p.numel() for p in parameters),
+        fve_first=float(arrays["fve"][0]), fve_last=float(arrays["fve"][-1]),
+        fve_first_normalized=normalized[0], fve_last_normalized=normalized[1],
+        epochs=run.recipe.epochs, train_images=trainer.n,
+        seconds=time.monotonic() - start, images_per_second=total / training,
+        device=device_name(device), precision=precision, torch=torch.__version__, git=git_version(),
+        arrays=arrays, network=network)
+
+
+def _capture_or_say(trainer, run):
+    try:
+        trainer.capture()
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        trainer.graphs.clear()
+        warnings.warn(f"{run.id}: no CUDA graph could be captured ({error}); training step by step, which is slower")
+
+
+def resolve_device(device="auto"):
+    """The `torch.device` of a name.
+
+    Raises:
+        ValueError: if it is unknown or not on this machine.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = str(device).partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise ValueError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:0, ...")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {device!r} is not on this machine; use auto or cpu")
+    return torch.device(device)
+
+
+def resolve_precision(precision, device):
+    """The precision that "auto" means on a device: bf16 where it is computed natively.
+
+    Raises:
+        ValueError: if it is unknown.
+    """
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"unknown precision {precision!r}; known: auto, fp32, bf16")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def device_name(device):
+    """The hardware's name, as in the `device` column."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{model} CPU, {torch.get_num_threads()} threads"
+
+
+@cache
+def git_version():
+    """The commit of the code that runs, with "-dirty" if the package differs from it; $LC_GIT where there is no history."""
+    def git(*arguments):
+        return subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True)
+
+    try:
+        head = git("rev-parse", "--short=10", "HEAD")
+        if head.returncode == 0:
+            return head.stdout.strip() + ("-dirty" if git("status", "--porcelain", "lc").stdout else "")
+    except OSError:
+        pass
+    return os.environ.get("LC_GIT", "unknown")
