@@ -121,6 +121,7 @@ class Trainer:
         state = [*self.network.parameters(), *self.network.buffers(), self.row, self.count, self.losses]
         saved = [tensor.detach().clone() for tensor in state]
         for _ in range(steps):
+            self.row.zero_(), self.count.zero_()  # never past the end of a short training
             self.step(batch)
         with torch.no_grad():
             for tensor, value in zip(state, saved):
