@@ -27,10 +27,16 @@ def main(argv=None):
     sweep.add_argument("experiment", nargs="*", help="such as figure4; all if none is named")
     sweep.add_argument("--time-limit", type=float, metavar="MINUTES", help="start no run that would not end by then")
 
-    for command in (train, sweep):
-        command.add_argument("--profile", default="paper", choices=PROFILES)
-        command.add_argument("--data-dir", help="folder of the data sets; else $LC_DATA_DIR or the user's cache")
+    notebooks = add("notebooks", "execute notebooks with papermill, and make a page of each")
+    notebooks.add_argument("names", nargs="*", metavar="NAME", help="such as 03; all if none is named")
+    notebooks.add_argument("--train", action="store_true", default=None, help="train the runs that the results lack")
+    notebooks.add_argument("--out", metavar="DIR", help="where they go; else build/notebooks of the project")
+
+    for command in (train, sweep, notebooks):
+        command.add_argument("--profile", default="paper", choices=PROFILES, help="the recipe")
+        command.add_argument("--data-dir", metavar="DIR", help="folder of the data sets; else $LC_DATA_DIR or the user's cache")
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    for command in (train, sweep):
         command.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
 
     benchmark = add("benchmark", "measure training steps: images/s, memory and ratios, all from one run")
@@ -79,6 +85,14 @@ def run_sweep(a):
                                   time_limit=a.time_limit)
     _, missing = study.rows(runs, a.results)
     print(f"trained {len(trained)} runs; {len(missing)} of {len(runs)} are still missing")
+
+
+def run_notebooks(a):
+    from .batch import execute
+
+    outcome = execute(a.names, a.out, profile=a.profile, train=a.train, data_dir=a.data_dir, device=a.device)
+    if any(outcome.values()):
+        sys.exit(f"lc: failed: {', '.join(name for name, error in outcome.items() if error)}")
 
 
 def run_benchmark(a):

@@ -79,6 +79,12 @@ def build_model(name, num_classes=10, in_channels=3):
     return CIFARResNet(conv, depth, width, num_classes, in_channels)
 
 
+def expansion_of(name):
+    """The expansion E in a network's canonical name; 0 for a network without LC-Blocks."""
+    parsed = NOTATION.fullmatch(name)
+    return int(parsed["expansion"] or 0) if parsed else 0
+
+
 def canonical_name(name):
     """The one spelling of a network's name that results are kept under: `ResNet-LC-20-16-k3` -> `ResNet-LC-20-16x1`.
 

@@ -38,3 +38,47 @@ def save(figure, name):
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png", metadata={"Software": None})
     figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+
+
+def against_expansion(axes, means, column, ylabel):
+    """A column of `study.summary` against the expansion E: frozen and learnable curves, the plain network as a line.
+
+    Shades and bars show the standard deviation over seeds.
+    """
+    plain = means[(means["expansion"] == 0) & ~means["frozen"]]
+    for _, row in plain.iterrows():
+        axes.axhline(row[column], color=BASELINE, linestyle="--", label="Baseline (no LC), learnable")
+        axes.axhspan(row[column] - row[f"{column}_std"], row[column] + row[f"{column}_std"], color=BASELINE, alpha=0.15, linewidth=0)
+    for frozen in (True, False):
+        curve = means[(means["expansion"] > 0) & (means["frozen"] == frozen)]
+        axes.errorbar(curve["expansion"], curve[column], curve[f"{column}_std"], color=COLORS[frozen], marker="o",
+                      capsize=2, label=LABELS[frozen])
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sorted(set(means["expansion"]) - {0}))
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.xaxis.minorticks_off()
+    axes.set_xlabel("LC expansion E")
+    axes.set_ylabel(ylabel)
+
+
+def against_parameters(axes, means, column, ylabel):
+    """A column of `study.summary` against the learnable parameters, on a logarithmic axis; each LC point bears its E."""
+    for frozen in (True, False):
+        curve = means[(means["expansion"] > 0) & (means["frozen"] == frozen)]
+        axes.errorbar(curve["learnable_parameters"], curve[column], curve[f"{column}_std"], color=COLORS[frozen],
+                      marker="o", capsize=2, label=LABELS[frozen])
+        for _, row in curve.iterrows():
+            axes.annotate(f"x{row['expansion']}", (row["learnable_parameters"], row[column]), xytext=(3, -8 if frozen else 4),
+                          textcoords="offset points", fontsize=6, color=COLORS[frozen])
+    plain = means[(means["expansion"] == 0) & ~means["frozen"]]
+    axes.errorbar(plain["learnable_parameters"], plain[column], plain[f"{column}_std"], color=BASELINE, marker="*",
+                  markersize=8, linestyle="", capsize=2, label="Baseline (no LC), learnable")
+    axes.set_xscale("log")
+    axes.set_xlabel("Learnable parameters")
+    axes.set_ylabel(ylabel)
+
+
+def plus_minus(means, column):
+    """A column of `study.summary` as text, "mean ± standard deviation"; of a single seed the mean alone."""
+    return [f"{mean:.2f}" if spread != spread else f"{mean:.2f} ± {spread:.2f}"
+            for mean, spread in zip(means[column], means[f"{column}_std"])]

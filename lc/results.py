@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from filelock import FileLock, Timeout
 
 from .data import save_npz
@@ -31,8 +32,6 @@ def load(folder=None):
     Raises:
         ResultsError: if the file is damaged or from another version, naming the line.
     """
-    import pandas as pd
-
     return pd.DataFrame(read(folder).values(), columns=list(COLUMNS))
 
 

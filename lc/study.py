@@ -1,9 +1,14 @@
 """The paper's experiments as data: which runs make up each figure, and how to have them all."""
 
+import ast
+import sys
 import time
+
+import pandas as pd
 
 from . import results
 from .data import load_data
+from .models import expansion_of
 from .run import Run, profile as recipe_of
 from .training import TrainingError, resolve_device, resolve_precision, train
 
@@ -17,7 +22,8 @@ def figure4(profile="paper", expansions=None, seeds=None):
     The plain network is trained frozen, too: without linear combinations, random filters fail. Runs are in the order to
     train them in: whole seeds first. The smoke profile takes the handwritten digits.
     """
-    models = ["ResNet-20-16", *(f"ResNet-LC-20-16x{e}" for e in expansions or EXPANSIONS.get(profile, EXPANSIONS["paper"]))]
+    recipe_of(profile)
+    models = ["ResNet-20-16", *(f"ResNet-LC-20-16x{e}" for e in expansions or EXPANSIONS[profile])]
     return grid(models, "digits" if profile == "smoke" else "cifar10", profile, seeds)
 
 
@@ -33,6 +39,91 @@ def grid(models, dataset, profile, seeds=None):
     recipe = recipe_of(profile)
     return [Run(model, dataset, frozen, seed, recipe)
             for seed in seeds or SEEDS[profile] for model in models for frozen in (False, True)]
+
+
+def check_parameters(profile, train, data_dir, device, **others):
+    """Check a notebook's parameters before anything else is done, those that papermill injected included.
+
+    Args:
+        others: the parameters that only this notebook has.
+
+    Raises:
+        ValueError: an unknown parameter, profile or device, or a value of the wrong type.
+    """
+    known = dict(profile=profile, train=train, data_dir=data_dir, device=device, **others)
+    for cell in sys.modules["__main__"].__dict__.get("In", []):
+        if cell.startswith("# Parameters\n"):  # papermill's own cell; it only logs names that the notebook does not have
+            names = {target.id for node in ast.parse(cell).body if isinstance(node, ast.Assign) for target in node.targets}
+            if names - set(known):
+                raise ValueError(f"unknown parameter {min(names - set(known))!r}; known: {', '.join(known)}")
+    for name, kind in (("profile", str), ("train", bool), ("data_dir", str), ("device", str)):
+        value = known[name]
+        if not isinstance(value, kind):
+            raise ValueError(f"parameter {name} must be a {kind.__name__}, not {value!r}")
+    recipe_of(profile)
+    resolve_device(device)
+
+
+def collect(experiment, profile="paper", train=False, data_dir="", device="auto", **lists):
+    """The rows for a notebook, which is told in print what they are: trained first if `train`, else from the store.
+
+    Where the store has no row of the `paper` profile, those of `quick` stand in.
+
+    Args:
+        experiment: such as `figure4`.
+        lists: the experiment's own arguments, such as `expansions`.
+
+    Returns:
+        A DataFrame of the rows. Raises as `train_missing`, and ValueError if there is not one row to show.
+    """
+    runs = experiment(profile, **lists)
+    if train:
+        train_missing(runs, data_dir=data_dir or None, device=device)
+    table, missing = rows(runs)
+    if table.empty and profile == "paper":
+        profile = "quick"
+        runs = experiment(profile, **lists)
+        table, missing = rows(runs)
+        print("These are rows of the quick profile, which shows the direction of the effect only: "
+              "there are none of the paper's recipe yet.")
+    if table.empty:
+        raise ValueError(f"the results have no run of this experiment in profile {profile!r}; set train = True")
+    recipe = recipe_of(profile)
+    print(f"Profile {profile}: {len(table)} of {len(runs)} runs, {recipe.epochs} epochs of {table['train_images'].max()} "
+          f"images, {table['seed'].nunique()} seeds.")
+    for run in missing:
+        print(f"missing: {run.id}")
+    return table
+
+
+def summary(table, *columns):
+    """Means and standard deviations over seeds.
+
+    Returns:
+        A DataFrame with a row for each model and `frozen`, in the order of expansion: `model`, `frozen`, `expansion`
+        (0 for a network without LC-Blocks), `learnable_parameters`, `n`, and for each of `columns` its mean under its
+        own name and its standard deviation as `<column>_std` (nan for one seed).
+    """
+    groups = table.groupby(["model", "frozen"])
+    parts = {"learnable_parameters": groups["learnable_parameters"].first(), "n": groups.size()}
+    for column in columns:
+        parts[column], parts[f"{column}_std"] = groups[column].mean(), groups[column].std()
+    means = pd.DataFrame(parts).reset_index()
+    means.insert(2, "expansion", means["model"].map(expansion_of))
+    return means.sort_values(["expansion", "frozen"]).reset_index(drop=True)
+
+
+def first_above(curve, other):
+    """The least expansion at which one curve is above another, number or curve: where the paper reads its break-evens.
+
+    Args:
+        curve, other: pandas Series indexed by expansion, in ascending order; `other` may be a number.
+
+    Returns:
+        The expansion, or None if there is none among those tested.
+    """
+    above = curve[curve > (other.reindex(curve.index) if isinstance(other, pd.Series) else other)]
+    return int(above.index[0]) if len(above) else None
 
 
 def rows(runs, folder=None):

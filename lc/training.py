@@ -14,7 +14,7 @@ from torch import nn
 
 from . import evaluate, filters
 from .blocks import fold, freeze_spatial
-from .data import PAD, draw_epoch, gather, load_data, pad, to_unit
+from .data import draw_epoch, gather, load_data, pad, to_unit
 from .models import build_model
 from .progress import Progress
 from .run import ROOT, Result
@@ -30,25 +30,28 @@ class Trainer:
     Everything that a step reads or writes lies on the device, the position in the schedule included, so that a step
     takes no arguments from the host and a CUDA graph can hold the whole of it. The data set stays uint8; the order,
     crops and flips are drawn once an epoch, on the CPU, so that a seed means the same on every device.
+
+    Args:
+        network: takes normalised images in its parameters' dtype; those with `requires_grad` are
+            trained. It is moved to the device.
+        data: a `Data`.
+        seed: of the order, crops and flips.
+        device: a `torch.device`.
+        precision: "fp32" or "bf16".
     """
 
-    def __init__(self, run, data, device, precision):
-        recipe = run.recipe
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(run.seed)
-            network = build_model(run.model, len(data.classes), data.channels)
-        if run.frozen:
-            freeze_spatial(network)
+    def __init__(self, network, data, recipe, seed, device, precision):
         self.network = network.to(device, memory_format=torch.channels_last).train()
         self.recipe, self.device, self.precision = recipe, device, precision
-        self.generator = torch.Generator().manual_seed(run.seed)
+        self.generator = torch.Generator().manual_seed(seed)
 
         images = data.x_train[:recipe.train_images]
         self.n, self.size, self.augment = len(images), images.shape[1], data.augment
         self.images = (pad(images) if data.augment else images).to(device)
         self.labels = data.y_train[:recipe.train_images].to(device)
-        self.mean = 255 * torch.tensor(data.mean, dtype=torch.float32, device=device)
-        self.std = 255 * torch.tensor(data.std, dtype=torch.float32, device=device)
+        dtype = next(network.parameters()).dtype
+        self.mean = 255 * torch.tensor(data.mean, dtype=dtype, device=device)
+        self.std = 255 * torch.tensor(data.std, dtype=dtype, device=device)
 
         full, rest = divmod(self.n, recipe.batch_size)
         self.batches = [recipe.batch_size] * full + [rest] * (rest > 0)
@@ -67,12 +70,17 @@ class Trainer:
         self.losses = torch.zeros(steps, device=device)
         self.graphs = {}
 
+    def next_batch(self, batch):
+        """The next `batch` images of the plan, augmented and normalised, `[batch, c, h, w]`, and their labels."""
+        plan = self.plan[self.row + self.along[:batch]]
+        images = ((gather(self.images, plan, self.size) - self.mean) / self.std).permute(0, 3, 1, 2)
+        return images, self.labels[plan[:, 0]]
+
     def step(self, batch):
         """One optimisation step on the next `batch` images of the plan."""
-        plan = self.plan[self.row + self.along[:batch]]
-        x = ((gather(self.images, plan, self.size) - self.mean) / self.std).permute(0, 3, 1, 2)
+        images, labels = self.next_batch(batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False):
-            loss = F.cross_entropy(self.network(x), self.labels[plan[:, 0]], label_smoothing=self.recipe.label_smoothing)
+            loss = F.cross_entropy(self.network(images), labels, label_smoothing=self.recipe.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.learning_rate.copy_(self.schedule[self.count][0])
@@ -157,7 +165,12 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
     precision = resolve_precision(precision, device)
     data = load_data(run.dataset, data_dir)
     try:
-        trainer = Trainer(run, data, device, precision)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            network = build_model(run.model, len(data.classes), data.channels)
+        if run.frozen:
+            freeze_spatial(network)
+        trainer = Trainer(network, data, run.recipe, run.seed, device, precision)
         if graph and device.type == "cuda":
             _capture_or_say(trainer, run)
         total = trainer.n * run.recipe.epochs
@@ -166,8 +179,7 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
             for _ in range(run.recipe.epochs):
                 loss = trainer.epoch(bar)
             training = time.monotonic() - training
-        network = trainer.network.eval()
-        attacked = nn.Sequential(evaluate.Normalize(data.mean, data.std), fold(network)).to(device)
+        attacked = nn.Sequential(evaluate.Normalize(data.mean, data.std), fold(network.eval())).to(device)
         images = to_unit(data.x_test[:run.recipe.test_images].to(device))
         labels = data.y_test[:run.recipe.test_images].to(device)
         accuracy = evaluate.accuracy(attacked, images, labels)

@@ -1,0 +1,32 @@
+# Needs Python >= 3.11 and make; everything else is installed into .venv.
+PYTHON ?= python3
+BIN = .venv/bin
+SMOKE = build/smoke
+
+.PHONY: reproduce test lab benchmark clean
+
+reproduce: .venv/installed
+	$(BIN)/python -m lc notebooks
+	rm -rf $(SMOKE)
+	LC_RESULTS_DIR=$(SMOKE)/results LC_FIGURES_DIR=$(SMOKE)/figures \
+		$(BIN)/python -m lc notebooks 03 --profile smoke --train --out $(SMOKE)
+	@echo "Done. Open build/notebooks/*.html, figures/, and, trained on this machine just now, $(SMOKE)/03_expansion.html"
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbval notebooks
+
+lab: .venv/installed
+	$(BIN)/jupyter lab README.md
+
+benchmark: .venv/installed
+	$(BIN)/python -m lc benchmark
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv build

@@ -1,0 +1,245 @@
+"""Training: the paper's recipe step for step, frozen weights, seeds, warm-up, CUDA graphs, and what stops a run."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import lc
+from lc import training
+from lc.data import draw_epoch
+from lc.training import Trainer
+
+SHORT = lc.Recipe("short", epochs=2, batch_size=24, train_images=64, test_images=40)
+CPU = torch.device("cpu")
+
+
+def short_run(model="ResNet-LC-8-8x2", frozen=True, seed=0, **changes):
+    return lc.Run(model, "digits", frozen, seed, replace(SHORT, **changes))
+
+
+def trainer_of(run, device=CPU, precision="fp32", augment=True, dtype=torch.float32):
+    data = replace(lc.load_data(run.dataset), augment=augment)
+    torch.manual_seed(run.seed)
+    network = lc.build_model(run.model, len(data.classes), data.channels)
+    if run.frozen:
+        lc.freeze_spatial(network)
+    return Trainer(network.to(dtype), data, run.recipe, run.seed, device, precision)
+
+
+class NoProgress:
+    def update(self, images):
+        pass
+
+
+def epochs(trainer):
+    return [trainer.epoch(NoProgress()) for _ in range(trainer.recipe.epochs)]
+
+
+def state(trainer):
+    return {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
+
+
+def test_the_default_recipe_is_the_papers():
+    recipe = lc.Recipe()
+    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.momentum) == (75, 256, 1e-2, 0.9)
+    assert (recipe.weight_decay, recipe.label_smoothing, recipe.train_images, recipe.profile) == (1e-2, 0.1, None, "paper")
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_equals_a_plain_pytorch_loop_step_for_step(frozen):
+    run = short_run(frozen=frozen)
+    trainer = trainer_of(run, dtype=torch.float64)
+    data = lc.load_data("digits")
+    torch.manual_seed(run.seed)
+    network = lc.freeze_spatial(lc.build_model(run.model, 10, 1)) if frozen else lc.build_model(run.model, 10, 1)
+    network.double()
+    before = [p.detach().clone() for p in network.parameters()]
+    learned = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(learned, lr=0.01, momentum=0.9, nesterov=True, weight_decay=0.01)
+    steps_an_epoch = math.ceil(64 / 24)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=2 * steps_an_epoch)
+    criterion = torch.nn.CrossEntropyLoss(label_smoothing=0.1)
+    generator = torch.Generator().manual_seed(run.seed)
+    images = F.pad(data.x_train[:64], (0, 0, 4, 4, 4, 4)).double() / 255
+    losses = []
+    for _ in range(2):
+        plan = draw_epoch(64, True, generator)
+        for batch in plan.split(24):
+            x = torch.stack([images[i, t:t + 32, left:left + 32].flip(1) if flip else images[i, t:t + 32, left:left + 32]
+                             for i, t, left, flip in batch.tolist()]).permute(0, 3, 1, 2)
+            x = (x - data.mean[0]) / data.std[0]
+            loss = criterion(network(x), data.y_train[batch[:, 0]])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            losses.append(loss.item())
+    epochs(trainer)
+    assert trainer.batches == [24, 24, 16]
+    torch.testing.assert_close(trainer.losses, torch.tensor(losses), rtol=1e-6, atol=1e-6)
+    for start, mine, plain in zip(before, trainer.network.parameters(), network.parameters()):
+        assert (mine - plain).norm() <= 1e-6 * (plain - start).norm()  # of the update: zero where frozen
+
+
+def test_schedule_is_a_cosine_to_zero_over_all_steps():
+    schedule = trainer_of(short_run(epochs=10)).schedule
+    expected = [0.005 * (1 + math.cos(math.pi * t / 30)) for t in range(30)]
+    np.testing.assert_allclose(schedule.numpy(), expected, rtol=1e-6)
+
+
+def test_an_epoch_of_cifar_has_196_steps():
+    assert len(trainer_of(short_run(batch_size=256, train_images=None, epochs=1)).batches) == math.ceil(1437 / 256)
+    assert math.ceil(50_000 / 256) == 196
+
+
+@pytest.mark.parametrize("model", ["ResNet-8-8", "ResNet-LC-8-8x2", "ResNet-LC-8-8x2+BN+ReLU"])
+def test_frozen_weights_are_untouched_and_all_others_learn(model):
+    trainer = trainer_of(short_run(model))
+    before = state(trainer)
+    epochs(trainer)
+    optimised = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    for name, p in trainer.network.named_parameters():
+        spatial = p.ndim == 4 and p.shape[-1] > 1
+        assert (id(p) in optimised) != spatial
+        assert torch.equal(p, before[name]) == spatial, name
+        if spatial:
+            assert p.grad is None
+    changed = {name for name, tensor in trainer.network.state_dict().items() if not torch.equal(tensor, before[name])}
+    for part in ("fc.weight", "bn1.weight", "bn1.running_mean", "blocks.1.shortcut.0.weight"):
+        assert part in changed
+    assert ("conv1.pointwise.weight" in changed) == ("LC" in model)
+
+
+def test_learnable_spatial_weights_learn():
+    trainer = trainer_of(short_run(frozen=False))
+    before = state(trainer)
+    epochs(trainer)
+    assert not any(torch.equal(p, before[name]) for name, p in trainer.network.named_parameters())
+
+
+def test_a_seed_gives_the_same_bits_and_another_seed_does_not():
+    first, again, other = (lc.train(short_run(seed=s), device="cpu", progress=False) for s in (3, 3, 4))
+    for (name, a), b, c in zip(first.network.state_dict().items(), again.network.state_dict().values(),
+                               other.network.state_dict().values()):
+        assert torch.equal(a, b), name
+        assert name.endswith("num_batches_tracked") or not torch.equal(a, c), name
+    assert all(np.array_equal(first.arrays[key], again.arrays[key]) for key in first.arrays)
+    assert (first.accuracy, first.robust_accuracy, first.train_loss) == (again.accuracy, again.robust_accuracy, again.train_loss)
+
+
+def test_training_leaves_the_callers_random_state_alone():
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    lc.train(short_run(epochs=1), device="cpu", progress=False)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_warm_up_is_undone():
+    plain, warmed = trainer_of(short_run()), trainer_of(short_run())
+    for batch in (24, 16):
+        warmed.warm_up(batch)
+    epochs(plain), epochs(warmed)
+    assert torch.equal(plain.losses, warmed.losses)
+    after = state(warmed)
+    assert all(torch.equal(tensor, after[name]) for name, tensor in state(plain).items())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_step_in_a_cuda_graph_equals_an_eager_one(precision, frozen):
+    with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+        eager, captured = (trainer_of(short_run(frozen=frozen), torch.device("cuda"), precision) for _ in range(2))
+        captured.capture()
+        assert set(captured.graphs) == {24, 16}
+        epochs(eager), epochs(captured)
+    torch.testing.assert_close(captured.losses, eager.losses, rtol=1e-5, atol=1e-6)
+    after = state(captured)
+    for name, tensor in state(eager).items():
+        torch.testing.assert_close(after[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_learns_what_a_cpu_learns():
+    cpu, gpu = trainer_of(short_run(), CPU), trainer_of(short_run(), torch.device("cuda"))
+    epochs(cpu), epochs(gpu)
+    torch.testing.assert_close(gpu.losses.cpu(), cpu.losses, rtol=2e-2, atol=2e-2)
+
+
+def test_bf16_follows_fp32():
+    fp32, bf16 = trainer_of(short_run(epochs=4)), trainer_of(short_run(epochs=4), precision="bf16")
+    epochs(fp32), epochs(bf16)
+    assert all(p.dtype == torch.float32 for p in bf16.network.parameters())
+    assert not torch.equal(fp32.losses, bf16.losses)
+    torch.testing.assert_close(bf16.losses, fp32.losses, rtol=0, atol=0.05)
+
+
+def test_a_result_says_what_was_trained():
+    result = lc.train(short_run("ResNet-LC-8-8x2"), device="cpu", precision="fp32", progress=False)
+    network = result.network
+    assert result.id == "digits/ResNet-LC-8-8x2/frozen/short/seed0"
+    assert result.total_parameters == sum(p.numel() for p in network.parameters())
+    assert result.learnable_parameters == sum(p.numel() for p in network.parameters() if p.requires_grad)
+    assert 0 <= result.robust_accuracy <= result.accuracy <= 100
+    weights = list(lc.combined_filters(network).values())
+    assert result.fve_first == pytest.approx(lc.variance_entropy(weights[0]))
+    assert result.fve_last_normalized == pytest.approx(lc.variance_entropy(weights[-1], normalize=True))
+    assert (result.epochs, result.train_images, result.precision, result.torch) == (2, 64, "fp32", torch.__version__)
+    assert result.seconds > 0 and result.images_per_second > 0 and "CPU" in result.device
+    data = lc.load_data("digits")
+    images = (data.x_test[:40].permute(0, 3, 1, 2).float() / 255 - data.mean[0]) / data.std[0]
+    assert result.accuracy == pytest.approx(lc.accuracy(network, images, data.y_test[:40]))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step():
+    with pytest.raises(lc.TrainingError, match=r"digits/ResNet-LC-8-8x2/learnable/short/seed0: the loss became \S+ at step \d+ of 6"):
+        lc.train(short_run(frozen=False, learning_rate=1e30), device="cpu", progress=False)
+
+
+def test_out_of_memory_names_the_run(monkeypatch):
+    def step(self, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Trainer, "step", step)
+    with pytest.raises(lc.TrainingError, match="digits/ResNet-LC-8-8x2/frozen/short/seed0: out of memory on cpu"):
+        lc.train(short_run(), device="cpu", progress=False)
+
+
+def test_a_graph_that_cannot_be_captured_is_said_aloud(monkeypatch):
+    monkeypatch.setattr(Trainer, "capture", lambda self: (_ for _ in ()).throw(RuntimeError("operation not permitted")))
+    trainer = trainer_of(short_run())
+    with pytest.warns(UserWarning, match="no CUDA graph could be captured"):
+        training._capture_or_say(trainer, short_run())
+    assert not trainer.graphs
+
+
+@pytest.mark.parametrize("argument, value, message", [
+    ("device", "gpu", "unknown device 'gpu'"), ("device", "cuda:99", "not on this machine"),
+    ("precision", "fp16", "unknown precision 'fp16'"),
+])
+def test_bad_arguments_fail_before_training(argument, value, message, monkeypatch):
+    monkeypatch.setattr(training, "load_data", None)
+    with pytest.raises(ValueError, match=message):
+        lc.train(short_run(), **{argument: value})
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (("ResNet-20", "cifar10", True, 0, "papr"), "unknown profile 'papr'; known: paper, quick, smoke"),
+    (("ResNet-20-17x", "cifar10", True, 0), "unknown model"),
+    (("ResNet-20", "cifar10", True, -1), "seed must be"),
+    (("ResNet-20", "cifar/10", True, 0), "cannot be part of a run's id"),
+    (("ResNet-20", "cifar10", True, 0, lc.Recipe(epochs=3)), "not the profile 'paper'"),
+])
+def test_a_run_is_checked_when_it_is_made(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        lc.Run(*arguments)
+
+
+def test_a_runs_id_is_its_configuration():
+    assert lc.Run("ResNet-LC-20-16x128", "cifar10", True, 0).id == "cifar10/ResNet-LC-20-16x128/frozen/paper/seed0"
+    assert lc.Run("ResNet-LC-20-16-k3", "cifar10", False, 2, "quick").id == "cifar10/ResNet-LC-20-16x1/learnable/quick/seed2"
