@@ -68,12 +68,13 @@ def against_parameters(axes, means, column, ylabel):
         axes.errorbar(curve["learnable_parameters"], curve[column], curve[f"{column}_std"], color=COLORS[frozen],
                       marker="o", capsize=2, label=LABELS[frozen])
         for _, row in curve.iterrows():
-            axes.annotate(f"x{row['expansion']}", (row["learnable_parameters"], row[column]), xytext=(3, -8 if frozen else 4),
+            axes.annotate(f"x{row['expansion']}", (row["learnable_parameters"], row[column]), xytext=(4, -9 if frozen else 4),
                           textcoords="offset points", fontsize=6, color=COLORS[frozen])
     plain = means[(means["expansion"] == 0) & ~means["frozen"]]
-    axes.errorbar(plain["learnable_parameters"], plain[column], plain[f"{column}_std"], color=BASELINE, marker="*",
+    axes.errorbar(plain["learnable_parameters"], plain[column], plain[f"{column}_std"], color=BASELINE, marker="*", zorder=3,
                   markersize=8, linestyle="", capsize=2, label="Baseline (no LC), learnable")
     axes.set_xscale("log")
+    axes.margins(0.12)
     axes.set_xlabel("Learnable parameters")
     axes.set_ylabel(ylabel)
 

@@ -1,0 +1,83 @@
+"""The repository as a whole: its environments agree, its notebooks keep their rules, its README and results are true."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+
+import numpy as np
+import pytest
+import yaml
+
+from lc import results
+from lc.run import ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_conda_environment_equals_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    pip = next(entry["pip"] for entry in environment if isinstance(entry, dict))
+    conda = [entry.replace("pytorch>", "torch>") for entry in environment if isinstance(entry, str)]
+    assert f"python{PROJECT['requires-python']}" in conda and "--editable ." in pip
+    listed = {*conda, *pip} - {f"python{PROJECT['requires-python']}", "pip", "--editable ."}
+    assert listed == {*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]}
+
+
+def test_constraints_pin_every_dependency():
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#"))
+    pins = {name.lower().replace("_", "-") for name in pins}
+    needed = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
+    assert {re.split("[><=]", name)[0].lower() for name in needed} <= pins
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_keep_their_rules(path):
+    notebook = json.loads(path.read_text())
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3" and "papermill" not in notebook["metadata"]
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert cells[0]["metadata"]["tags"] == ["parameters"]
+    declared = "".join(cells[0]["source"])
+    for parameter in ('profile: str = "paper"', "train: bool = False", 'data_dir: str = ""', 'device: str = "auto"'):
+        assert parameter + "  # " in declared
+    assert any("check_parameters(profile, train, data_dir, device" in "".join(cell["source"]) for cell in cells[:2])
+    for cell in cells:
+        assert cell["execution_count"] and not "".join(cell["source"]).rstrip().endswith(";")
+        for output in cell["outputs"]:
+            assert output["output_type"] != "error" and output.get("name") != "stderr"
+            text = json.dumps(output.get("text", [])) + json.dumps(output.get("data", {}).get("text/plain", []))
+            assert not re.search(r"0x[0-9a-f]{6,}|/(home|tmp|root|Users)/", text)
+
+
+def test_results_are_whole():
+    for run_id, row in results.read(ROOT / "results").items():
+        arrays = results.load_arrays(run_id, ROOT / "results")
+        assert np.isclose(arrays["fve"][0], row["fve_first"], rtol=1e-4), run_id
+        assert row["git"] and row["device"] and 0 <= row["robust_accuracy"] <= row["accuracy"] <= 100
+
+
+def test_the_readmes_code_runs(capsys):
+    code, = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    scope = {}
+    exec(code, scope)
+    assert len(capsys.readouterr().out.split(",")) == 17
+    x = scope["torch"].randn(2, 3, 64, 64)
+    scope["torch"].testing.assert_close(scope["deployed"].eval()(x), scope["model"].eval()(x), rtol=1e-3, atol=1e-4)
+
+
+def test_the_readme_links_to_what_is_there():
+    for target in re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text()):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+    for path in NOTEBOOKS:
+        assert f"(notebooks/{path.name})" in (ROOT / "README.md").read_text()
+
+
+def test_importing_lc_loads_pytorch_only_when_it_is_used():
+    code = "import sys, lc; assert 'torch' not in sys.modules; lc.LCBlock, lc.train; import lc.study; assert callable(lc.train)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    import lc
+    assert all(hasattr(lc, name) for name in lc.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        lc.nothing

@@ -1,0 +1,179 @@
+"""The store: what is written comes back, and no kill, second process, or damage loses or invents a row."""
+
+import csv
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import lc
+from lc import results
+from lc.run import COLUMNS
+
+
+def result(seed=0, **changes):
+    run = lc.Run("ResNet-LC-8-8x2", "digits", True, seed, "smoke")
+    return replace(lc.Result(
+        id=run.id, model=run.model, dataset="digits", frozen=True, profile="smoke", seed=seed, accuracy=87.5,
+        robust_accuracy=50.25, train_loss=1.5, learnable_parameters=100, total_parameters=200, fve_first=0.75, fve_last=0.5,
+        fve_first_normalized=float("nan"), fve_last_normalized=1.0, epochs=4, train_images=512, seconds=3.5,
+        images_per_second=600.0, device="some CPU, 2 threads", precision="fp32", torch="2.15.0", git="0123456789",
+        arrays={"fve": np.arange(3.0), "layers": np.array(["a", "b", "c"])}), **changes)
+
+
+def append_many(folder, seeds):
+    for seed in seeds:
+        results.append(result(seed), folder)
+
+
+def test_rows_and_arrays_come_back(tmp_path):
+    for seed in (2, 0, 1):
+        results.append(result(seed), tmp_path)
+    table = results.load(tmp_path)
+    assert list(table["seed"]) == [0, 1, 2]
+    assert list(table.columns) == list(COLUMNS)
+    row = table.iloc[0]
+    assert row["id"] == "digits/ResNet-LC-8-8x2/frozen/smoke/seed0" and row["frozen"] is np.True_
+    assert (row["accuracy"], row["device"]) == (87.5, "some CPU, 2 threads") and np.isnan(row["fve_first_normalized"])
+    arrays = results.load_arrays(row["id"], tmp_path)
+    assert np.array_equal(arrays["fve"], np.arange(3.0)) and list(arrays["layers"]) == ["a", "b", "c"]
+
+
+def test_the_columns_that_others_read_are_there():
+    assert set("id model dataset frozen profile seed accuracy robust_accuracy learnable_parameters total_parameters fve_first "
+               "fve_last fve_first_normalized fve_last_normalized seconds device torch git".split()) <= set(COLUMNS)
+
+
+def test_an_empty_store_has_no_rows(tmp_path):
+    assert results.load(tmp_path / "none").empty and list(results.load(tmp_path / "none").columns) == list(COLUMNS)
+
+
+def test_a_run_trained_again_replaces_its_row(tmp_path):
+    results.append(result(), tmp_path)
+    results.append(result(accuracy=12.0), tmp_path)
+    assert list(results.load(tmp_path)["accuracy"]) == [12.0]
+
+
+def test_two_processes_lose_nothing(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=append_many, args=(tmp_path, range(start, 30, 2))) for start in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert sorted(results.load(tmp_path)["seed"]) == list(range(30))
+
+
+def test_a_kill_at_any_moment_leaves_a_whole_store(tmp_path):
+    script = f"""if True:
+        import itertools, sys
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        from test_results import append_many
+        print("ready", flush=True)
+        append_many({str(tmp_path)!r}, itertools.count())
+    """
+    seen = 0
+    for attempt in range(5):
+        child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+        child.stdout.readline()
+        time.sleep(0.02 + 0.07 * attempt)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        table = results.load(tmp_path)
+        assert len(table) >= seen
+        seen = len(table)
+        for run_id in table["id"]:
+            assert len(results.load_arrays(run_id, tmp_path)["fve"]) == 3
+    assert seen > 0
+    results.append(result(999_999), tmp_path)  # no lock of the dead is left
+    assert len(results.load(tmp_path)) == seen + 1
+
+
+def edited(folder, edit):
+    """A store of two rows whose CSV was edited as a list of lists of fields."""
+    append_many(folder, range(2))
+    with open(folder / "runs.csv", newline="") as f:
+        lines = list(csv.reader(f))
+    edit(lines)
+    with open(folder / "runs.csv", "w", newline="") as f:
+        csv.writer(f).writerows(lines)
+    return folder
+
+
+def put(line, column, value):
+    return lambda lines: lines[line].__setitem__(list(COLUMNS).index(column), value)
+
+
+@pytest.mark.parametrize("edit, message", [
+    (put(2, "accuracy", "8x.5"), r"line 3: accuracy cannot be '8x.5'; repair or delete the line"),
+    (put(1, "frozen", "yes"), r"line 2: frozen cannot be 'yes'"),
+    (put(2, "seed", ""), r"line 3: seed cannot be ''"),
+    (put(2, "seed", "7"), r"line 3: the id .* does not fit the row"),
+    (lambda lines: lines[2].pop(), r"line 3: 22 fields instead of 23"),
+    (lambda lines: lines.append(lines[1]), r"line 4: a second row for digits/"),
+    (lambda lines: [line.append("energy") for line in lines], r"line 1: unknown column 'energy'; another version of lc"),
+    (lambda lines: [line.pop() for line in lines], r"line 1: missing column 'git'; another version of lc"),
+])
+def test_damage_is_reported_with_its_line_and_never_dropped(tmp_path, edit, message):
+    edited(tmp_path, edit)
+    before = (tmp_path / "runs.csv").read_bytes()
+    for use in (lambda: results.load(tmp_path), lambda: results.append(result(5), tmp_path)):
+        with pytest.raises(lc.ResultsError, match=message):
+            use()
+    assert (tmp_path / "runs.csv").read_bytes() == before
+
+
+def test_a_file_that_is_not_text_is_reported(tmp_path):
+    append_many(tmp_path, range(2))
+    path = tmp_path / "runs.csv"
+    path.write_bytes(path.read_bytes()[:-20] + b"\xff\xfe\n")
+    with pytest.raises(lc.ResultsError, match="repair or delete the line"):
+        results.load(tmp_path)
+
+
+def test_merge_takes_over_what_is_missing_and_reports_what_differs(tmp_path):
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    append_many(ours, range(2))
+    append_many(theirs, range(1, 4))
+    results.append(result(0, accuracy=1.0), theirs)
+    taken, differing = results.merge(theirs, ours)
+    assert [i[-1] for i in taken] == ["2", "3"] and [i[-1] for i in differing] == ["0"]
+    assert list(results.load(ours)["accuracy"]) == [87.5] * 4
+    assert len(results.load_arrays(taken[0], ours)["fve"]) == 3
+    results.merge(theirs, ours, replace=True)
+    assert list(results.load(ours)["accuracy"]) == [1.0, 87.5, 87.5, 87.5]
+
+
+def test_merging_a_folder_without_rows_is_an_error(tmp_path):
+    with pytest.raises(lc.ResultsError, match="no runs.csv"):
+        results.merge(tmp_path / "none", tmp_path)
+
+
+def test_a_merge_that_cannot_read_an_array_changes_nothing(tmp_path):
+    append_many(tmp_path / "theirs", range(1))
+    results.arrays_path(result().id, tmp_path / "theirs").write_bytes(b"PK damaged")
+    with pytest.raises(lc.ResultsError, match="no readable arrays"):
+        results.merge(tmp_path / "theirs", tmp_path / "ours")
+    assert results.load(tmp_path / "ours").empty
+
+
+def test_pickled_arrays_are_refused(tmp_path):
+    path = results.arrays_path(result().id, tmp_path)
+    path.parent.mkdir(parents=True)
+    np.savez(path, fve=np.array([print], dtype=object))
+    with pytest.raises(lc.ResultsError, match="no readable arrays"):
+        results.load_arrays(result().id, tmp_path)
+
+
+def test_a_run_is_claimed_by_one_process_only(tmp_path):
+    with results.claim("a/b", tmp_path) as mine:
+        with results.claim("a/b", tmp_path) as again:
+            assert mine and not again
+    with results.claim("a/b", tmp_path) as mine:
+        assert mine
