@@ -7,12 +7,12 @@ everything here, training included, computes it through its combined filters and
 
 import copy
 import warnings
+from contextlib import nullcontext
 from numbers import Integral
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils import parametrize
 
 BETWEEN = {"BN": nn.BatchNorm2d, "ReLU": lambda channels: nn.ReLU(inplace=True)}
 
@@ -68,7 +68,8 @@ class LCBlock(nn.Module):
         if len(self.between):
             raise ValueError("an LC-Block with operations between its convolutions has no combined filters")
         pointwise, spatial = self.pointwise.weight.flatten(1), self.spatial.weight
-        with torch.autocast(spatial.device.type, enabled=False):
+        device = spatial.device.type
+        with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
             if spatial.is_contiguous():
                 return (pointwise @ spatial.flatten(1)).unflatten(1, spatial.shape[1:])
             channels_last = spatial.permute(0, 2, 3, 1)  # the layout it has in memory, so that nothing is copied
@@ -100,6 +101,19 @@ def convert(model, expansion=1):
     """
     _check_at_least_one("expansion", expansion)
 
+    left_alone = set()
+
+    def is_convertible(module):
+        if not isinstance(module, nn.Conv2d) or not is_spatial(module) or module.groups > 1:
+            return False
+        if isinstance(module.weight, nn.UninitializedParameter):
+            raise ValueError("the model has a lazy convolution without weights yet: run one batch through it, then convert")
+        plain = (type(module).forward is nn.Conv2d.forward and type(module)._conv_forward is nn.Conv2d._conv_forward
+                 and "weight" in module._parameters)  # not computed, by a parametrization or a hook
+        if not plain:
+            left_alone.add(type(module).__name__)
+        return plain
+
     def to_block(conv):
         block = LCBlock(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, expansion,
                         padding=conv.padding, dilation=conv.dilation, padding_mode=conv.padding_mode,
@@ -108,7 +122,11 @@ def convert(model, expansion=1):
             block.pointwise.bias = conv.bias
         return block.train(conv.training)
 
-    return _replace(model, _is_convertible, to_block)
+    model = _replace(model, is_convertible, to_block)
+    if left_alone:
+        warnings.warn(f"convert leaves a {', a '.join(sorted(left_alone))} alone: it does not compute what nn.Conv2d does",
+                      stacklevel=2)
+    return model
 
 
 def fold(model):
@@ -151,7 +169,9 @@ def freeze_spatial(model):
     """
     for module in model.modules():
         if is_spatial(module):
-            module.weight.requires_grad_(False)
+            for name, parameter in module.named_parameters():
+                if "weight" in name:  # weight_g and weight_v, or the originals, where the weight is computed from others
+                    parameter.requires_grad_(False)
     return model
 
 
@@ -179,18 +199,6 @@ def combined_filters(model):
 def is_spatial(module):
     """Whether a module is a two-dimensional convolution, of any kind, with a kernel larger than 1x1."""
     return isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and max(module.kernel_size) > 1
-
-
-def _is_convertible(module):
-    if not isinstance(module, nn.Conv2d) or not is_spatial(module) or module.groups > 1:
-        return False
-    if isinstance(module.weight, nn.UninitializedParameter):
-        raise ValueError("the model has a lazy convolution without weights yet: run one batch through it, then convert")
-    plain = (type(module).forward is nn.Conv2d.forward and type(module)._conv_forward is nn.Conv2d._conv_forward
-             and not parametrize.is_parametrized(module))
-    if not plain:
-        warnings.warn(f"convert leaves a {type(module).__name__} alone: it does not compute what nn.Conv2d does", stacklevel=4)
-    return plain
 
 
 def _replace(model, matches, make):

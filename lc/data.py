@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -104,8 +103,10 @@ def _read(path):
     try:
         with np.load(path, allow_pickle=False) as f:
             arrays = {key: f[key] for key in ("x_train", "y_train", "x_test", "y_test", "classes")}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy, zipfile and zlib raise whatever the damage does
         raise DataError(f"{path} is damaged or not in lc's layout ({error}); delete it to have it made again") from None
+    if arrays["classes"].ndim != 1:
+        raise DataError(f"{path}: classes must be a list of names, not {arrays['classes'].tolist()!r}")
     for split in ("train", "test"):
         x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
         if x.ndim == 3:

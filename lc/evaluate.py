@@ -46,7 +46,7 @@ def fgsm_accuracy(model, images, labels, eps=1 / 255):
     Raises:
         ValueError: if the images are not floating point or leave [0, 1], or `eps` is negative.
     """
-    if not images.is_floating_point() or images.min() < 0 or images.max() > 1:
+    if not (images.is_floating_point() and images.min() >= 0 and images.max() <= 1):
         raise ValueError("FGSM needs floating-point images in [0, 1]; put the normalisation into the model")
     if eps < 0:
         raise ValueError(f"eps must be at least 0, not {eps}")

@@ -75,10 +75,11 @@ def summarize(model):
         combined filters; `last`, the last layer's, of its first 32 x 32 channels.
     """
     filters = {name: weight.float().cpu() for name, weight in combined_filters(model).items()}
-    first, *_, last = filters.values()
+    weights = list(filters.values())
+    first, last = weights[0], weights[-1]
     return {
         "layers": np.array(list(filters)),
-        "fve": np.array([variance_entropy(w) for w in filters.values()]),
+        "fve": np.array([variance_entropy(w) for w in weights]),
         "variance_map": variance_map(model, last.shape[-1]).float().cpu().numpy(),
         "first": first.numpy(),
         "last": last[:SHOWN, :SHOWN].half().numpy(),

@@ -166,7 +166,7 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
     data = load_data(run.dataset, data_dir)
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(run.seed)
+            torch.default_generator.manual_seed(run.seed)
             network = build_model(run.model, len(data.classes), data.channels)
         if run.frozen:
             freeze_spatial(network)

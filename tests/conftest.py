@@ -1,0 +1,31 @@
+"""What several test files share."""
+
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def layout():
+    """Makes the arrays of a small data set in the layout that `load_data` reads."""
+    rng = np.random.default_rng(0)
+
+    def make(size=32, channels=(3,), classes=4):
+        arrays = {f"x_{split}": rng.integers(0, 256, (n, size, size, *channels), dtype=np.uint8)
+                  for split, n in (("train", 12), ("test", 6))}
+        return arrays | {"y_train": np.arange(12) % classes, "y_test": np.arange(6)[::-1] % classes,
+                         "classes": np.array([f"class {i}" for i in range(classes)])}
+
+    return make
+
+
+@pytest.fixture
+def no_data_folder(monkeypatch, tmp_path):
+    """Whatever data this machine has, a test must not see it."""
+    monkeypatch.delenv("LC_DATA_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

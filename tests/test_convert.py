@@ -1,0 +1,198 @@
+"""`convert`, `fold`, `freeze_spatial` and `combined_filters` on all kinds of models."""
+
+import copy
+from collections import OrderedDict
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+from torch.testing import assert_close
+
+import lc
+from lc.blocks import unfold
+
+EXACT = {"rtol": 1e-9, "atol": 1e-11}  # a different order of summation in float64, and nothing else
+
+
+def equation_4(block):
+    return torch.einsum("ij,jckl->ickl", block.pointwise.weight.detach()[:, :, 0, 0], block.spatial.weight.detach())
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("arguments", [
+    dict(kernel_size=3, stride=2, padding=1),
+    dict(kernel_size=(3, 5), padding=(1, 2), stride=(2, 1), bias=False),
+    dict(kernel_size=(1, 3), padding=(0, 1)),
+    dict(kernel_size=2, stride=2),
+    dict(kernel_size=3, padding="valid", bias=False),
+    dict(kernel_size=4, padding="same"),
+    dict(kernel_size=5, padding="same", dilation=2, padding_mode="reflect"),
+    dict(kernel_size=3, padding=1, padding_mode="circular", bias=False),
+    dict(kernel_size=(3, 5), padding=(3, 4), dilation=(2, 1), stride=2, padding_mode="replicate"),
+], ids=str)
+def test_convert_keeps_the_geometry_of_a_convolution(arguments):
+    conv = nn.Conv2d(3, 4, **arguments, dtype=torch.float64).eval()
+    block = lc.convert(conv, 3)
+    assert isinstance(block, lc.LCBlock) and not block.training
+    assert block.spatial.weight.shape == (12, 3, *conv.kernel_size) and block.pointwise.bias is conv.bias
+    conv.weight.data = equation_4(block)
+    x = torch.randn(2, 3, 13, 12, dtype=torch.float64)
+    for same in (block, lc.fold(block), unfold(block)):
+        assert_close(same(x), conv(x), **EXACT)
+
+
+NETWORKS = {
+    "resnet18": lambda: torchvision.models.resnet18(num_classes=10),
+    "mobilenet_v2": lambda: torchvision.models.mobilenet_v2(num_classes=10, width_mult=0.5),
+    "densenet": lambda: torchvision.models.DenseNet(growth_rate=8, block_config=(2, 2), num_init_features=8, num_classes=10),
+    "timm resnet18d": lambda: timm.create_model("resnet18d", num_classes=10),
+    "timm convnext": lambda: timm.create_model("test_convnext", num_classes=10),
+    "timm tf_mobilenetv3": lambda: timm.create_model("tf_mobilenetv3_small_minimal_100", num_classes=10),
+}
+
+
+@pytest.mark.filterwarnings("ignore:convert leaves a Conv2dSame alone")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_convert_networks_of_others(name):
+    model = NETWORKS[name]()
+    x = torch.rand(2, 3, 64, 64, dtype=torch.float64)
+    shape = model.double().eval()(x).shape
+    convolutions = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    replaced = {n for n, m in convolutions.items() if type(m) is nn.Conv2d and m.groups == 1 and max(m.kernel_size) > 1}
+    converted = lc.convert(model, 2)
+    assert converted is model and (replaced or "tf_" in name)
+    modules = dict(model.named_modules())
+    assert {n for n, m in modules.items() if isinstance(m, lc.LCBlock)} == replaced
+    assert all(modules[n] is m for n, m in convolutions.items() if n not in replaced)
+    for module in model.modules():  # statistics of this batch, lest untrained networks map every image to the same
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+    model.train()(x)
+    y = model.eval()(x)
+    assert y.shape == shape and y.isfinite().all() and (y[0] - y[1]).abs().max() > 1e-4
+    for same in (lc.fold(model), unfold(model)):
+        assert not any(isinstance(m, lc.LCBlock) for m in same.modules())
+        assert_close(same(x), y, **EXACT)
+
+
+class Renamed(nn.Conv2d):
+    """Computes what `nn.Conv2d` computes."""
+
+
+class Squared(nn.Conv2d):
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x, weight.square(), bias)
+
+
+def test_convert_leaves_other_convolutions_alone_with_a_warning():
+    squared = Squared(4, 4, 3)
+    model = nn.Sequential(Renamed(3, 4, 3), squared, Squared(4, 4, 1), Squared(4, 4, 3, groups=2))
+    with pytest.warns(UserWarning, match="leaves a Squared alone") as caught:
+        lc.convert(model)
+    assert isinstance(model[0], lc.LCBlock) and model[1] is squared and len(caught) == 1
+    model = timm.create_model("tf_mobilenetv3_small_minimal_100", num_classes=10)
+    stem = model.conv_stem
+    with pytest.warns(UserWarning, match="Conv2dSame") as caught:
+        lc.convert(model)
+    assert type(stem).__name__ == "Conv2dSame" and model.conv_stem is stem and len(caught) == 1
+
+
+@pytest.mark.parametrize("normed", [nn.utils.parametrizations.weight_norm, nn.utils.spectral_norm], ids=["parametrized", "hook"])
+def test_convolutions_with_a_computed_weight(normed):
+    conv = normed(nn.Conv2d(3, 4, 3, bias=False))
+    parameters = list(conv.parameters())
+    with pytest.warns(UserWarning, match="alone"):
+        assert lc.convert(nn.Sequential(conv))[0] is conv
+    lc.freeze_spatial(conv)
+    assert not any(p.requires_grad for p in parameters)
+
+
+class Nested(nn.Module):
+    def __init__(self):
+        super().__init__()
+        conv = nn.Conv2d(4, 4, 3, padding=1)
+        self.a = nn.Sequential(conv, nn.ReLU())
+        self.b = nn.ModuleDict({"again": conv, "own": nn.Conv2d(4, 4, 3, padding=1)})
+        self.missing = None
+
+    def forward(self, x):
+        return self.b["own"](self.b["again"](self.a(x)))
+
+
+def test_shared_convolutions_stay_shared():
+    model = lc.convert(Nested().double(), 2)
+    folded = lc.fold(model)
+    for same, kind in ((model, lc.LCBlock), (folded, nn.Conv2d)):
+        assert type(same.a[0]) is kind and same.a[0] is same.b["again"] is not same.b["own"]
+    x = torch.randn(2, 4, 6, 6, dtype=torch.float64)
+    assert_close(folded(x), model(x), **EXACT)
+
+
+def test_convert_is_idempotent():
+    model = lc.convert(Nested(), 2)
+    modules, state = list(model.modules()), copy.deepcopy(model.state_dict())
+    assert list(lc.convert(model, 8).modules()) == modules
+    assert_close(model.state_dict(), state, rtol=0, atol=0)
+    block = lc.LCBlock(3, 4, 3)
+    assert lc.convert(block) is block
+
+
+def test_fold_copies():
+    model = lc.convert(Nested(), 2)
+    model.a.eval()
+    modules, state = list(model.modules()), copy.deepcopy(model.state_dict())
+    folded = lc.fold(model)
+    with torch.no_grad():
+        for parameter in folded.parameters():
+            parameter.fill_(7)
+    assert list(model.modules()) == modules
+    assert folded.training and folded.b["own"].training and not folded.a[0].training
+    assert_close(model.state_dict(), state, rtol=0, atol=0)
+
+
+def mixed_network():
+    return nn.Sequential(OrderedDict(
+        plain=nn.Conv2d(3, 8, 3), norm=nn.BatchNorm2d(8), depthwise=nn.Conv2d(8, 8, 5, groups=8), one=nn.Conv2d(8, 4, 1),
+        block=lc.LCBlock(4, 6, 7, expansion=2, bias=True), between=lc.LCBlock(6, 5, 3, 1, 3, ("BN",)),
+        row=nn.Conv2d(5, 5, (1, 3)), up=nn.ConvTranspose2d(5, 2, 2), pool=nn.Flatten(), fc=nn.Linear(2, 2)))
+
+
+def test_freeze_spatial_freezes_exactly_the_spatial_weights():
+    model = mixed_network()
+    assert lc.freeze_spatial(model) is model
+    spatial = {"plain.weight", "depthwise.weight", "block.spatial.weight", "between.spatial.weight", "row.weight", "up.weight"}
+    assert {name for name, p in model.named_parameters() if not p.requires_grad} == spatial
+
+
+def test_frozen_weights_survive_an_optimiser_with_weight_decay():
+    model = lc.freeze_spatial(lc.convert(Nested(), 2))
+    before = copy.deepcopy(dict(model.named_parameters()))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    for _ in range(2):
+        model(torch.randn(2, 4, 6, 6)).square().mean().backward()
+        optimizer.step()
+    unchanged = {name for name, p in model.named_parameters() if torch.equal(p, before[name])}
+    assert unchanged == {"a.0.spatial.weight", "b.own.spatial.weight"}
+
+
+def test_combined_filters():
+    model = mixed_network()
+    filters = lc.combined_filters(model)
+    shapes = {"plain": (8, 3, 3, 3), "depthwise": (8, 1, 5, 5), "block": (6, 4, 7, 7), "between": (15, 6, 3, 3),
+              "row": (5, 5, 1, 3), "up": (5, 2, 2, 2)}
+    assert list(filters) == list(shapes) and {name: tuple(w.shape) for name, w in filters.items()} == shapes
+    assert not any(w.requires_grad for w in filters.values())
+    assert_close(filters["block"], equation_4(model.block))
+    assert torch.equal(filters["plain"], model.plain.weight) and torch.equal(filters["between"], model.between.spatial.weight)
+
+
+def test_convert_rejects_what_it_cannot_do():
+    for expansion in (0, 1.5, -1):
+        for model in (Nested(), nn.Linear(2, 2)):
+            with pytest.raises(ValueError, match=f"expansion.*not {expansion}"):
+                lc.convert(model, expansion)
+            assert not any(isinstance(m, lc.LCBlock) for m in model.modules())
+    with pytest.raises(ValueError, match="lazy.*run one batch"):
+        lc.convert(nn.Sequential(nn.LazyConv2d(4, 3)))

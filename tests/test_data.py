@@ -1,0 +1,226 @@
+"""Augmentation against naive numpy and torchvision, and data sets from your own and from torchvision's files."""
+
+import hashlib
+import pickle
+import struct
+from collections import Counter
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+import torchvision
+from sklearn.datasets import load_digits
+from torchvision.transforms import Compose, InterpolationMode, RandomCrop, RandomHorizontalFlip, Resize
+
+import lc
+from lc.data import KNOWN, draw_epoch, gather, pad, to_unit
+
+REACHABLE = 9 * 9 * 2
+
+
+def pictures(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def naive_crop(image, top, left, flip):
+    padded = np.zeros((40, 40, image.shape[2]), np.uint8)
+    padded[4:36, 4:36] = image
+    crop = padded[top:top + 32, left:left + 32]
+    return crop[:, ::-1] if flip else crop
+
+
+def test_every_crop_and_flip_equals_numpy():
+    images = pictures(2, 32, 32, 3)
+    plan = torch.cartesian_prod(torch.arange(2), torch.arange(9), torch.arange(9), torch.arange(2))
+    crops = gather(pad(torch.from_numpy(images)), plan, 32)
+    assert crops.shape == (2 * REACHABLE, 32, 32, 3) and crops.dtype == torch.uint8
+    for crop, (image, top, left, flip) in zip(crops.numpy(), plan.tolist()):
+        np.testing.assert_array_equal(crop, naive_crop(images[image], top, left, flip))
+
+
+def chi_square(counts, cells):
+    expected = sum(counts) / cells
+    return sum((c - expected) ** 2 for c in counts) / expected + (cells - len(counts)) * expected
+
+
+def test_offsets_and_flips_are_uniform():
+    plan = draw_epoch(100_000, True, torch.Generator().manual_seed(1))
+    assert torch.equal(plan[:, 0].sort().values, torch.arange(100_000))
+    assert plan[:, 1:].min() == 0 and plan[:, 1:3].max() == 8 and plan[:, 3].max() == 1
+    augmentation = (plan[:, 1] * 9 + plan[:, 2]) * 2 + plan[:, 3]
+    for part in (augmentation, augmentation[plan[:, 0] < 50_000], augmentation[:50_000]):  # whichever image, whenever shown
+        # a chi-square variable with 161 degrees of freedom: mean 161, standard deviation 18
+        assert 161 - 4 * 18 < chi_square(part.bincount(minlength=REACHABLE).tolist(), REACHABLE) < 161 + 4 * 18
+
+
+def test_augmentation_is_torchvisions_in_distribution():
+    image = pictures(1, 32, 32, 3)
+    plan = draw_epoch(4000, True, torch.Generator().manual_seed(1))
+    plan[:, 0] = 0
+    ours = Counter(crop.numpy().tobytes() for crop in gather(pad(torch.from_numpy(image)), plan, 32))
+    transform = Compose([RandomCrop(32, padding=4), RandomHorizontalFlip()])
+    chw = torch.from_numpy(image[0]).permute(2, 0, 1)
+    theirs = Counter(transform(chw).permute(1, 2, 0).numpy().tobytes() for _ in range(4000))
+    assert set(ours) == set(theirs) and len(ours) == REACHABLE
+    for counts in (ours, theirs):
+        assert chi_square(counts.values(), REACHABLE) < 161 + 4 * 18
+
+
+def test_without_augmentation_each_image_comes_once_and_whole():
+    images = torch.from_numpy(pictures(50, 32, 32, 1))
+    plan = draw_epoch(50, False, torch.Generator().manual_seed(0))
+    order = plan[:, 0]
+    assert plan[:, 1:].eq(0).all()
+    assert order.tolist() != sorted(order.tolist()) == list(range(50))
+    assert torch.equal(gather(images, plan, 32), images[order])
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_seed_means_one_plan(augment):
+    def plans(seed):
+        generator = torch.Generator().manual_seed(seed)
+        return [draw_epoch(100, augment, generator) for _ in range(2)]
+
+    torch.manual_seed(5)  # the global generator must not matter
+    first = plans(3)
+    torch.manual_seed(6)
+    assert all(torch.equal(a, b) for a, b in zip(first, plans(3)))
+    assert not torch.equal(*first) and not torch.equal(first[0], plans(4)[0])
+
+
+def test_to_unit():
+    images = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).repeat(2, 1, 1, 3)
+    images[..., 1] = 255 - images[..., 1]
+    unit = to_unit(images)
+    assert unit.shape == (2, 3, 16, 16) and unit.dtype == torch.float32 and unit.is_contiguous(memory_format=torch.channels_last)
+    levels = np.arange(256, dtype=np.float32) / 255
+    np.testing.assert_array_equal(unit[1].flatten(1).numpy(), [levels, levels[::-1], levels])
+
+
+def test_digits():
+    data = lc.load_data("digits", "/nowhere")
+    assert data.name == "digits" and data.classes == tuple("0123456789") and data.channels == 1 and not data.augment
+    assert data.x_train.shape == (1437, 32, 32, 1) and data.x_test.shape == (360, 32, 32, 1)
+    assert data.x_train.dtype == torch.uint8 and data.y_train.dtype == data.y_test.dtype == torch.int64
+    assert data.x_train.max() == 255 and data.y_train.bincount().min() > 100 and data.y_test.bincount().min() > 20
+    assert data.mean == pytest.approx([data.x_train.double().mean().item() / 255], rel=1e-9)
+    assert data.y_test.tolist() == load_digits().target[::5].tolist() and data.x_train.is_contiguous()
+    assert data.to("cpu").x_train.device.type == "cpu"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64, np.uint64])
+def test_a_file_of_your_own(tmp_path, monkeypatch, layout, dtype):
+    arrays = layout()
+    np.savez(tmp_path / "my.flowers-2.npz", **arrays | {"y_train": arrays["y_train"].astype(dtype)})
+    monkeypatch.setenv("LC_DATA_DIR", str(tmp_path))
+    for data in (lc.load_data("my.flowers-2", tmp_path), lc.load_data("my.flowers-2")):
+        for key in ("x_train", "y_train", "x_test", "y_test"):
+            np.testing.assert_array_equal(getattr(data, key).numpy(), arrays[key])
+        assert data.y_train.dtype == torch.int64 and data.classes == tuple(arrays["classes"]) and not data.augment
+        unit = arrays["x_train"].reshape(-1, 3).astype(np.float64) / 255
+        assert data.mean == pytest.approx(unit.mean(0), rel=1e-12) and data.std == pytest.approx(unit.std(0), rel=1e-12)
+
+
+def test_the_data_folder_may_be_the_users_cache(tmp_path, no_data_folder, layout):
+    (tmp_path / "cache" / "lc").mkdir(parents=True)
+    np.savez(tmp_path / "cache" / "lc" / "mine.npz", **layout())
+    assert lc.load_data("mine").channels == 3
+
+
+@pytest.mark.parametrize("channels", [(), (1,)], ids=["no channel axis", "one channel"])
+def test_small_images_are_upscaled_as_torchvision_does(tmp_path, layout, channels):
+    arrays = layout(size=28, channels=channels)
+    arrays["x_train"][0] = 255 * (np.indices((28, 28)).sum(0) % 2).reshape(28, 28, *channels)  # the hardest: single pixels
+    np.savez(tmp_path / "fashion-mnist.npz", **arrays)
+    data = lc.load_data("fashion-mnist", tmp_path)
+    assert data.x_train.shape == (12, 32, 32, 1) and data.channels == 1
+    for split in ("x_train", "x_test"):
+        ours = getattr(data, split)[..., 0].int()
+        for image, resized in zip(arrays[split].reshape(-1, 28, 28), ours):
+            pil = Resize((32, 32), InterpolationMode.BILINEAR)(torchvision.transforms.functional.to_pil_image(image))
+            assert np.abs(np.asarray(pil).astype(int) - resized.numpy()).max() <= 1
+            tensor = Resize((32, 32), InterpolationMode.BILINEAR, antialias=True)(torch.from_numpy(image)[None])[0]
+            assert (tensor.int() - resized).abs().max() <= 1 and (tensor.int() - resized).float().mean().abs() < 0.1
+
+
+def digest(path):
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def cifar_files(folder, dataset, labels_key, names_key, train_files, arrays, monkeypatch):
+    def write(name, content):
+        (folder / dataset.base_folder / name).write_bytes(pickle.dumps(content))
+        return [name, digest(folder / dataset.base_folder / name)]
+
+    (folder / dataset.base_folder).mkdir(parents=True)
+    rows = {s: arrays[f"x_{s}"].transpose(0, 3, 1, 2).reshape(-1, 3072) for s in ("train", "test")}
+    parts = zip(train_files, np.array_split(np.arange(12), len(train_files)))
+    train = [write(f, {"data": rows["train"][i], labels_key: arrays["y_train"][i].tolist()}) for f, i in parts]
+    test = [write("test", {"data": rows["test"], labels_key: arrays["y_test"].tolist()})]
+    name, md5 = write("meta", {names_key: arrays["classes"].tolist()})
+    monkeypatch.setattr(dataset, "train_list", train)
+    monkeypatch.setattr(dataset, "test_list", test)
+    monkeypatch.setattr(dataset, "meta", {"filename": name, "key": names_key, "md5": md5})
+
+
+def cifar10(folder, arrays, monkeypatch):
+    files = [f"data_batch_{i}" for i in range(1, 6)]
+    cifar_files(folder, torchvision.datasets.CIFAR10, "labels", "label_names", files, arrays, monkeypatch)
+
+
+def cifar100(folder, arrays, monkeypatch):
+    cifar_files(folder, torchvision.datasets.CIFAR100, "fine_labels", "fine_label_names", ["train"], arrays, monkeypatch)
+
+
+def svhn(folder, arrays, monkeypatch):
+    folder.mkdir(parents=True)
+    listed = {}
+    for split in ("train", "test"):
+        path, y = folder / f"{split}_32x32.mat", arrays[f"y_{split}"]
+        # the files call the digit 0 "10"
+        scipy.io.savemat(path, {"X": arrays[f"x_{split}"].transpose(1, 2, 3, 0), "y": np.where(y == 0, 10, y)[:, None]})
+        listed[split] = ["", path.name, digest(path)]
+    monkeypatch.setattr(torchvision.datasets.SVHN, "split_list", listed)
+
+
+def fashion_mnist(folder, arrays, monkeypatch):
+    raw = folder / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        x, y = arrays[f"x_{split}"], arrays[f"y_{split}"].astype(np.uint8)
+        (raw / f"{prefix}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, *x.shape) + x.tobytes())
+        (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, len(y)) + y.tobytes())
+
+
+STATISTICS = {  # mean and standard deviation by channel
+    "cifar10": ((0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784)),
+    "cifar100": ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047)),
+    "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "fashion-mnist": ((0.2860,), (0.3530,)),
+}
+
+
+@pytest.mark.parametrize("name, write, shape, classes, augment", [
+    ("cifar10", cifar10, {}, 10, True), ("cifar100", cifar100, {}, 100, True), ("svhn", svhn, {}, 10, False),
+    ("fashion-mnist", fashion_mnist, dict(size=28, channels=()), 10, False),
+])
+def test_known_sets_are_made_from_torchvisions_files(tmp_path, monkeypatch, layout, name, write, shape, classes, augment):
+    arrays = layout(classes=classes, **shape)
+    write(tmp_path / "new" / "downloads", arrays, monkeypatch)
+    if name == "svhn":
+        arrays["classes"] = np.array(list("0123456789"))
+    if name == "fashion-mnist":
+        arrays["classes"] = np.array(torchvision.datasets.FashionMNIST.classes)
+    data = lc.load_data(name, tmp_path / "new")
+    with np.load(tmp_path / "new" / f"{name}.npz") as written:
+        assert set(written) == set(arrays)
+        for key, expected in arrays.items():
+            np.testing.assert_array_equal(written[key], expected)
+            assert written[key].dtype == (expected.dtype if key == "classes" else np.uint8 if key[0] == "x" else np.int64)
+    assert data.classes == tuple(arrays["classes"]) and data.augment == augment and data.x_train.shape[1:3] == (32, 32)
+    assert (data.mean, data.std) == STATISTICS[name]
+    assert not list((tmp_path / "new").glob("*.partial"))
+
+    monkeypatch.setattr(torchvision.datasets, KNOWN[name][0], None)  # from now on the file is all it takes
+    assert torch.equal(lc.load_data(name, tmp_path / "new").x_test, data.x_test)

@@ -1,0 +1,124 @@
+"""Data sets that are unknown, cannot be had or are damaged: errors that say what to do, and nothing left behind."""
+
+from threading import Thread
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torchvision
+
+import lc
+from lc.data import KNOWN, save_npz
+
+
+def test_several_at_once_download_once(tmp_path, monkeypatch):
+    made = []
+
+    class Fake:
+        def __init__(self, root, train, download):
+            made.append(train)
+            self.data, self.targets, self.classes = np.zeros((4, 32, 32, 3), np.uint8), [0, 1, 1, 0], ["a", "b"]
+
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", Fake)
+    threads = [Thread(target=lc.load_data, args=("cifar10", tmp_path)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [True, False] and (tmp_path / "cifar10.npz").exists()
+
+
+@pytest.mark.parametrize("error", [URLError("no network"), RuntimeError("File not found or corrupted."), OSError(28, "full")])
+def test_a_set_that_cannot_be_downloaded(tmp_path, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", fail)
+    with pytest.raises(lc.DataError, match=r"cifar10.npz is missing.*LC_DATA_DIR") as raised:
+        lc.load_data("cifar10", tmp_path)
+    assert str(error) in str(raised.value) and not list(tmp_path.rglob("*.npz"))
+
+
+def test_unknown_sets_list_the_known(tmp_path):
+    with pytest.raises(lc.DataError, match="unknown data set 'imagenet'") as error:
+        lc.load_data("imagenet", tmp_path / "none")
+    for known in (*KNOWN, "digits", str(tmp_path / "none" / "imagenet.npz")):
+        assert known in str(error.value)
+    assert isinstance(error.value, ValueError) and not (tmp_path / "none").exists()
+
+
+def test_any_damage_is_noticed(tmp_path, layout):
+    path, arrays = tmp_path / "mine.npz", layout(size=8)
+    save_npz(path, **arrays)
+    whole = path.read_bytes()
+    noticed = 0
+    for position in range(0, len(whole), 17):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0xA5]) + whole[position + 1:])
+        try:
+            data = lc.load_data("mine", tmp_path)
+        except lc.DataError:
+            noticed += 1
+        else:  # the byte was a time stamp or the like
+            assert data.y_train.tolist() == arrays["y_train"].tolist() and data.classes == tuple(arrays["classes"])
+    assert noticed > len(whole) / 17 * 0.8
+
+
+@pytest.mark.parametrize("change, message", [
+    (dict(x_train=None), "x_train"), (dict(y_test=None), "y_test"), (dict(classes=None), "classes"),
+    (dict(x_train=np.zeros((12, 32, 32, 3), np.float32)), r"x_train must be uint8.*float32 \[12, 32, 32, 3\]"),
+    (dict(x_test=np.zeros((6, 32, 30, 3), np.uint8)), r"x_test must be uint8 \[N, size, size.*\[6, 32, 30, 3\]"),
+    (dict(x_train=np.zeros((12, 32, 32, 4), np.uint8)), r"x_train must be.*\[12, 32, 32, 4\]"),
+    (dict(x_train=np.zeros((12, 3, 32, 32), np.uint8)), r"x_train must be.*\[12, 3, 32, 32\]"),
+    (dict(x_test=np.zeros((0, 32, 32, 3), np.uint8), y_test=np.zeros(0, int)), r"x_test must be.*\[0, 32, 32, 3\]"),
+    (dict(x_test=np.zeros((6, 28, 28, 3), np.uint8)), "differ in shape"),
+    (dict(x_test=np.zeros((6, 32, 32), np.uint8)), "differ in shape"),
+    (dict(y_train=np.arange(12) % 5), "y_train has labels 0 to 4, but there are 4 classes"),
+    (dict(y_test=np.arange(6) % 4 - 1), "y_test has labels -1 to 2"),
+    (dict(y_train=np.arange(11) % 4), "y_train must be 12 integers, not int64"),
+    (dict(y_train=np.zeros((12, 1), int)), r"y_train must be 12 integers.*\[12, 1\]"),
+    (dict(y_test=np.zeros(6)), "y_test must be 6 integers, not float64"),
+    (dict(classes=np.array(["a", "b", "c", {}], dtype=object)), "pickle"), (dict(classes=np.array("abcd")), "classes"),
+], ids=lambda value: " ".join(value) if isinstance(value, dict) else "")
+def test_files_not_in_the_layout(tmp_path, layout, change, message):
+    np.savez(tmp_path / "mine.npz", **{k: v for k, v in (layout() | change).items() if v is not None})
+    with pytest.raises(lc.DataError, match=message) as error:
+        lc.load_data("mine", tmp_path)
+    assert str(tmp_path / "mine.npz") in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["empty", "truncated", "text", "npy", "folder"])
+def test_files_that_are_no_npz(tmp_path, layout, kind):
+    path = tmp_path / "mine.npz"
+    save_npz(path, **layout())
+    whole = path.read_bytes()
+    if kind == "npy":
+        with path.open("wb") as f:
+            np.save(f, np.zeros((2, 2), np.uint8))
+    elif kind == "folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes({"empty": b"", "truncated": whole[:len(whole) // 2], "text": b"x_train = 1"}[kind])
+    with pytest.raises(lc.DataError, match="mine.npz is damaged or not in lc's layout.*delete it"):
+        lc.load_data("mine", tmp_path)
+
+
+def test_a_known_set_with_other_channels(tmp_path, layout):
+    save_npz(tmp_path / "cifar10.npz", **layout(channels=(1,)))
+    with pytest.raises(lc.DataError, match=r"cifar10 has 3 channels, but.*cifar10.npz have 1"):
+        lc.load_data("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["disk full", "interrupt"])
+def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch, error):
+    def fail(file, **arrays):
+        file.write(b"half of it")
+        raise error
+
+    save_npz(tmp_path / "old.npz", x=np.arange(3))
+    monkeypatch.setattr(np, "savez_compressed", fail)
+    for name in ("new", "old"):
+        with pytest.raises(type(error)):
+            save_npz(tmp_path / f"{name}.npz", x=np.arange(4))
+    assert [path.name for path in tmp_path.iterdir()] == ["old.npz"]
+    assert np.load(tmp_path / "old.npz")["x"].tolist() == [0, 1, 2]

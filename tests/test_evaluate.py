@@ -1,0 +1,136 @@
+"""Accuracy by hand count, and FGSM against a plain loop over single images."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import lc
+from lc.evaluate import fgsm
+
+N = 617  # more than one batch of the evaluation, and no multiple of it
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+
+
+@pytest.fixture
+def case():
+    """A network with settled BatchNorm statistics, images with many pixels at 0 and 1, and labels it is half right on."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(128, 4))
+    network = network.double()
+    images = (torch.rand(N, 3, 6, 6, dtype=torch.float64) * 1.6 - 0.3).clamp(0, 1)
+    model = nn.Sequential(lc.Normalize(MEAN, STD).double(), network)
+    model(images)
+    labels = model.eval()(images).argmax(1)
+    labels[::2] = torch.randint(4, labels[::2].shape)
+    return model.train(), images, labels
+
+
+def plain_fgsm(model, images, labels, eps):
+    attacked = []
+    for image, label in zip(images, labels):
+        x = image[None].clone().requires_grad_()
+        F.cross_entropy(model(x), label[None]).backward()
+        attacked.append((image + eps * x.grad[0].sign()).clip(0, 1))
+    return torch.stack(attacked)
+
+
+def test_accuracy_equals_a_hand_count():
+    images = torch.zeros(N, 3, 1, 1)
+    images[torch.arange(N), torch.arange(N) % 3] = 1  # the model answers i % 3
+    labels = torch.arange(N) % 3
+    assert lc.accuracy(nn.Flatten(), images, labels) == 100
+    wrong = [0, 1, 7, 499, 500, N - 1]
+    labels[wrong] = (labels[wrong] + 1) % 3
+    assert lc.accuracy(nn.Flatten(), images, labels) == 100 * (N - 6) / N
+    assert lc.accuracy(nn.Flatten(), images, torch.zeros(N, dtype=torch.int64)) == 100 * 206 / N
+
+
+@pytest.mark.parametrize("eps", [0, 1 / 255, 8 / 255, 0.3])
+def test_fgsm_equals_a_plain_loop(case, eps):
+    model, images, labels = case
+    expected = plain_fgsm(copy.deepcopy(model).eval(), images, labels, eps)
+    torch.testing.assert_close(fgsm(model.eval(), images, labels, eps), expected, rtol=0, atol=1e-15)
+    right = sum(model(x[None]).argmax().item() == y.item() for x, y in zip(expected, labels))
+    assert lc.fgsm_accuracy(model, images, labels, eps) == 100 * right / N
+    clean = lc.accuracy(model, images, labels)
+    assert 100 * right / N < clean if eps else 100 * right / N == clean
+
+
+def test_fgsm_default_is_the_papers(case):
+    model, images, labels = case
+    assert lc.fgsm_accuracy(model, images, labels) == lc.fgsm_accuracy(model, images, labels, eps=1 / 255)
+    assert lc.fgsm_accuracy(model, images, labels) != lc.fgsm_accuracy(model, images, labels, eps=2 / 255)
+
+
+def test_perturbation_stays_within_eps_and_the_box(case):
+    model, images, labels = case
+    model[1][0].weight.data[:, 2] = 0  # nothing depends on the last channel: sign(0) = 0
+    original, eps = images.clone(), 3 / 255
+    attacked = fgsm(model.eval(), images, labels, eps)
+    moved = (attacked - images).abs()
+    assert torch.equal(images, original) and not attacked.requires_grad
+    assert attacked.min() >= 0 and attacked.max() <= 1
+    assert moved.max() <= eps + 1e-15 and torch.equal(attacked[:, 2], images[:, 2])
+    inside = (images > eps) & (images < 1 - eps)
+    steps = moved[:, :2][inside[:, :2]]  # all of eps, but where no neuron is active
+    assert ((steps == 0) | ((steps - eps).abs() < 1e-15)).all() and (steps > 0).double().mean() > 0.95
+    assert ((attacked == 0) & (images > 0)).any() and ((attacked == 1) & (images < 1)).any()
+
+
+def test_normalisation_is_part_of_the_attacked_model(case):
+    model, images, labels = case
+    mean, std = (torch.tensor(v).double().view(3, 1, 1) for v in (MEAN, STD))
+    z = ((images - mean) / std).requires_grad_()
+    F.cross_entropy(model.eval()[1](z), labels).backward()
+    attacked = z.detach() + 1 / 255 / std * z.grad.sign()  # a pixel's step is eps in [0, 1], not in units of std
+    attacked = torch.minimum(torch.maximum(attacked, (0 - mean) / std), (1 - mean) / std)
+    right = (model[1](attacked).argmax(1) == labels).sum().item()
+    assert lc.fgsm_accuracy(model, images, labels) == 100 * right / N
+    torch.testing.assert_close(model[0](fgsm(model, images, labels, 1 / 255)), attacked, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("evaluate", [lc.accuracy, lc.fgsm_accuracy])
+def test_evaluation_leaves_no_trace(case, evaluate):
+    model, images, labels = case
+    model[1][1].eval()  # a submodule that its owner keeps in evaluation mode
+    model[1][0].weight.grad = torch.ones_like(model[1][0].weight)
+    state, modes = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
+    first = evaluate(model, images, labels)
+    assert [m.training for m in model.modules()] == modes
+    torch.testing.assert_close(model.state_dict(), state, rtol=0, atol=0)
+    assert (model[1][0].weight.grad == 1).all()
+    assert all(p.grad is None for p in model.parameters() if p is not model[1][0].weight)
+    assert images.grad is None and not images.requires_grad and torch.is_grad_enabled()
+    assert evaluate(model.eval(), images, labels) == first and not any(m.training for m in model.modules())
+
+
+def test_training_mode_returns_after_an_error(case):
+    model, images, labels = case
+    for evaluate in (lc.accuracy, lc.fgsm_accuracy):
+        with pytest.raises(RuntimeError):
+            evaluate(model, images[:, :2], labels)
+        assert all(m.training for m in model.modules())
+
+
+@pytest.mark.parametrize("images", [
+    torch.zeros(2, 3, 6, 6, dtype=torch.uint8), torch.zeros(2, 3, 6, 6, dtype=torch.int64), torch.full((2, 3, 6, 6), 1.001),
+    torch.full((2, 3, 6, 6), -0.001), torch.full((2, 3, 6, 6), float("nan")),
+], ids=["uint8", "int64", "above 1", "below 0", "nan"])
+def test_images_outside_the_unit_box_are_refused(images):
+    with pytest.raises(ValueError, match=r"floating-point images in \[0, 1\].*normalisation into the model"):
+        lc.fgsm_accuracy(nn.Flatten(), images, torch.zeros(2, dtype=torch.int64))
+
+
+def test_negative_eps_is_refused(case):
+    with pytest.raises(ValueError, match="eps must be at least 0, not -0.1"):
+        lc.fgsm_accuracy(*case, eps=-0.1)
+
+
+def test_normalize():
+    images = torch.rand(2, 3, 4, 5)
+    normalized = lc.Normalize(MEAN, STD)(images)
+    for channel in range(3):
+        torch.testing.assert_close(normalized[:, channel], (images[:, channel] - MEAN[channel]) / STD[channel])
+    assert lc.Normalize((0.5,), (0.5,))(torch.zeros(1, 1, 2, 2)).eq(-1).all()
