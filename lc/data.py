@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Data:
-    """A data set: images uint8 `[N, height, width, channels]`, labels int64 `[N]`, all on one device."""
+    """A data set: images uint8 `[N, height, width, channels]`, labels int64 `[N]`, on the CPU."""
 
     name: str
     x_train: torch.Tensor
@@ -42,11 +42,6 @@ class Data:
     @property
     def channels(self):
         return self.x_train.shape[-1]
-
-    def to(self, device):
-        """The same data set on another device."""
-        moved = {key: getattr(self, key).to(device) for key in ("x_train", "y_train", "x_test", "y_test")}
-        return replace(self, **moved)
 
 
 def data_folder(data_dir=None):

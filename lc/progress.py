@@ -16,20 +16,21 @@ class Progress:
     def __init__(self, total, label, show=None):
         self.total, self.label, self.done = total, label, 0
         self.start, self.printed = time.monotonic(), 0.0
-        self.notebook = "ipykernel" in sys.modules
+        shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+        self.notebook = hasattr(shell, "kernel")
         self.show = (self.notebook or sys.stderr.isatty()) if show is None else show
 
     def __enter__(self):
         return self
 
-    def update(self, images, note=""):
+    def update(self, images):
         self.done += images
         now = time.monotonic()
         if not self.show or now - self.printed < 0.5:
             return
         self.printed = now
         self._print(tqdm.format_meter(self.done, self.total, now - self.start, ncols=110, prefix=self.label,
-                                      unit=" images", unit_scale=True, postfix=note))
+                                      unit=" images", unit_scale=True))
 
     def __exit__(self, *_):
         if self.printed:

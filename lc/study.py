@@ -56,12 +56,19 @@ def check_parameters(profile, train, data_dir, device, **others):
             names = {target.id for node in ast.parse(cell).body if isinstance(node, ast.Assign) for target in node.targets}
             if names - set(known):
                 raise ValueError(f"unknown parameter {min(names - set(known))!r}; known: {', '.join(known)}")
-    for name, kind in (("profile", str), ("train", bool), ("data_dir", str), ("device", str)):
-        value = known[name]
-        if not isinstance(value, kind):
-            raise ValueError(f"parameter {name} must be a {kind.__name__}, not {value!r}")
+    for name in ("profile", "data_dir", "device"):
+        if not isinstance(known[name], str):
+            raise ValueError(f"parameter {name} must be text, not {known[name]!r}")
+    _flag(train)
     recipe_of(profile)
     resolve_device(device)
+
+
+def _flag(train):
+    flags = {"true": True, "false": False}  # papermill passes `-p train true` as text
+    if str(train).lower() not in flags:
+        raise ValueError(f"parameter train must be true or false, not {train!r}")
+    return flags[str(train).lower()]
 
 
 def collect(experiment, profile="paper", train=False, data_dir="", device="auto", **lists):
@@ -77,7 +84,7 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
         A DataFrame of the rows. Raises as `train_missing`, and ValueError if there is not one row to show.
     """
     runs = experiment(profile, **lists)
-    if train:
+    if _flag(train):
         train_missing(runs, data_dir=data_dir or None, device=device)
     table, missing = rows(runs)
     if table.empty and profile == "paper":

@@ -89,6 +89,12 @@ def test_quick_rows_stand_in_for_the_papers_and_it_is_said(store, capsys):
     assert set(study.collect(study.figure4)["profile"]) == {"paper"}
 
 
+def test_papermills_spelling_of_true_trains_and_of_false_does_not(store):
+    with pytest.raises(ValueError, match="set train = True"):
+        study.collect(study.figure4, "smoke", "false")
+    assert len(study.collect(study.figure4, "smoke", "true")) == len(study.figure4("smoke"))
+
+
 def test_no_row_at_all_is_an_error(store):
     with pytest.raises(ValueError, match="set train = True"):
         study.collect(study.figure4, "smoke")
@@ -108,8 +114,8 @@ def test_summary_and_crossings():
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"profile": "papr"}, "unknown profile"), ({"train": "yes"}, "train must be a bool"),
-    ({"data_dir": 3}, "data_dir must be a str"), ({"device": "gpu"}, "unknown device"),
+    ({"profile": "papr"}, "unknown profile"), ({"train": "yes"}, "train must be true or false"),
+    ({"data_dir": 3}, "data_dir must be text"), ({"device": "gpu"}, "unknown device"),
 ])
 def test_notebook_parameters_are_checked(changes, message):
     with pytest.raises(ValueError, match=message):
