@@ -10,13 +10,15 @@ from torch.utils._pytree import tree_leaves
 
 from .blocks import freeze_spatial, unfold
 from .data import Data
+from .machine import device_name, resolve_device, resolve_precision
 from .models import build_model
 from .run import Recipe
-from .training import Trainer, device_name, resolve_device, resolve_precision
+from .training import Trainer
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler, which counts memory, talks to the terminal
 MODELS = ("ResNet-20-16", *(f"ResNet-LC-20-16x{e}" for e in (1, 8, 32, 128)))
 ROUNDS = 3  # each case is timed once a round, and the median taken: a noisy neighbour then slows all cases alike
+EPOCH = 16  # steps, on random images
 UNFOLDED_CPU_BATCH = 16  # the expanded features of a whole batch would not fit, and images/s hardly depend on it
 
 
@@ -48,7 +50,7 @@ def benchmark(device="auto", precision="auto", batch=256, models=MODELS, seconds
                 try:
                     trainer = _trainer(model, kind, path, size, device, precision)
                     memory[model, kind, path] = _peak_memory(trainer)
-                    if device.type == "cuda":
+                    if device.type == "cuda" and path == "folded":  # a graph would keep the unfolded features' memory
                         trainer.capture()
                     cases[model, kind, path] = trainer
                 except torch.OutOfMemoryError:
@@ -57,7 +59,7 @@ def benchmark(device="auto", precision="auto", batch=256, models=MODELS, seconds
     rates = {case: [] for case in cases}
     for _ in range(ROUNDS):
         for case, trainer in cases.items():
-            rates[case].append(_rate(trainer, lambda: _train_step(trainer), seconds))
+            rates[case].append(_rate(trainer, _train_step, seconds))
     rates = {case: sorted(values)[ROUNDS // 2] for case, values in rates.items()}
 
     plain = rates[models[0], "learnable", "folded"]
@@ -70,7 +72,7 @@ def benchmark(device="auto", precision="auto", batch=256, models=MODELS, seconds
         print(f"{model:22} {kind:9} {path:8} {size:5} {rate:9.1f} {rate / plain:8.2f} "
               f"{f'{rate / unfolded:.1f}x' if unfolded else '':>11} {memory[case]:7.0f} {memory[case] / size:9.2f}")
     trainer = cases[models[0], "learnable", "folded"]
-    data_rate = _rate(trainer, lambda: trainer.next_batch(batch), seconds)
+    data_rate = _rate(trainer, lambda trainer: trainer.next_batch(batch), seconds)
     print(f"\ndata pipeline alone: {data_rate:.0f} images/s, {data_rate / plain:.0f} times the plain network's training")
     if device.type == "cuda":
         _print_bandwidth(trainer, plain / batch, device)
@@ -79,8 +81,8 @@ def benchmark(device="auto", precision="auto", batch=256, models=MODELS, seconds
 
 def _trainer(model, kind, path, batch, device, precision):
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (4 * batch, 32, 32, 3), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(10, (4 * batch,), generator=generator)
+    images = torch.randint(256, (EPOCH * batch, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(10, (EPOCH * batch,), generator=generator)
     data = Data("random", images, labels, images, labels, tuple("0123456789"), (0.5,) * 3, (0.25,) * 3, augment=True)
     network = build_model(model)
     if kind == "frozen":
@@ -91,23 +93,27 @@ def _trainer(model, kind, path, batch, device, precision):
 
 
 def _train_step(trainer):
-    trainer.row.zero_(), trainer.count.zero_()
     batch = trainer.recipe.batch_size
     trainer.graphs[batch].replay() if batch in trainer.graphs else trainer.step(batch)
 
 
 def _rate(trainer, step, seconds):
     """Images/s of repeated steps."""
-    done = 0
+    steps = 0
     _wait(trainer.device)
     start = time.perf_counter()
-    while not done or time.perf_counter() - start < seconds:
-        step()
-        done += trainer.recipe.batch_size
-        if done % (16 * trainer.recipe.batch_size) == 0:
-            _wait(trainer.device)  # or the host would run ahead of the clock
-    _wait(trainer.device)
-    return done / (time.perf_counter() - start)
+    while not steps or time.perf_counter() - start < seconds:
+        _rewind(trainer)
+        for _ in range(1 if trainer.device.type == "cpu" else EPOCH):
+            step(trainer)
+            steps += 1
+        _wait(trainer.device)  # or the host would run ahead of the clock
+    return steps * trainer.recipe.batch_size / (time.perf_counter() - start)
+
+
+def _rewind(trainer):
+    trainer.row.zero_()
+    trainer.count.zero_()
 
 
 def _wait(device):
@@ -117,6 +123,7 @@ def _wait(device):
 
 def _peak_memory(trainer):
     """MiB of tensors at the peak of one step, weights and momentum included; the second step, when momentum exists."""
+    _rewind(trainer)
     _train_step(trainer)
     trainer.optimizer.zero_grad()  # what is freed in the measured step was then allocated in it
     if trainer.device.type == "cuda":
@@ -157,7 +164,7 @@ class _Traffic(TorchDispatchMode):
 
 def _print_bandwidth(trainer, steps_per_second, device):
     with _Traffic() as traffic:
-        trainer.row.zero_(), trainer.count.zero_()
+        _rewind(trainer)
         trainer.step(trainer.recipe.batch_size)
     source = torch.empty(2**30, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)

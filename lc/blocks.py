@@ -11,7 +11,6 @@ from contextlib import nullcontext
 from numbers import Integral
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 BETWEEN = {"BN": nn.BatchNorm2d, "ReLU": lambda channels: nn.ReLU(inplace=True)}

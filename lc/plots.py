@@ -48,7 +48,8 @@ def against_expansion(axes, means, column, ylabel):
     plain = means[(means["expansion"] == 0) & ~means["frozen"]]
     for _, row in plain.iterrows():
         axes.axhline(row[column], color=BASELINE, linestyle="--", label="Baseline (no LC), learnable")
-        axes.axhspan(row[column] - row[f"{column}_std"], row[column] + row[f"{column}_std"], color=BASELINE, alpha=0.15, linewidth=0)
+        mean, spread = row[column], row[f"{column}_std"]
+        axes.axhspan(mean - spread, mean + spread, color=BASELINE, alpha=0.15, linewidth=0)
     for frozen in (True, False):
         curve = means[(means["expansion"] > 0) & (means["frozen"] == frozen)]
         axes.errorbar(curve["expansion"], curve[column], curve[f"{column}_std"], color=COLORS[frozen], marker="o",

@@ -8,9 +8,11 @@ import pandas as pd
 
 from . import results
 from .data import load_data
+from .machine import resolve_device, resolve_precision
 from .models import expansion_of
-from .run import Run, profile as recipe_of
-from .training import TrainingError, resolve_device, resolve_precision, train
+from .run import Run
+from .run import profile as recipe_of
+from .training import TrainingError, train
 
 SEEDS = {"paper": (0, 1, 2, 3), "quick": (0, 1), "smoke": (0,)}
 EXPANSIONS = {"paper": (1, 2, 4, 8, 16, 32, 64, 128, 256), "quick": (1, 2, 8, 32, 128), "smoke": (1, 8)}

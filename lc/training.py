@@ -1,12 +1,7 @@
 """Training one network by the paper's recipe (Appendix A), whole on one device."""
 
-import os
-import platform
-import subprocess
 import time
 import warnings
-from functools import cache
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +10,10 @@ from torch import nn
 from . import evaluate, filters
 from .blocks import fold, freeze_spatial
 from .data import draw_epoch, gather, load_data, pad, to_unit
+from .machine import device_name, git_version, resolve_device, resolve_precision
 from .models import build_model
 from .progress import Progress
-from .run import ROOT, Result
+from .run import Result
 
 
 class TrainingError(RuntimeError):
@@ -113,16 +109,17 @@ class Trainer:
 
     def capture(self):
         """Record the step of each batch size as a CUDA graph; training goes on as if nothing had been run yet."""
-        for batch in sorted(set(self.batches), reverse=True):
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                self.warm_up(batch)
-            torch.cuda.current_stream().wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                self.step(batch)
-            self.graphs[batch] = graph
+        with torch.cuda.device(self.device):
+            for batch in sorted(set(self.batches), reverse=True):
+                stream = torch.cuda.Stream()
+                stream.wait_stream(torch.cuda.current_stream())
+                with torch.cuda.stream(stream):
+                    self.warm_up(batch)
+                torch.cuda.current_stream().wait_stream(stream)
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph):
+                    self.step(batch)
+                self.graphs[batch] = graph
 
     def warm_up(self, batch, steps=3):
         """Run a few steps, so that libraries choose their algorithms, and undo them: weights, statistics and momentum."""
@@ -147,7 +144,7 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
         data_dir: as for `load_data`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
         precision: "fp32", "bf16" (autocast; weights, their combination and the optimiser stay fp32), or "auto": bf16
-            where the device computes it natively. Evaluation is in fp32 always.
+            where the device computes it natively. Evaluation never uses autocast.
         graph: on a GPU, run each step as one CUDA graph.
         progress: show a progress line; by default where a person watches.
         label: stands before the progress line.
@@ -179,11 +176,7 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
             for _ in range(run.recipe.epochs):
                 loss = trainer.epoch(bar)
             training = time.monotonic() - training
-        attacked = nn.Sequential(evaluate.Normalize(data.mean, data.std), fold(network.eval())).to(device)
-        images = to_unit(data.x_test[:run.recipe.test_images].to(device))
-        labels = data.y_test[:run.recipe.test_images].to(device)
-        accuracy = evaluate.accuracy(attacked, images, labels)
-        robust_accuracy = evaluate.fgsm_accuracy(attacked, images, labels, eps=1 / 255)
+        accuracy, robust_accuracy = _accuracies(network.eval(), data, run.recipe.test_images, device)
     except TrainingError as error:
         raise TrainingError(f"{run.id}: {error}") from None
     except RuntimeError as error:
@@ -209,6 +202,13 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
         arrays=arrays, network=network)
 
 
+def _accuracies(network, data, test_images, device):
+    """Clean and robust accuracy in percent of the first `test_images` test images, or of all."""
+    attacked = nn.Sequential(evaluate.Normalize(data.mean, data.std), fold(network)).to(device)
+    images, labels = to_unit(data.x_test[:test_images].to(device)), data.y_test[:test_images].to(device)
+    return evaluate.accuracy(attacked, images, labels), evaluate.fgsm_accuracy(attacked, images, labels, eps=1 / 255)
+
+
 def _capture_or_say(trainer, run):
     try:
         trainer.capture()
@@ -217,61 +217,3 @@ def _capture_or_say(trainer, run):
             raise
         trainer.graphs.clear()
         warnings.warn(f"{run.id}: no CUDA graph could be captured ({error}); training step by step, which is slower")
-
-
-def resolve_device(device="auto"):
-    """The `torch.device` of a name.
-
-    Raises:
-        ValueError: if it is unknown or not on this machine.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = str(device).partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise ValueError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:0, ...")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {device!r} is not on this machine; use auto or cpu")
-    return torch.device(device)
-
-
-def resolve_precision(precision, device):
-    """The precision that "auto" means on a device: bf16 where it is computed natively.
-
-    Raises:
-        ValueError: if it is unknown.
-    """
-    if precision not in ("auto", "fp32", "bf16"):
-        raise ValueError(f"unknown precision {precision!r}; known: auto, fp32, bf16")
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
-
-
-def device_name(device):
-    """The hardware's name, as in the `device` column."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{model} CPU, {torch.get_num_threads()} threads"
-
-
-@cache
-def git_version():
-    """The commit of the code that runs, with "-dirty" if the package differs from it; $LC_GIT where there is no history."""
-    def git(*arguments):
-        return subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True)
-
-    try:
-        head = git("rev-parse", "--short=10", "HEAD")
-        if head.returncode == 0:
-            return head.stdout.strip() + ("-dirty" if git("status", "--porcelain", "lc").stdout else "")
-    except OSError:
-        pass
-    return os.environ.get("LC_GIT", "unknown")

@@ -5,12 +5,12 @@ import types
 
 import pandas as pd
 import pytest
+from test_results import result
 
 import lc
 from lc import results, study
 from lc.__main__ import main
 from lc.batch import execute
-from test_results import result
 
 
 def fake_train(run, **_):

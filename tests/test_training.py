@@ -197,7 +197,7 @@ def test_a_result_says_what_was_trained():
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step():
-    with pytest.raises(lc.TrainingError, match=r"digits/ResNet-LC-8-8x2/learnable/short/seed0: the loss became \S+ at step \d+ of 6"):
+    with pytest.raises(lc.TrainingError, match=r"LC-8-8x2/learnable/short/seed0: the loss became \S+ at step \d+ of 6"):
         lc.train(short_run(frozen=False, learning_rate=1e30), device="cpu", progress=False)
 
 

@@ -1,0 +1,69 @@
+"""The machine that a run runs on: its device, the precision it computes natively, and what to record of it."""
+
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from .run import ROOT
+
+
+def resolve_device(device="auto"):
+    """The `torch.device` of a name.
+
+    Raises:
+        ValueError: if it is unknown or not on this machine.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = str(device).partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise ValueError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:0, ...")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {device!r} is not on this machine; use auto or cpu")
+    return torch.device(device)
+
+
+def resolve_precision(precision, device):
+    """The precision that "auto" means on a device: bf16 where it is computed natively.
+
+    Raises:
+        ValueError: if it is unknown.
+    """
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"unknown precision {precision!r}; known: auto, fp32, bf16")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def device_name(device):
+    """The hardware's name, as in the `device` column."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{model} CPU, {torch.get_num_threads()} threads"
+
+
+@cache
+def git_version():
+    """The commit of the code that runs, with "-dirty" if the package differs from it; $LC_GIT where there is no history."""
+    def git(*arguments):
+        return subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True)
+
+    try:
+        head = git("rev-parse", "--short=10", "HEAD")
+        if head.returncode == 0:
+            return head.stdout.strip() + ("-dirty" if git("status", "--porcelain", "lc").stdout else "")
+    except OSError:
+        pass
+    return os.environ.get("LC_GIT", "unknown")
