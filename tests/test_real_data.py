@@ -1,0 +1,29 @@
+"""On real CIFAR images, where $LC_DATA_DIR holds them."""
+
+import numpy as np
+import pytest
+import torch
+
+import lc
+from lc.data import KNOWN, data_folder
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_is_what_the_recipe_takes_it_for(name):
+    if not (data_folder() / f"{name}.npz").exists():
+        pytest.skip(f"$LC_DATA_DIR has no {name}.npz")
+    data = lc.load_data(name)
+    assert data.x_train.shape == (50_000, 32, 32, 3) and data.x_test.shape == (10_000, 32, 32, 3)
+    assert data.x_train.dtype == torch.uint8 and len(data.classes) == int(name[5:]) and data.augment
+    assert (torch.bincount(data.y_train) == 50_000 // len(data.classes)).all()
+    pixels = data.x_train.numpy().reshape(-1, 3) / np.float32(255)
+    np.testing.assert_allclose(pixels.mean(0, dtype=np.float64), KNOWN[name][1], atol=1e-6)
+    np.testing.assert_allclose(pixels.std(0, dtype=np.float64), KNOWN[name][2], atol=1e-6)
+
+
+def test_a_network_learns_from_cifar10():
+    if not (data_folder() / "cifar10.npz").exists():
+        pytest.skip("$LC_DATA_DIR has no cifar10.npz")
+    recipe = lc.Recipe("tiny", epochs=6, batch_size=32, train_images=512, test_images=500)
+    result = lc.train(lc.Run("ResNet-8-16", "cifar10", False, 0, recipe), device="cpu", precision="fp32", progress=False)
+    assert result.accuracy > 15  # chance is 10
