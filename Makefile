@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 SMOKE = build/smoke
 
-.PHONY: reproduce test lab benchmark clean
+.PHONY: reproduce test notebooks lab benchmark clean
 
 reproduce: .venv/installed
 	$(BIN)/python -m lc notebooks
@@ -15,6 +15,10 @@ reproduce: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest --nbval notebooks
+
+# After new results: execute the notebooks in place, as they are committed.
+notebooks: .venv/installed
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 lab: .venv/installed
 	$(BIN)/jupyter lab README.md
