@@ -93,8 +93,7 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
         profile = "quick"
         runs = experiment(profile, **lists)
         table, missing = rows(runs)
-        print("These are rows of the quick profile, which shows the direction of the effect only: "
-              "there are none of the paper's recipe yet.")
+        print("Rows of the quick profile, for the direction of the effect: none of the paper's recipe yet.")
     if table.empty:
         raise ValueError(f"the results have no run of this experiment in profile {profile!r}; set train = True")
     recipe = recipe_of(profile)

@@ -83,7 +83,7 @@ def test_quick_rows_stand_in_for_the_papers_and_it_is_said(store, capsys):
     study.train_missing(runs[:-1])
     assert len(study.collect(study.figure4)) == len(runs) - 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("These are rows of the quick profile")
+    assert lines[0].startswith("Rows of the quick profile")
     assert lines[-1] == f"missing: {runs[-1].id}"
     study.train_missing(study.figure4("paper")[:1])
     assert set(study.collect(study.figure4)["profile"]) == {"paper"}
