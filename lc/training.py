@@ -37,7 +37,9 @@ class Trainer:
     """
 
     def __init__(self, network, data, recipe, seed, device, precision):
-        self.network = network.to(device, memory_format=torch.channels_last).train()
+        # Images are channels last everywhere; weights on a GPU only, since a CPU's fused SGD would copy them at every step.
+        layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        self.network = network.to(device, memory_format=layout).train()
         self.recipe, self.device, self.precision = recipe, device, precision
         self.generator = torch.Generator().manual_seed(seed)
 
