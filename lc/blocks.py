@@ -2,7 +2,7 @@
 
 A pointwise convolution `P` applied to the output of a spatial convolution `S` equals one convolution with the
 *combined filters* `W[i] = sum_j P[i, j] S[j]` (Lemma 3.1). An LC-Block is such a pair that replaces one convolution;
-everything here, training included, computes it through its combined filters and never through the expanded features.
+training included, it runs through its combined filters, not through the expanded features, unless operations stand between.
 """
 
 import copy

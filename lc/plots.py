@@ -17,7 +17,7 @@ STYLE = {
     "figure.dpi": 150, "savefig.dpi": 300, "figure.constrained_layout.use": True,
     "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7, "legend.frameon": False,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "grid.linewidth": 0.5,
-    "lines.linewidth": 1.2, "lines.markersize": 4, "image.cmap": "gray", "svg.hashsalt": "lc",
+    "lines.linewidth": 1.2, "lines.markersize": 4, "image.cmap": "gray",
 }
 
 
@@ -45,15 +45,11 @@ def against_expansion(axes, means, column, ylabel):
 
     Shades and bars show the standard deviation over seeds.
     """
-    plain = means[(means["expansion"] == 0) & ~means["frozen"]]
-    for _, row in plain.iterrows():
+    for _, row in _plain(means).iterrows():
         axes.axhline(row[column], color=BASELINE, linestyle="--", label="Baseline (no LC), learnable")
         mean, spread = row[column], row[f"{column}_std"]
         axes.axhspan(mean - spread, mean + spread, color=BASELINE, alpha=0.15, linewidth=0)
-    for frozen in (True, False):
-        curve = means[(means["expansion"] > 0) & (means["frozen"] == frozen)]
-        axes.errorbar(curve["expansion"], curve[column], curve[f"{column}_std"], color=COLORS[frozen], marker="o",
-                      capsize=2, label=LABELS[frozen])
+    _lc_curves(axes, means, "expansion", column)
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted(set(means["expansion"]) - {0}))
     axes.xaxis.set_major_formatter("{x:.0f}")
@@ -64,20 +60,28 @@ def against_expansion(axes, means, column, ylabel):
 
 def against_parameters(axes, means, column, ylabel):
     """A column of `study.summary` against the learnable parameters, on a logarithmic axis; each LC point bears its E."""
-    for frozen in (True, False):
-        curve = means[(means["expansion"] > 0) & (means["frozen"] == frozen)]
-        axes.errorbar(curve["learnable_parameters"], curve[column], curve[f"{column}_std"], color=COLORS[frozen],
-                      marker="o", capsize=2, label=LABELS[frozen])
-        for _, row in curve.iterrows():
-            axes.annotate(f"x{row['expansion']}", (row["learnable_parameters"], row[column]), xytext=(4, -9 if frozen else 4),
-                          textcoords="offset points", fontsize=6, color=COLORS[frozen])
-    plain = means[(means["expansion"] == 0) & ~means["frozen"]]
+    _lc_curves(axes, means, "learnable_parameters", column)
+    for _, row in means[means["expansion"] > 0].iterrows():
+        axes.annotate(f"x{row['expansion']}", (row["learnable_parameters"], row[column]), textcoords="offset points",
+                      xytext=(4, -9 if row["frozen"] else 4), fontsize=6, color=COLORS[row["frozen"]])
+    plain = _plain(means)
     axes.errorbar(plain["learnable_parameters"], plain[column], plain[f"{column}_std"], color=BASELINE, marker="*", zorder=3,
                   markersize=8, linestyle="", capsize=2, label="Baseline (no LC), learnable")
     axes.set_xscale("log")
     axes.margins(0.12)
     axes.set_xlabel("Learnable parameters")
     axes.set_ylabel(ylabel)
+
+
+def _lc_curves(axes, means, x, column):
+    for frozen in (True, False):
+        curve = means[(means["expansion"] > 0) & (means["frozen"] == frozen)]
+        axes.errorbar(curve[x], curve[column], curve[f"{column}_std"], color=COLORS[frozen], marker="o", capsize=2,
+                      label=LABELS[frozen])
+
+
+def _plain(means):
+    return means[(means["expansion"] == 0) & ~means["frozen"]]
 
 
 def plus_minus(means, column):

@@ -16,7 +16,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from .data import save_npz
-from .run import COLUMNS, results_folder
+from .run import COLUMNS, results_folder, run_id
 
 
 class ResultsError(ValueError):
@@ -176,8 +176,7 @@ def _parse(header, fields, where):
                 row[column] = kind(text)
         except (ValueError, KeyError):
             raise ResultsError(f"{where}: {column} cannot be {text!r}; repair or delete the line") from None
-    expected = (f"{row['dataset']}/{row['model']}/{'frozen' if row['frozen'] else 'learnable'}/{row['profile']}"
-                f"/seed{row['seed']}")
+    expected = run_id(*(row[column] for column in ("dataset", "model", "frozen", "profile", "seed")))
     if row["id"] != expected:
         raise ResultsError(f"{where}: the id {row['id']!r} does not fit the row, which is of {expected}")
     return {column: row[column] for column in COLUMNS}

@@ -72,7 +72,12 @@ class Run:
 
     @property
     def id(self):
-        return f"{self.dataset}/{self.model}/{'frozen' if self.frozen else 'learnable'}/{self.recipe.profile}/seed{self.seed}"
+        return run_id(self.dataset, self.model, self.frozen, self.recipe.profile, self.seed)
+
+
+def run_id(dataset, model, frozen, profile, seed):
+    """A run's key in the results, from the columns that identify it."""
+    return f"{dataset}/{model}/{'frozen' if frozen else 'learnable'}/{profile}/seed{seed}"
 
 
 def profile(name):
