@@ -80,7 +80,7 @@ def run_sweep(a):
     unknown = [name for name in a.experiment if name not in study.EXPERIMENTS]
     if unknown:
         raise ValueError(f"unknown experiment {unknown[0]!r}; known: {', '.join(study.EXPERIMENTS)}")
-    runs = [run for name in a.experiment or study.EXPERIMENTS for run in study.EXPERIMENTS[name](a.profile)]
+    runs = list(dict.fromkeys(run for name in a.experiment or study.EXPERIMENTS for run in study.EXPERIMENTS[name](a.profile)))
     trained = study.train_missing(runs, a.results, data_dir=a.data_dir, device=a.device, precision=a.precision,
                                   time_limit=a.time_limit)
     _, missing = study.rows(runs, a.results)

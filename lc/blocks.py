@@ -2,16 +2,17 @@
 
 A pointwise convolution `P` applied to the output of a spatial convolution `S` equals one convolution with the
 *combined filters* `W[i] = sum_j P[i, j] S[j]` (Lemma 3.1). An LC-Block is such a pair that replaces one convolution;
-training included, it runs through its combined filters, not through the expanded features, unless operations stand between.
+training included, it runs through its combined filters, not through the expanded features, unless a ReLU stands between.
 """
 
 import copy
 import warnings
-from contextlib import nullcontext
 from numbers import Integral
 
 import torch
 from torch import nn
+
+from .between import affine, is_standard, no_autocast, normalize_and_combine, patch_statistics
 
 BETWEEN = {"BN": nn.BatchNorm2d, "ReLU": lambda channels: nn.ReLU(inplace=True)}
 
@@ -27,7 +28,8 @@ class LCBlock(nn.Module):
         kernel_size, stride, dilation: an int, or a pair (height, width).
         expansion: E, the rate of linear combinations.
         between: operations between the two convolutions, in order, of "BN" and "ReLU" (Table 3). The paper's LC-Block
-            has none; with any, the two convolutions no longer equal one and the block runs through its expanded features.
+            has none. With BatchNorm alone the two convolutions still equal one; with ReLU they do not, and the block
+            runs through its expanded features, E times as many as its output has.
         padding: as for `nn.Conv2d`; by default k // 2, which keeps the image size at stride 1.
         bias: whether the pointwise convolution has a bias (the spatial one never has).
 
@@ -59,26 +61,56 @@ class LCBlock(nn.Module):
     def combined_weight(self):
         """The combined filters `W[i] = sum_j P[i, j] S[j]` (Equation 4), `[out_channels, in_channels, k, k]`.
 
-        Differentiable. Computed in the weights' own precision also under autocast: the cost does not depend on the batch.
+        Differentiable. With BatchNorm between, each S[j] is scaled as in evaluation mode. Computed in the weights' own
+        precision also under autocast: the cost does not depend on the batch.
 
         Raises:
-            ValueError: if operations stand between the two convolutions, since no combined filters exist then.
+            ValueError: if a ReLU stands between the two convolutions, since no combined filters exist then.
         """
-        if len(self.between):
-            raise ValueError("an LC-Block with operations between its convolutions has no combined filters")
-        pointwise, spatial = self.pointwise.weight.flatten(1), self.spatial.weight
-        device = spatial.device.type
-        with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+        return self._combine(self._running())[0]
+
+    @property
+    def folds(self):
+        """Whether the block equals one convolution in evaluation mode: nothing between, or BatchNorm alone."""
+        return len(self.between) == 0 or (len(self.between) == 1 and self._norm is not None)
+
+    @property
+    def _norm(self):
+        """The BatchNorm that directly follows the spatial convolution, if there is one whose statistics are known."""
+        return self.between[0] if len(self.between) and is_standard(self.between[0]) else None
+
+    def _running(self):
+        """The scale and shift of each expanded channel in evaluation mode; None if nothing is between."""
+        if not self.folds:
+            raise ValueError("an LC-Block with a ReLU between its convolutions has no combined filters")
+        return affine(norm, norm.running_mean, norm.running_var) if (norm := self._norm) else None
+
+    def _combine(self, scale_and_shift):
+        """Weight and bias of the one convolution that the block equals."""
+        pointwise, bias, spatial = self.pointwise.weight.flatten(1), self.pointwise.bias, self.spatial.weight
+        with no_autocast(spatial.device.type):
+            if scale_and_shift:
+                scale, shift = scale_and_shift
+                bias = pointwise @ shift if bias is None else pointwise @ shift + bias
+                pointwise = pointwise * scale
             if spatial.is_contiguous():
-                return (pointwise @ spatial.flatten(1)).unflatten(1, spatial.shape[1:])
+                return (pointwise @ spatial.flatten(1)).unflatten(1, spatial.shape[1:]), bias
             channels_last = spatial.permute(0, 2, 3, 1)  # the layout it has in memory, so that nothing is copied
-            return (pointwise @ channels_last.flatten(1)).unflatten(1, channels_last.shape[1:]).permute(0, 3, 1, 2)
+            weight = (pointwise @ channels_last.flatten(1)).unflatten(1, channels_last.shape[1:])
+            return weight.permute(0, 3, 1, 2), bias
 
     def forward(self, x):
-        if len(self.between):
+        norm = self._norm
+        if self.folds and not (norm and norm.training):
+            weight, bias = self._combine(self._running())
+        elif self.folds and self.spatial.out_channels > self.spatial.weight[0].numel():
+            weight, bias = self._combine(affine(norm, *patch_statistics(self.spatial, norm, x)))
+        elif norm and norm.training:
+            return normalize_and_combine(norm, lambda z: self.pointwise(self.between[1:](z)), self.spatial(x))
+        else:
             return self.pointwise(self.between(self.spatial(x)))
         # _conv_forward is what every nn.Conv2d runs through: it knows all padding modes, and takes the weight to use.
-        return self.spatial._conv_forward(x, self.combined_weight(), self.pointwise.bias)
+        return self.spatial._conv_forward(x, weight, bias)
 
 
 def convert(model, expansion=1):
@@ -131,20 +163,22 @@ def convert(model, expansion=1):
 def fold(model):
     """A copy of the model in which plain convolutions with the combined filters stand for the LC-Blocks (Lemma 3.1).
 
-    Same outputs, no trace of the expansion: the network to deploy. Blocks with operations between stay as they are.
+    Same outputs (with BatchNorm between: as in evaluation mode), no trace of the expansion: the network to deploy.
+    Blocks with a ReLU between stay as they are.
     """
+    @torch.no_grad()
     def to_conv(block):
         s = block.spatial
-        weight = block.combined_weight().detach()
+        weight, bias = block._combine(block._running())
         conv = nn.utils.skip_init(nn.Conv2d, s.in_channels, block.pointwise.out_channels, s.kernel_size, s.stride,
-                                  s.padding, s.dilation, bias=block.pointwise.bias is not None,
+                                  s.padding, s.dilation, bias=bias is not None,
                                   padding_mode=s.padding_mode, device=weight.device, dtype=weight.dtype)
         conv.weight.data = weight
-        if conv.bias is not None:
-            conv.bias = block.pointwise.bias
+        if bias is not None:
+            conv.bias = bias if isinstance(bias, nn.Parameter) else nn.Parameter(bias)
         return conv.train(block.training)
 
-    return _replace(copy.deepcopy(model), lambda m: isinstance(m, LCBlock) and not len(m.between), to_conv)
+    return _replace(copy.deepcopy(model), lambda m: isinstance(m, LCBlock) and m.folds, to_conv)
 
 
 def unfold(model):
@@ -179,14 +213,14 @@ def combined_filters(model):
 
     Returns:
         `{layer name: weight}`, each detached, `[out, in, k, k]`: the combined filters of an LC-Block, the weight of any
-        other spatial convolution (grouped and transposed ones in PyTorch's layout of theirs). A block with operations
+        other spatial convolution (grouped and transposed ones in PyTorch's layout of theirs). A block with a ReLU
         between has no combined filters; its spatial weight `[out * E, in, k, k]` stands in.
     """
     filters, inside = {}, set()
     for name, module in model.named_modules():
         if isinstance(module, LCBlock):
             inside.add(module.spatial)
-            weight = module.spatial.weight if len(module.between) else module.combined_weight()
+            weight = module.combined_weight() if module.folds else module.spatial.weight
         elif is_spatial(module) and module not in inside:
             weight = module.weight
         else:

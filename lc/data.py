@@ -17,12 +17,17 @@ KNOWN = {
     "svhn": ("SVHN", (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), False),
     "fashion-mnist": ("FashionMNIST", (0.2860,), (0.3530,), False),
 }
+TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "fashion-mnist": "Fashion-MNIST"}
 SIZE = 32
 PAD = 4
 
 
 class DataError(ValueError):
     """A data set that is unknown, cannot be had, or is not what it should be."""
+
+
+class DataUnavailable(DataError):
+    """A known data set that is neither on this machine nor within its reach."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +133,9 @@ def _download(name, path):
     try:
         train, test = (dataset(path.parent / "downloads", download=True, **split) for split in splits)
     except Exception as error:  # torchvision raises whatever the network, the archive or the disk does
-        raise DataError(f"{path} is missing and {name} could not be downloaded ({error}); connect to the network, or set "
-                        f"LC_DATA_DIR to a folder that holds {path.name}") from None
+        reason = " ".join(str(error).split())
+        raise DataUnavailable(f"{path} is missing and {name} could not be downloaded ({reason}); connect to the network, or "
+                              f"set LC_DATA_DIR to a folder that holds {path.name}") from None
     arrays = {}
     for split, part in (("train", train), ("test", test)):
         images = np.asarray(part.data)

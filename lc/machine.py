@@ -1,5 +1,6 @@
 """The machine that a run runs on: its device, the precision it computes natively, and what to record of it."""
 
+import math
 import os
 import platform
 import subprocess
@@ -52,6 +53,24 @@ def device_name(device):
         lines = []
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     return f"{model} CPU, {torch.get_num_threads()} threads"
+
+
+def energy_meter(device):
+    """A function that gives the energy in watt hours that a device has used so far; nan where it keeps no count.
+
+    The count is NVML's, of the whole GPU: runs that share one share its energy.
+    """
+    if device.type == "cuda":
+        try:
+            import pynvml
+
+            pynvml.nvmlInit()
+            handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+            pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+            return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 3.6e6  # of millijoules
+        except Exception:  # no NVML, or a GPU, or a part of one, that is not counted: the energy is left out
+            pass
+    return lambda: math.nan
 
 
 @cache

@@ -79,10 +79,27 @@ def build_model(name, num_classes=10, in_channels=3):
     return CIFARResNet(conv, depth, width, num_classes, in_channels)
 
 
-def expansion_of(name):
-    """The expansion E in a network's canonical name; 0 for a network without LC-Blocks."""
+def architecture(name):
+    """What a network's canonical name says, as numbers to draw against.
+
+    Returns:
+        A dict of `depth`, `width`, `expansion` (0 without LC-Blocks), `kernel_size` and `between` ("" or such as "+ReLU");
+        of an off-the-shelf network depth and width are 0.
+    """
     parsed = NOTATION.fullmatch(name)
-    return int(parsed["expansion"] or 0) if parsed else 0
+    number = {key: int(parsed[key] or 0) if parsed else 0 for key in ("depth", "width", "expansion", "kernel")}
+    return {"depth": number["depth"], "width": number["width"], "expansion": number["expansion"],
+            "kernel_size": number["kernel"] or 3, "between": parsed["between"] if parsed else ""}
+
+
+def combines(name):
+    """Whether pointwise convolutions follow the spatial ones: right of the divider in Figure 1a.
+
+    True of LC networks, of ResNets with bottleneck blocks, and of MobileNet v2.
+    """
+    if name in OFF_THE_SHELF:
+        return name == "MobileNet-v2" or OFF_THE_SHELF[name][0]
+    return architecture(name)["expansion"] > 0
 
 
 def canonical_name(name):

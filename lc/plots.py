@@ -5,7 +5,9 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 
+from .models import combines
 from .run import ROOT
 
 FROZEN, LEARNABLE, BASELINE = "#0072B2", "#D55E00", "#555555"  # Okabe and Ito's colour-blind-safe blue and vermilion
@@ -40,8 +42,9 @@ def save(figure, name):
     figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
 
 
-def against_expansion(axes, means, column, ylabel):
-    """A column of `study.summary` against the expansion E: frozen and learnable curves, the plain network as a line.
+def against(axes, means, x, column, ylabel):
+    """A column of `analysis.summary` against `x`, "expansion", "width" or "depth", on a logarithmic axis: frozen and
+    learnable curves of the LC networks, the plain network as a line.
 
     Shades and bars show the standard deviation over seeds.
     """
@@ -49,17 +52,13 @@ def against_expansion(axes, means, column, ylabel):
         axes.axhline(row[column], color=BASELINE, linestyle="--", label="Baseline (no LC), learnable")
         mean, spread = row[column], row[f"{column}_std"]
         axes.axhspan(mean - spread, mean + spread, color=BASELINE, alpha=0.15, linewidth=0)
-    _lc_curves(axes, means, "expansion", column)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(sorted(set(means["expansion"]) - {0}))
-    axes.xaxis.set_major_formatter("{x:.0f}")
-    axes.xaxis.minorticks_off()
-    axes.set_xlabel("LC expansion E")
+    _lc_curves(axes, means, x, column)
+    _logarithmic(axes, x, means.loc[means["expansion"] > 0, x])
     axes.set_ylabel(ylabel)
 
 
 def against_parameters(axes, means, column, ylabel):
-    """A column of `study.summary` against the learnable parameters, on a logarithmic axis; each LC point bears its E."""
+    """A column of `analysis.summary` against the learnable parameters, on a logarithmic axis; each LC point bears its E."""
     _lc_curves(axes, means, "learnable_parameters", column)
     for _, row in means[means["expansion"] > 0].iterrows():
         axes.annotate(f"x{row['expansion']}", (row["learnable_parameters"], row[column]), textcoords="offset points",
@@ -71,6 +70,98 @@ def against_parameters(axes, means, column, ylabel):
     axes.margins(0.12)
     axes.set_xlabel("Learnable parameters")
     axes.set_ylabel(ylabel)
+
+
+def gaps_by_kernel(axes, gaps):
+    """Figure 8a: the gap of `analysis.gaps` against the expansion, a curve for each kernel size; darker is larger."""
+    gaps = gaps[gaps["expansion"] > 0]
+    sizes = sorted(gaps["kernel_size"].unique())
+    for i, k in enumerate(sizes):
+        curve = gaps[gaps["kernel_size"] == k]
+        axes.errorbar(curve["expansion"], curve["gap"], curve["gap_std"], marker="osD^vP"[i % 6], capsize=2, label=f"k = {k}",
+                      color=plt.get_cmap("viridis_r")(0.15 + 0.8 * i / max(len(sizes) - 1, 1)))
+    axes.axhline(0, color=BASELINE, linewidth=0.8)
+    _logarithmic(axes, "expansion", gaps["expansion"])
+    axes.set_ylabel("Learnable − frozen [points]")
+
+
+def by_network(axes, means, gaps):
+    """Figure 1a: accuracy of networks side by side, frozen and learnable, what freezing changes in points above each.
+
+    Right of the vertical line stand those that combine their spatial filters.
+
+    Args:
+        means, gaps: of `analysis.summary` and `analysis.gaps`.
+    """
+    names = sorted(dict.fromkeys(means["model"]), key=combines)
+    for side, frozen in ((-0.2, True), (0.2, False)):
+        rows = means[means["frozen"] == frozen].set_index("model").reindex(names)
+        axes.bar([i + side for i in range(len(names))], rows["accuracy"], 0.38, yerr=rows["accuracy_std"], capsize=2,
+                 color=COLORS[frozen], label=LABELS[frozen], error_kw={"linewidth": 0.8})
+    tops = means.groupby("model")["accuracy"].max()
+    for _, row in gaps.iterrows():
+        axes.annotate(f"{-row['gap']:+.1f}", (names.index(row["model"]), tops[row["model"]]), textcoords="offset points",
+                      xytext=(0, 5), ha="center", fontsize=7)
+    left = sum(not combines(name) for name in names)
+    if 0 < left < len(names):
+        axes.axvline(left - 0.5, color=BASELINE, linestyle=":")
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
+    axes.grid(visible=False, axis="x")
+    axes.margins(y=0.12)
+    axes.set_ylabel("Validation accuracy [%]")
+
+
+def filter_rows(axes, rows, labels):
+    """Filters as images, a row for each network (Figures 7 and 10).
+
+    RGB as the network sees it: the weights of the three input channels, on one symmetric scale a row, grey is 0. Filters
+    of one input channel are grey.
+
+    Args:
+        rows: a list of arrays `[c_out, 3 or 1, k, k]`, of one shape.
+        labels: a text for each row.
+    """
+    count, _, k, _ = rows[0].shape
+    canvas = np.ones((len(rows) * (k + 1) - 1, count * (k + 1) - 1, 3))
+    for y, filters in enumerate(rows):
+        scaled = 0.5 + 0.5 * filters.astype(float) / np.abs(filters).max()
+        for x, image in enumerate(scaled.transpose(0, 2, 3, 1)):
+            canvas[y * (k + 1):y * (k + 1) + k, x * (k + 1):x * (k + 1) + k] = image
+    axes.imshow(canvas, interpolation="nearest")
+    axes.set_yticks([y * (k + 1) + (k - 1) / 2 for y in range(len(rows))], labels)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
+def heat_maps(figure, axes, maps):
+    """Figure 8b: variance by position, learned above and frozen below, a column for each kernel size, one scale.
+
+    Args:
+        axes: `[2, columns]`.
+        maps: `{(kernel size, frozen): [k, k]}`.
+    """
+    top = max((values.max() for values in maps.values()), default=1)
+    for column, k in enumerate(sorted({k for k, _ in maps})):
+        for row, frozen in enumerate((False, True)):
+            cell = axes[row, column]
+            cell.set(xticks=[], yticks=[])
+            cell.grid(visible=False)
+            if (k, frozen) in maps:
+                image = cell.imshow(maps[k, frozen], cmap="viridis", vmin=0, vmax=top)
+            if column == 0:
+                cell.set_ylabel(LABELS[frozen])
+        axes[0, column].set_title(f"k = {k}")
+    figure.colorbar(image, ax=axes, label="Variance", shrink=0.8)
+
+
+def _logarithmic(axes, x, values):
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sorted(set(values)))
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.xaxis.minorticks_off()
+    axes.set_xlabel({"expansion": "LC expansion E", "width": "Network width W", "depth": "Network depth D"}[x])
 
 
 def _lc_curves(axes, means, x, column):
@@ -85,6 +176,13 @@ def _plain(means):
 
 
 def plus_minus(means, column):
-    """A column of `study.summary` as text, "mean ± standard deviation"; of a single seed the mean alone."""
+    """A column of `analysis.summary` as text, "mean ± standard deviation"; of a single seed the mean alone."""
     return [f"{mean:.2f}" if spread != spread else f"{mean:.2f} ± {spread:.2f}"
             for mean, spread in zip(means[column], means[f"{column}_std"])]
+
+
+def side_by_side(means, column, *index):
+    """A table of `analysis.summary` as text: a row for each value of `index` in its order, frozen and learnable as columns."""
+    cells = means.assign(filters=means["frozen"].map(LABELS), text=plus_minus(means, column))
+    table = cells.set_index([*index, "filters"])["text"].unstack("filters", sort=False)
+    return table.reindex(columns=list(LABELS.values())).fillna("missing").rename_axis(columns=None)

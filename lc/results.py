@@ -16,7 +16,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from .data import save_npz
-from .run import COLUMNS, results_folder, run_id
+from .run import COLUMNS, OPTIONAL, results_folder, run_id
 
 
 class ResultsError(ValueError):
@@ -46,7 +46,7 @@ def read(folder=None):
         try:
             header = next(lines, [])
             for what, names in (("unknown", [c for c in header if c not in COLUMNS]),
-                                ("missing", [c for c in COLUMNS if c not in header])):
+                                ("missing", [c for c in COLUMNS if c not in {*header, *OPTIONAL}])):
                 if names:
                     raise ResultsError(f"{path}, line 1: {what} column {names[0]!r}; another version of lc wrote this file: "
                                        "use that version, or move the file away")
@@ -179,4 +179,4 @@ def _parse(header, fields, where):
     expected = run_id(*(row[column] for column in ("dataset", "model", "frozen", "profile", "seed")))
     if row["id"] != expected:
         raise ResultsError(f"{where}: the id {row['id']!r} does not fit the row, which is of {expected}")
-    return {column: row[column] for column in COLUMNS}
+    return {column: row.get(column, math.nan) for column in COLUMNS}

@@ -1,5 +1,6 @@
 """What a training run is, and what it leaves behind."""
 
+import math
 import os
 import re
 from dataclasses import dataclass, field, fields
@@ -118,6 +119,7 @@ class Result:
     precision: str
     torch: str
     git: str
+    energy: float = math.nan  # watt hours of the whole GPU during the run (NVML); nan if not recorded
     arrays: dict = field(default_factory=dict, repr=False, compare=False)  # {name: numpy array}: see filters.summarize
     network: object = field(default=None, repr=False, compare=False)
 
@@ -127,6 +129,7 @@ class Result:
 
 
 COLUMNS = {f.name: f.type for f in fields(Result) if f.name not in ("arrays", "network")}
+OPTIONAL = {"energy"}  # columns that rows written by an earlier version lack: nan
 
 
 def results_folder():

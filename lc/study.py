@@ -1,46 +1,133 @@
-"""The paper's experiments as data: which runs make up each figure, and how to have them all."""
+"""The paper's experiments as data: which runs make up each figure and table, and how to have them all."""
 
 import ast
 import sys
 import time
+import warnings
+from dataclasses import dataclass
+from itertools import groupby
 
 import pandas as pd
 
 from . import results
-from .data import load_data
+from .data import DataUnavailable, load_data
 from .machine import resolve_device, resolve_precision
-from .models import expansion_of
+from .models import architecture
 from .run import Run
 from .run import profile as recipe_of
 from .training import TrainingError, train
 
-SEEDS = {"paper": (0, 1, 2, 3), "quick": (0, 1), "smoke": (0,)}
-EXPANSIONS = {"paper": (1, 2, 4, 8, 16, 32, 64, 128, 256), "quick": (1, 2, 8, 32, 128), "smoke": (1, 8)}
+
+@dataclass(frozen=True)
+class Grid:
+    """What the experiments vary; by default what the paper does."""
+
+    seeds: tuple = (0, 1, 2, 3)
+    dataset: str = "cifar10"
+    networks: tuple = ("ResNet-14", "ResNet-18", "ResNet-34", "ResNet-20", "ResNet-50", "ResNet-101", "Wide-ResNet-50x2",
+                       "MobileNet-v2")
+    expansions: tuple = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+    expansion_seeds: tuple = (0, 1, 2, 3)
+    widths: tuple = (16, 32, 64, 128)
+    depths: tuple = (20, 32, 44, 56, 110, 164, 260)
+    datasets: tuple = ("cifar10", "cifar100", "fashion-mnist", "svhn")
+    datasets_expansion: int = 128
+    kernel_sizes: tuple = (3, 5, 7, 9)
+    kernel_expansions: tuple = (1, 2, 4, 8, 16, 32, 64, 128)
+    kernel_depth: int = 20
+    between_expansion: int = 64
+
+
+GRIDS = {
+    "paper": Grid(),
+    # what two CPU cores train in three hours
+    "quick": Grid(seeds=(0,), networks=("ResNet-14", "ResNet-20", "MobileNet-v2"), expansions=(1, 2, 8, 32, 128),
+                  expansion_seeds=(0, 1), widths=(8, 16, 32), depths=(8, 20, 44), datasets_expansion=8,
+                  kernel_expansions=(1, 8), kernel_depth=8, between_expansion=2),
+    "smoke": Grid(seeds=(0,), dataset="digits", networks=("ResNet-20", "MobileNet-v2"), expansions=(1, 8),
+                  expansion_seeds=(0,), widths=(8, 16), depths=(8, 14), datasets=("digits",), datasets_expansion=8,
+                  kernel_sizes=(3, 5), kernel_expansions=(1, 8), kernel_depth=8, between_expansion=2),
+}
 
 
 def figure4(profile="paper", expansions=None, seeds=None):
-    """Figures 4, 5 and 7: ResNet-LC-20-16x{E}, frozen and learnable, and the plain ResNet-20-16, on CIFAR-10.
+    """Figures 4 and 5: ResNet-LC-20-16x{E}, frozen and learnable, and the plain ResNet-20-16.
 
-    The plain network is trained frozen, too: without linear combinations, random filters fail. Runs are in the order to
-    train them in: whole seeds first. The smoke profile takes the handwritten digits.
+    The plain network is trained frozen, too: without linear combinations, random filters fail.
     """
-    recipe_of(profile)
-    models = ["ResNet-20-16", *(f"ResNet-LC-20-16x{e}" for e in expansions or EXPANSIONS[profile])]
-    return grid(models, "digits" if profile == "smoke" else "cifar10", profile, seeds)
+    grid = _grid(profile)
+    models = ["ResNet-20-16", *(f"ResNet-LC-20-16x{e}" for e in expansions or grid.expansions)]
+    return pairs(models, grid.dataset, profile, seeds or grid.expansion_seeds)
 
 
-EXPERIMENTS = {"figure4": figure4}
+def table1(profile="paper", datasets=None, expansion=None, seeds=None):
+    """Table 1: the plain ResNet-20-16 and one ResNet-LC-20-16x{E}, frozen and learnable, on other data sets."""
+    grid = _grid(profile)
+    models = ["ResNet-20-16", f"ResNet-LC-20-16x{expansion or grid.datasets_expansion}"]
+    return _lc_and_learnable([run for dataset in datasets or grid.datasets
+                              for run in pairs(models, dataset, profile, seeds or grid.seeds)])
 
 
-def grid(models, dataset, profile, seeds=None):
-    """Every model, learnable and frozen, with every seed; by default the profile's seeds.
+def figure8(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
+    """Figures 7, 8, 10, 11 and 12: kernel sizes k, by expansion E, frozen and learnable, and the plain network."""
+    grid = _grid(profile)
+    depth = grid.kernel_depth
+    models = [f"ResNet{kind}-k{k}" for k in kernel_sizes or grid.kernel_sizes
+              for kind in (f"-{depth}-16", *(f"-LC-{depth}-16x{e}" for e in expansions or grid.kernel_expansions))]
+    return _lc_and_learnable(pairs(models, grid.dataset, profile, seeds or grid.seeds))
+
+
+def figure6a(profile="paper", widths=None, seeds=None):
+    """Figure 6a: ResNet-LC-20-{W}x1, frozen and learnable."""
+    grid = _grid(profile)
+    return pairs([f"ResNet-LC-20-{w}x1" for w in widths or grid.widths], grid.dataset, profile, seeds or grid.seeds)
+
+
+def figure6b(profile="paper", depths=None, seeds=None):
+    """Figure 6b: ResNet-LC-{D}-16x1, frozen and learnable."""
+    grid = _grid(profile)
+    return pairs([f"ResNet-LC-{d}-16x1" for d in depths or grid.depths], grid.dataset, profile, seeds or grid.seeds)
+
+
+def table3(profile="paper", expansion=None, seeds=None):
+    """Table 3: ResNet-LC-20-16x{E} with nothing, ReLU, BatchNorm or both between the convolutions of each LC-Block."""
+    grid = _grid(profile)
+    models = [f"ResNet-LC-20-16x{expansion or grid.between_expansion}{between}" for between in ("", "+ReLU", "+BN", "+BN+ReLU")]
+    return pairs(models, grid.dataset, profile, seeds or grid.seeds)
+
+
+def figure1a(profile="paper", networks=None, seeds=None):
+    """Figure 1a: off-the-shelf networks, frozen and learnable."""
+    grid = _grid(profile)
+    return pairs(networks or grid.networks, grid.dataset, profile, seeds or grid.seeds)
+
+
+# In the order to train them in
+EXPERIMENTS = {f.__name__: f for f in (figure4, table1, figure8, figure6a, figure6b, table3, figure1a)}
+
+
+def everything(profile="paper"):
+    """The runs of all experiments, each once."""
+    return list(dict.fromkeys(run for experiment in EXPERIMENTS.values() for run in experiment(profile)))
+
+
+def pairs(models, dataset, profile, seeds):
+    """Every model, learnable and frozen, with every seed; whole seeds first, to have something to see early.
 
     Raises:
         ValueError: for an unknown profile or model.
     """
-    recipe = recipe_of(profile)
-    return [Run(model, dataset, frozen, seed, recipe)
-            for seed in seeds or SEEDS[profile] for model in models for frozen in (False, True)]
+    return [Run(model, dataset, frozen, seed, profile) for seed in seeds for model in models for frozen in (False, True)]
+
+
+def _lc_and_learnable(runs):
+    """Without the plain networks that are frozen."""
+    return [run for run in runs if architecture(run.model)["expansion"] or not run.frozen]
+
+
+def _grid(profile):
+    recipe_of(profile)
+    return GRIDS[profile]
 
 
 def check_parameters(profile, train, data_dir, device, **others):
@@ -96,51 +183,23 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
         print("Rows of the quick profile, for the direction of the effect: none of the paper's recipe yet.")
     if table.empty:
         raise ValueError(f"the results have no run of this experiment in profile {profile!r}; set train = True")
-    recipe = recipe_of(profile)
-    print(f"Profile {profile}: {len(table)} of {len(runs)} runs, {recipe.epochs} epochs of {table['train_images'].max()} "
-          f"images, {table['seed'].nunique()} seeds.")
-    for run in missing:
-        print(f"missing: {run.id}")
+    images = ", ".join(str(n) for n in sorted(table["train_images"].unique()))
+    seeds = table["seed"].nunique()
+    print(f"Profile {profile}: {len(table)} of {len(runs)} runs, {recipe_of(profile).epochs} epochs of {images} images, "
+          f"{seeds} seed{'s' * (seeds > 1)}.")
+    for network, seeds in groupby(sorted(run.id.rsplit("/", 1) for run in missing), key=lambda parts: parts[0]):
+        print(f"missing: {network}/{' '.join(seed for _, seed in seeds)}")
     return table
 
 
-def summary(table, *columns):
-    """Means and standard deviations over seeds.
-
-    Returns:
-        A DataFrame with a row for each model and `frozen`, in the order of expansion: `model`, `frozen`, `expansion`
-        (0 for a network without LC-Blocks), `learnable_parameters`, `n`, and for each of `columns` its mean under its
-        own name and its standard deviation as `<column>_std` (nan for one seed).
-    """
-    groups = table.groupby(["model", "frozen"])
-    parts = {"learnable_parameters": groups["learnable_parameters"].first(), "n": groups.size()}
-    for column in columns:
-        parts[column], parts[f"{column}_std"] = groups[column].mean(), groups[column].std()
-    means = pd.DataFrame(parts).reset_index()
-    means.insert(2, "expansion", means["model"].map(expansion_of))
-    return means.sort_values(["expansion", "frozen"]).reset_index(drop=True)
-
-
-def first_above(curve, other):
-    """The least expansion at which one curve is above another, number or curve: where the paper reads its break-evens.
-
-    Args:
-        curve, other: pandas Series indexed by expansion, in ascending order; `other` may be a number.
-
-    Returns:
-        The expansion, or None if there is none among those tested.
-    """
-    above = curve[curve > (other.reindex(curve.index) if isinstance(other, pd.Series) else other)]
-    return int(above.index[0]) if len(above) else None
-
-
 def rows(runs, folder=None):
-    """The rows of `runs` that the store has, as a DataFrame, and the runs that it lacks."""
-    wanted = {run.id: run for run in runs}
+    """The rows of `runs` that the store has, as a DataFrame with the columns of `models.architecture` added, and the runs
+    that it lacks."""
     table = results.load(folder)
-    table = table[table["id"].isin(wanted)]
+    table = table[table["id"].isin({run.id for run in runs})].reset_index(drop=True)
+    shapes = pd.DataFrame([architecture(name) for name in table["model"]], columns=list(architecture("ResNet-20")))
     have = set(table["id"])
-    return table.reset_index(drop=True), [run for run in runs if run.id not in have]
+    return table.join(shapes), [run for run in runs if run.id not in have]
 
 
 def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision="auto", time_limit=None, progress=None):
@@ -157,14 +216,14 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
         The ids of the runs that were trained.
 
     Raises:
-        ValueError: for a bad device, precision, data set or store, before any training.
+        ValueError: for a bad device, precision, data set or store, or if no data set can be had, before any training. If
+            only some can, their runs are trained; a warning names the others.
         TrainingError: at the end, if runs failed, naming each.
     """
     start, longest = time.monotonic(), 0.0
     _, missing = rows(runs, folder)
     resolve_precision(precision, resolve_device(device))
-    for dataset in {run.dataset for run in missing}:
-        load_data(dataset, data_dir)
+    missing = _available(missing, data_dir)
     trained, failed = [], []
     for i, run in enumerate(missing, 1):
         began = time.monotonic()
@@ -185,3 +244,19 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
     if failed:
         raise TrainingError("; ".join(failed))
     return trained
+
+
+def _available(runs, data_dir):
+    """The runs whose data set can be had."""
+    unavailable = {}
+    for dataset in dict.fromkeys(run.dataset for run in runs):
+        try:
+            load_data(dataset, data_dir)
+        except DataUnavailable as error:
+            unavailable[dataset] = error
+    available = [run for run in runs if run.dataset not in unavailable]
+    if unavailable and not available:
+        raise next(iter(unavailable.values()))
+    for dataset, error in unavailable.items():
+        warnings.warn(f"the runs on {dataset} are left out: {error}", stacklevel=3)
+    return available

@@ -10,7 +10,7 @@ from torch import nn
 from . import evaluate, filters
 from .blocks import fold, freeze_spatial
 from .data import draw_epoch, gather, load_data, pad, to_unit
-from .machine import device_name, git_version, resolve_device, resolve_precision
+from .machine import device_name, energy_meter, git_version, resolve_device, resolve_precision
 from .models import build_model
 from .progress import Progress
 from .run import Result
@@ -161,6 +161,8 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
     """
     start = time.monotonic()
     device = resolve_device(device)
+    energy = energy_meter(device)
+    used_before = energy()
     precision = resolve_precision(precision, device)
     data = load_data(run.dataset, data_dir)
     try:
@@ -201,6 +203,7 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
         epochs=run.recipe.epochs, train_images=trainer.n,
         seconds=time.monotonic() - start, images_per_second=total / training,
         device=device_name(device), precision=precision, torch=torch.__version__, git=git_version(),
+        energy=energy() - used_before,
         arrays=arrays, network=network)
 
 

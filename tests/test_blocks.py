@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
@@ -80,24 +79,6 @@ def test_block_infers_shapes_on_the_meta_device():
     block = lc.convert(nn.Conv2d(3, 4, 5, 2, padding=2, device="meta"))
     assert all(p.is_meta for p in block.parameters())
     assert block(torch.empty(2, 3, 9, 8, device="meta")).shape == (2, 4, 5, 4)
-
-
-@pytest.mark.parametrize("between, function", [
-    (("BN",), lambda y: F.batch_norm(y, None, None, training=True)),
-    (("ReLU",), F.relu),
-    (("BN", "ReLU"), lambda y: F.relu(F.batch_norm(y, None, None, training=True))),
-], ids=["BN", "ReLU", "BN+ReLU"])
-def test_operations_between(between, function):
-    block = lc.LCBlock(3, 4, 3, 2, 5, between, dtype=torch.float64)
-    x = torch.randn(6, 3, 8, 8, dtype=torch.float64)
-    expected = F.conv2d(function(F.conv2d(x, block.spatial.weight, stride=2, padding=1)), block.pointwise.weight)
-    assert_close(block(x), expected, **EXACT)
-    with pytest.raises(ValueError, match="no combined filters"):
-        block.combined_weight()
-    model = nn.Sequential(block, lc.LCBlock(4, 4, 3)).double().eval()
-    folded = lc.fold(model)
-    assert [type(layer) for layer in folded] == [lc.LCBlock, nn.Conv2d]
-    assert_close(folded(x), model(x), **EXACT)
 
 
 @pytest.mark.parametrize("kernel, expansion", [(3, 8), (5, 2), ((3, 7), 2)])

@@ -155,7 +155,7 @@ def test_fold_copies():
 def mixed_network():
     return nn.Sequential(OrderedDict(
         plain=nn.Conv2d(3, 8, 3), norm=nn.BatchNorm2d(8), depthwise=nn.Conv2d(8, 8, 5, groups=8), one=nn.Conv2d(8, 4, 1),
-        block=lc.LCBlock(4, 6, 7, expansion=2, bias=True), between=lc.LCBlock(6, 5, 3, 1, 3, ("BN",)),
+        block=lc.LCBlock(4, 6, 7, expansion=2, bias=True), between=lc.LCBlock(6, 5, 3, 1, 3, ("BN", "ReLU")),
         row=nn.Conv2d(5, 5, (1, 3)), up=nn.ConvTranspose2d(5, 2, 2), pool=nn.Flatten(), fc=nn.Linear(2, 2)))
 
 

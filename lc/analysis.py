@@ -1,0 +1,167 @@
+"""From rows to what a figure draws and a table says: means over seeds, gaps, break-evens, matched filters, hours."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import linear_sum_assignment
+
+from .data import TITLES
+from .models import architecture
+
+
+ARCHITECTURE = list(architecture("ResNet-20"))  # the columns that say what a network is
+
+
+def summary(table, *columns):
+    """Means and standard deviations over seeds.
+
+    Returns:
+        A DataFrame with a row for each data set, model and `frozen`, ordered by kernel size, depth, width and expansion:
+        `dataset`, `model`, the columns of `models.architecture`, `frozen`, `learnable_parameters`, `n`, and for each of
+        `columns` its mean under its own name and its standard deviation as `<column>_std` (nan for one seed).
+    """
+    groups = table.groupby(["dataset", "model", *ARCHITECTURE, "frozen"])
+    return _means(groups, columns, learnable_parameters=groups["learnable_parameters"].first())
+
+
+def gaps(table, column="accuracy"):
+    """What is lost by freezing: `column` of the learnable run minus that of the frozen one, paired by seed.
+
+    Returns:
+        A DataFrame as `summary` makes it, without `frozen`, of the networks that have both runs: `gap` and `gap_std` in points.
+    """
+    keys = ["dataset", "model", *ARCHITECTURE]
+    learnable, frozen = (table[table["frozen"] == kind].set_index([*keys, "seed"])[column] for kind in (False, True))
+    difference = (learnable - frozen).dropna().rename("gap").reset_index()
+    return _means(difference.groupby(keys), ["gap"])
+
+
+def _means(groups, columns, **more):
+    parts = dict(more, n=groups.size())
+    for column in columns:
+        parts[column], parts[f"{column}_std"] = groups[column].mean(), groups[column].std()
+    means = pd.DataFrame(parts).reset_index()
+    return means.sort_values(["kernel_size", "depth", "width", "expansion"], kind="stable").reset_index(drop=True)
+
+
+def first_above(curve, other):
+    """The least expansion at which one curve is above another, number or curve: where the paper reads its break-evens.
+
+    Args:
+        curve, other: pandas Series indexed by expansion, in ascending order; `other` may be a number.
+
+    Returns:
+        The expansion, or None if there is none among those tested.
+    """
+    above = curve[curve > (other.reindex(curve.index) if isinstance(other, pd.Series) else other)]
+    return int(above.index[0]) if len(above) else None
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """Where a gap closes: `at`, and its 90 % interval; inf beyond the values tested, nan where it cannot be told."""
+
+    at: float
+    low: float
+    high: float
+
+    def __str__(self):
+        if np.isnan(self.at):
+            return "unknown: there is no network with both runs"
+        at = "beyond the values tested" if np.isinf(self.at) else f"at {self.at:.0f}"
+        if np.isnan(self.low):
+            return f"{at} (one seed: no interval)"
+        low, high = ("beyond" if np.isinf(value) else f"{value:.0f}" for value in (self.low, self.high))
+        return f"{at} (90 % interval: {low} to {high})"
+
+
+def break_even(gaps, x, draws=10_000):
+    """Where frozen networks catch up with learnable ones as `x` grows (Figure 6), by interpolation against log x.
+
+    The interval is that of the crossing when each mean gap is drawn anew from what its seeds say of it: Student's t
+    with n - 1 degrees of freedom about the mean, scaled by the standard error.
+
+    Args:
+        gaps: a table of `gaps`; its rows with one seed make the interval unknown.
+        x: a column of it, "width" or "depth".
+
+    Returns:
+        A `BreakEven`: the first crossing; the least value tested if the gap is closed there already.
+    """
+    gaps = gaps.sort_values(x)
+    values, mean = gaps[x].to_numpy(float), gaps["gap"].to_numpy()
+    if not len(gaps):
+        return BreakEven(np.nan, np.nan, np.nan)
+    at = _crossing(values, mean)
+    if (gaps["n"] < 2).any():
+        return BreakEven(at, np.nan, np.nan)
+    n = gaps["n"].to_numpy()
+    t = np.random.default_rng(0).standard_t(n - 1, (draws, len(n)))
+    crossings = [_crossing(values, drawn) for drawn in mean + t * gaps["gap_std"].to_numpy() / np.sqrt(n)]
+    low, high = np.quantile(crossings, [0.05, 0.95], method="inverted_cdf")
+    return BreakEven(at, low, high)
+
+
+def _crossing(x, gap):
+    closed = np.flatnonzero(gap <= 0)
+    if not len(closed):
+        return np.inf
+    i = closed[0]
+    return x[0] if i == 0 else np.exp(np.interp(0, gap[[i, i - 1]], np.log(x)[[i, i - 1]]))
+
+
+def outside_both_spreads(mean, spread, published):
+    """Whether a mean differs from a published one by more than either's spread; a spread of nan counts as none."""
+    return abs(mean - published.mean) > max(np.nan_to_num(spread), published.spread or 0)
+
+
+def matched(rows):
+    """Reorder each row's filters so that the same ones stand below each other (Figures 7 and 10).
+
+    Networks number their filters at random. The last row's are put in order of their norm; then each row, from the
+    bottom up, is matched with the one below: the assignment with the largest sum of cosine similarities.
+
+    Args:
+        rows: a list of arrays `[c_out, c_in, k, k]` of one shape.
+
+    Returns:
+        The same list, each array reordered along its first axis.
+    """
+    below = rows[-1][np.argsort(-np.linalg.norm(rows[-1].reshape(len(rows[-1]), -1), axis=1))]
+    ordered = [below]
+    for row in reversed(rows[:-1]):
+        a, b = (filters.reshape(len(filters), -1) for filters in (below, row))
+        similarity = (a @ b.T) / (np.linalg.norm(a, axis=1)[:, None] * np.linalg.norm(b, axis=1) + 1e-12)
+        below = row[linear_sum_assignment(similarity, maximize=True)[1]]
+        ordered.append(below)
+    return ordered[::-1]
+
+
+def hours(table):
+    """What runs cost (Table 4), from their own rows.
+
+    Returns:
+        A DataFrame with a row for each line of Table 4 that has runs, and each device: `line`, `device`, `runs`, `hours` (the
+        sum of the runs' own times, evaluation included), `runs_per_hour`, `energy` (kWh, of the runs that recorded it; nan
+        if none did).
+    """
+    def line(row):
+        dataset = row["dataset"]
+        if row["between"]:
+            return "Ablation"
+        plain = dataset == "cifar10" and not row["expansion"]  # of other data sets, the paper counts all as LC
+        return f"{'Baseline' if plain else 'LC'} {TITLES.get(dataset, dataset)}"
+
+    groups = table.assign(line=[line(row) for _, row in table.iterrows()]).groupby(["line", "device"])
+    costs = pd.DataFrame({"runs": groups.size(), "hours": groups["seconds"].sum() / 3600,
+                          "energy": groups["energy"].sum(min_count=1) / 1000}).reset_index()
+    costs.insert(4, "runs_per_hour", costs["runs"] / costs["hours"])
+    return costs
+
+
+def centre_to_border(values):
+    """How much larger the centre of a map `[k, k]` is than the mean of its border: 1 for a uniform map."""
+    k = len(values)
+    border = (values.sum() - values[1:-1, 1:-1].sum()) / (4 * k - 4)
+    return float(values[k // 2, k // 2] / border)
