@@ -7,10 +7,7 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from .data import TITLES
-from .models import architecture
-
-
-ARCHITECTURE = list(architecture("ResNet-20"))  # the columns that say what a network is
+from .models import Architecture
 
 
 def summary(table, *columns):
@@ -18,10 +15,10 @@ def summary(table, *columns):
 
     Returns:
         A DataFrame with a row for each data set, model and `frozen`, ordered by kernel size, depth, width and expansion:
-        `dataset`, `model`, the columns of `models.architecture`, `frozen`, `learnable_parameters`, `n`, and for each of
+        `dataset`, `model`, those of `models.Architecture`, `frozen`, `learnable_parameters`, `n`, and for each of
         `columns` its mean under its own name and its standard deviation as `<column>_std` (nan for one seed).
     """
-    groups = table.groupby(["dataset", "model", *ARCHITECTURE, "frozen"])
+    groups = table.groupby(["dataset", "model", *Architecture._fields, "frozen"])
     return _means(groups, columns, learnable_parameters=groups["learnable_parameters"].first())
 
 
@@ -31,7 +28,7 @@ def gaps(table, column="accuracy"):
     Returns:
         A DataFrame as `summary` makes it, without `frozen`, of the networks that have both runs: `gap` and `gap_std` in points.
     """
-    keys = ["dataset", "model", *ARCHITECTURE]
+    keys = ["dataset", "model", *Architecture._fields]
     learnable, frozen = (table[table["frozen"] == kind].set_index([*keys, "seed"])[column] for kind in (False, True))
     difference = (learnable - frozen).dropna().rename("gap").reset_index()
     return _means(difference.groupby(keys), ["gap"])

@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import nn
@@ -79,17 +80,23 @@ def build_model(name, num_classes=10, in_channels=3):
     return CIFARResNet(conv, depth, width, num_classes, in_channels)
 
 
-def architecture(name):
-    """What a network's canonical name says, as numbers to draw against.
+class Architecture(NamedTuple):
+    """What a network's name says, to draw against."""
 
-    Returns:
-        A dict of `depth`, `width`, `expansion` (0 without LC-Blocks), `kernel_size` and `between` ("" or such as "+ReLU");
-        of an off-the-shelf network depth and width are 0.
-    """
+    depth: int  # 0 of an off-the-shelf network, as is the width
+    width: int
+    expansion: int  # 0 without LC-Blocks
+    kernel_size: int
+    between: str  # "" or such as "+BN+ReLU"
+
+
+def architecture(name):
+    """The `Architecture` that a network's canonical name stands for."""
     parsed = NOTATION.fullmatch(name)
-    number = {key: int(parsed[key] or 0) if parsed else 0 for key in ("depth", "width", "expansion", "kernel")}
-    return {"depth": number["depth"], "width": number["width"], "expansion": number["expansion"],
-            "kernel_size": number["kernel"] or 3, "between": parsed["between"] if parsed else ""}
+    if not parsed:
+        return Architecture(0, 0, 0, 3, "")
+    return Architecture(int(parsed["depth"]), int(parsed["width"]), int(parsed["expansion"] or 0), int(parsed["kernel"] or 3),
+                        parsed["between"])
 
 
 def combines(name):
@@ -99,7 +106,7 @@ def combines(name):
     """
     if name in OFF_THE_SHELF:
         return name == "MobileNet-v2" or OFF_THE_SHELF[name][0]
-    return architecture(name)["expansion"] > 0
+    return architecture(name).expansion > 0
 
 
 def canonical_name(name):

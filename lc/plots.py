@@ -83,6 +83,8 @@ def gaps_by_kernel(axes, gaps):
     axes.axhline(0, color=BASELINE, linewidth=0.8)
     _logarithmic(axes, "expansion", gaps["expansion"])
     axes.set_ylabel("Learnable − frozen [points]")
+    if sizes:
+        axes.legend(ncols=2)
 
 
 def by_network(axes, means, gaps):
@@ -93,7 +95,8 @@ def by_network(axes, means, gaps):
     Args:
         means, gaps: of `analysis.summary` and `analysis.gaps`.
     """
-    names = sorted(dict.fromkeys(means["model"]), key=combines)
+    size = means.groupby("model")["learnable_parameters"].max()
+    names = sorted(size.index, key=lambda name: (combines(name), size[name]))
     for side, frozen in ((-0.2, True), (0.2, False)):
         rows = means[means["frozen"] == frozen].set_index("model").reindex(names)
         axes.bar([i + side for i in range(len(names))], rows["accuracy"], 0.38, yerr=rows["accuracy_std"], capsize=2,
@@ -184,5 +187,5 @@ def plus_minus(means, column):
 def side_by_side(means, column, *index):
     """A table of `analysis.summary` as text: a row for each value of `index` in its order, frozen and learnable as columns."""
     cells = means.assign(filters=means["frozen"].map(LABELS), text=plus_minus(means, column))
-    table = cells.set_index([*index, "filters"])["text"].unstack("filters", sort=False)
-    return table.reindex(columns=list(LABELS.values())).fillna("missing").rename_axis(columns=None)
+    table = cells.set_index([*index, "filters"])["text"].unstack("filters", fill_value="missing", sort=False)
+    return table.reindex(columns=list(LABELS.values()), fill_value="missing").rename_axis(columns=None)

@@ -5,14 +5,13 @@ import sys
 import time
 import warnings
 from dataclasses import dataclass
-from itertools import groupby
 
 import pandas as pd
 
 from . import results
 from .data import DataUnavailable, load_data
 from .machine import resolve_device, resolve_precision
-from .models import architecture
+from .models import Architecture, architecture
 from .run import Run
 from .run import profile as recipe_of
 from .training import TrainingError, train
@@ -42,7 +41,7 @@ GRIDS = {
     "paper": Grid(),
     # what two CPU cores train in three hours
     "quick": Grid(seeds=(0,), networks=("ResNet-14", "ResNet-20", "MobileNet-v2"), expansions=(1, 2, 8, 32, 128),
-                  expansion_seeds=(0, 1), widths=(8, 16, 32), depths=(8, 20, 44), datasets_expansion=8,
+                  expansion_seeds=(0, 1), widths=(4, 8, 16), depths=(8, 20, 32), datasets_expansion=8,
                   kernel_expansions=(1, 8), kernel_depth=8, between_expansion=2),
     "smoke": Grid(seeds=(0,), dataset="digits", networks=("ResNet-20", "MobileNet-v2"), expansions=(1, 8),
                   expansion_seeds=(0,), widths=(8, 16), depths=(8, 14), datasets=("digits",), datasets_expansion=8,
@@ -122,7 +121,7 @@ def pairs(models, dataset, profile, seeds):
 
 def _lc_and_learnable(runs):
     """Without the plain networks that are frozen."""
-    return [run for run in runs if architecture(run.model)["expansion"] or not run.frozen]
+    return [run for run in runs if architecture(run.model).expansion or not run.frozen]
 
 
 def _grid(profile):
@@ -187,17 +186,21 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
     seeds = table["seed"].nunique()
     print(f"Profile {profile}: {len(table)} of {len(runs)} runs, {recipe_of(profile).epochs} epochs of {images} images, "
           f"{seeds} seed{'s' * (seeds > 1)}.")
-    for network, seeds in groupby(sorted(run.id.rsplit("/", 1) for run in missing), key=lambda parts: parts[0]):
-        print(f"missing: {network}/{' '.join(seed for _, seed in seeds)}")
+    seeds = {}
+    for run in missing:
+        network, seed = run.id.rsplit("/", 1)
+        seeds.setdefault(network, []).append(seed)
+    for network in seeds:
+        print(f"missing: {network}/{' '.join(seeds[network])}")
     return table
 
 
 def rows(runs, folder=None):
-    """The rows of `runs` that the store has, as a DataFrame with the columns of `models.architecture` added, and the runs
+    """The rows of `runs` that the store has, as a DataFrame with the columns of `models.Architecture` added, and the runs
     that it lacks."""
     table = results.load(folder)
     table = table[table["id"].isin({run.id for run in runs})].reset_index(drop=True)
-    shapes = pd.DataFrame([architecture(name) for name in table["model"]], columns=list(architecture("ResNet-20")))
+    shapes = pd.DataFrame([architecture(name) for name in table["model"]], columns=Architecture._fields)
     have = set(table["id"])
     return table.join(shapes), [run for run in runs if run.id not in have]
 

@@ -9,7 +9,7 @@ from torchvision import models as tv
 
 import lc
 from lc.blocks import is_spatial
-from lc.models import canonical_name
+from lc.models import architecture, canonical_name, combines
 
 
 def counts(model):
@@ -227,3 +227,16 @@ def test_unknown_names_list_the_known(name):
 def test_names_that_describe_no_network(name, message):
     with pytest.raises(ValueError, match=message):
         lc.build_model(name)
+
+
+@pytest.mark.parametrize("name, expected", [
+    ("ResNet-20-16", (20, 16, 0, 3, "")), ("ResNet-LC-260-16x1", (260, 16, 1, 3, "")), ("MobileNet-v2", (0, 0, 0, 3, "")),
+    ("ResNet-LC-20-16x64-k9+BN+ReLU", (20, 16, 64, 9, "+BN+ReLU")),
+])
+def test_architecture(name, expected):
+    assert architecture(name) == expected
+
+
+def test_the_divider_of_figure_1a():
+    assert {name for name in ("ResNet-20-16", "ResNet-LC-20-16x1", *PINNED) if combines(name)} == {
+        "ResNet-LC-20-16x1", "ResNet-50", "ResNet-101", "Wide-ResNet-50x2", "MobileNet-v2"}

@@ -115,10 +115,10 @@ def put(line, column, value):
     (put(1, "frozen", "yes"), r"line 2: frozen cannot be 'yes'"),
     (put(2, "seed", ""), r"line 3: seed cannot be ''"),
     (put(2, "seed", "7"), r"line 3: the id .* does not fit the row"),
-    (lambda lines: lines[2].pop(), r"line 3: 22 fields instead of 23"),
+    (lambda lines: lines[2].pop(), r"line 3: 23 fields instead of 24"),
     (lambda lines: lines.append(lines[1]), r"line 4: a second row for digits/"),
-    (lambda lines: [line.append("energy") for line in lines], r"line 1: unknown column 'energy'; another version of lc"),
-    (lambda lines: [line.pop() for line in lines], r"line 1: missing column 'git'; another version of lc"),
+    (lambda lines: [line.append("watts") for line in lines], r"line 1: unknown column 'watts'; another version of lc"),
+    (lambda lines: [line.pop(-2) for line in lines], r"line 1: missing column 'git'; another version of lc"),
 ])
 def test_damage_is_reported_with_its_line_and_never_dropped(tmp_path, edit, message):
     edited(tmp_path, edit)
@@ -127,6 +127,13 @@ def test_damage_is_reported_with_its_line_and_never_dropped(tmp_path, edit, mess
         with pytest.raises(lc.ResultsError, match=message):
             use()
     assert (tmp_path / "runs.csv").read_bytes() == before
+
+
+def test_rows_from_before_the_energy_was_recorded_are_read_and_kept(tmp_path):
+    edited(tmp_path, lambda lines: [line.pop() for line in lines])
+    assert results.load(tmp_path)["energy"].isna().all() and len(results.load(tmp_path)) == 2
+    results.append(result(5, energy=7.5), tmp_path)
+    assert results.load(tmp_path)["energy"].tolist()[2] == 7.5 and results.load(tmp_path)["accuracy"].tolist() == [87.5] * 3
 
 
 def test_a_file_that_is_not_text_is_reported(tmp_path):

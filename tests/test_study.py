@@ -3,7 +3,6 @@
 import sys
 import types
 
-import pandas as pd
 import pytest
 from test_results import result
 
@@ -11,6 +10,7 @@ import lc
 from lc import results, study
 from lc.__main__ import main
 from lc.batch import execute
+from lc.data import DataUnavailable
 
 
 def fake_train(run, **_):
@@ -26,14 +26,59 @@ def store(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_figure_4_is_the_papers_grid():
-    runs = study.figure4()
-    assert len(runs) == len({run.id for run in runs}) == 4 * 2 * (9 + 1)
-    assert {run.model for run in runs} == {"ResNet-20-16", *(f"ResNet-LC-20-16x{2 ** i}" for i in range(9))}
-    assert {run.dataset for run in runs} == {"cifar10"} and {run.recipe for run in runs} == {lc.Recipe()}
-    assert [run.seed for run in runs] == sorted(run.seed for run in runs)
-    assert {run.model for run in study.figure4(expansions=[3])} == {"ResNet-20-16", "ResNet-LC-20-16x3"}
-    assert {run.dataset for run in study.figure4("smoke")} == {"digits"}
+def both(runs):
+    return {run.model for run in runs if run.frozen} & {run.model for run in runs if not run.frozen}
+
+
+def names(runs):
+    return {run.model for run in runs}
+
+
+@pytest.mark.parametrize("name", study.EXPERIMENTS)
+def test_experiments_are_the_papers_recipe_with_four_seeds_each_run_once(name):
+    runs = study.EXPERIMENTS[name]()
+    assert len(runs) == len({run.id for run in runs}) and len(runs) % 4 == 0
+    assert {run.recipe for run in runs} == {lc.Recipe()} and {run.seed for run in runs} == {0, 1, 2, 3}
+    if name != "table1":
+        assert {run.dataset for run in runs} == {"cifar10"} and [run.seed for run in runs] == sorted(run.seed for run in runs)
+        assert {run.dataset for run in study.EXPERIMENTS[name]("smoke")} == {"digits"}
+
+
+def test_the_papers_grids():
+    powers = [2 ** i for i in range(9)]
+    figure4 = study.figure4()
+    assert names(figure4) == both(figure4) == {"ResNet-20-16", *(f"ResNet-LC-20-16x{e}" for e in powers)}
+    assert names(study.figure6a()) == both(study.figure6a()) == {f"ResNet-LC-20-{w}x1" for w in (16, 32, 64, 128)}
+    assert names(study.figure6b()) == both(study.figure6b()) == {f"ResNet-LC-{d}-16x1" for d in (20, 32, 44, 56, 110, 164, 260)}
+    networks = {"ResNet-14", "ResNet-18", "ResNet-34", "ResNet-50", "ResNet-101", "ResNet-20-16", "Wide-ResNet-50x2", "MobileNet-v2"}
+    assert names(study.figure1a()) == both(study.figure1a()) == networks
+    table1 = study.table1()
+    assert {run.dataset for run in table1} == {"cifar10", "cifar100", "fashion-mnist", "svhn"} and len(table1) == 4 * 3 * 4
+    assert both(table1) == {"ResNet-LC-20-16x128"} and names(table1) - both(table1) == {"ResNet-20-16"}
+    table3 = study.table3()
+    assert names(table3) == both(table3) == {f"ResNet-LC-20-16x64{between}" for between in ("", "+ReLU", "+BN", "+BN+ReLU")}
+    figure8, kernels = study.figure8(), ("", "-k5", "-k7", "-k9")
+    assert both(figure8) == {f"ResNet-LC-20-16x{e}{k}" for e in powers[:8] for k in kernels}
+    assert names(figure8) - both(figure8) == {f"ResNet-20-16{k}" for k in kernels}
+
+
+@pytest.mark.parametrize("experiment, lists, models", [
+    (study.figure4, dict(expansions=[3]), {"ResNet-20-16", "ResNet-LC-20-16x3"}),
+    (study.figure1a, dict(networks=["ResNet-20"]), {"ResNet-20-16"}),
+    (study.figure6a, dict(widths=[24]), {"ResNet-LC-20-24x1"}), (study.figure6b, dict(depths=[26]), {"ResNet-LC-26-16x1"}),
+    (study.table1, dict(datasets=["svhn"], expansion=2), {"ResNet-20-16", "ResNet-LC-20-16x2"}),
+    (study.figure8, dict(kernel_sizes=[11], expansions=[2]), {"ResNet-20-16-k11", "ResNet-LC-20-16x2-k11"}),
+    (study.table3, dict(expansion=1, seeds=[7]), {f"ResNet-LC-20-16x1{between}" for between in ("", "+ReLU", "+BN", "+BN+ReLU")}),
+], ids=lambda value: getattr(value, "__name__", ""))
+def test_a_list_of_ones_own_takes_the_place_of_the_papers(experiment, lists, models):
+    assert names(experiment(**lists)) == models
+
+
+@pytest.mark.parametrize("profile", study.GRIDS)
+def test_everything_is_every_experiment_once(profile):
+    runs = study.everything(profile)
+    assert len(runs) == len(set(runs))
+    assert set(runs) == {run for experiment in study.EXPERIMENTS.values() for run in experiment(profile)}
 
 
 def test_a_sweep_trains_what_is_missing_and_resumes(store):
@@ -72,10 +117,23 @@ def test_a_run_that_fails_costs_no_other_and_is_named(store, monkeypatch):
 def test_a_sweep_checks_everything_before_it_trains(store, monkeypatch):
     monkeypatch.setattr(study, "load_data", lc.load_data)
     with pytest.raises(ValueError, match="unknown data set"):
-        study.train_missing(study.grid(["ResNet-20"], "no-such-set", "smoke"))
+        study.train_missing(study.pairs(["ResNet-20"], "no-such-set", "smoke", [0]))
     with pytest.raises(ValueError, match="unknown device"):
         study.train_missing(study.figure4("smoke"), device="gpu")
     assert not (store / "runs.csv").exists()
+
+
+def test_a_data_set_out_of_reach_costs_only_its_own_runs(store, monkeypatch):
+    def load(name, data_dir):
+        if name == "svhn":
+            raise DataUnavailable("svhn.npz is missing and svhn could not be downloaded")
+
+    monkeypatch.setattr(study, "load_data", load)
+    runs = study.table1("smoke", datasets=["svhn", "digits"])
+    with pytest.warns(UserWarning, match="runs on svhn are left out: svhn.npz is missing"):
+        assert study.train_missing(runs) == [run.id for run in runs if run.dataset == "digits"]
+    with pytest.raises(DataUnavailable, match="svhn.npz is missing"):
+        study.train_missing(runs)
 
 
 def test_quick_rows_stand_in_for_the_papers_and_it_is_said(store, capsys):
@@ -85,6 +143,9 @@ def test_quick_rows_stand_in_for_the_papers_and_it_is_said(store, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Rows of the quick profile")
     assert lines[-1] == f"missing: {runs[-1].id}"
+    study.collect(study.figure4, "quick", expansions=[1, 64])
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert lines == [f"missing: cifar10/ResNet-LC-20-16x64/{kind}/quick/seed0 seed1" for kind in ("learnable", "frozen")]
     study.train_missing(study.figure4("paper")[:1])
     assert set(study.collect(study.figure4)["profile"]) == {"paper"}
 
@@ -98,19 +159,6 @@ def test_papermills_spelling_of_true_trains_and_of_false_does_not(store):
 def test_no_row_at_all_is_an_error(store):
     with pytest.raises(ValueError, match="set train = True"):
         study.collect(study.figure4, "smoke")
-
-
-def test_summary_and_crossings():
-    table = pd.DataFrame([
-        dict(model=model, frozen=frozen, learnable_parameters=10, accuracy=accuracy)
-        for model, frozen, accuracy in [("ResNet-20-16", False, 60.0), ("ResNet-LC-20-16x16", True, 61.0),
-                                        ("ResNet-LC-20-16x2", True, 50.0), ("ResNet-LC-20-16x2", True, 54.0)]])
-    means = study.summary(table, "accuracy")
-    assert list(means["expansion"]) == [0, 2, 16] and list(means["n"]) == [1, 2, 1]
-    assert means["accuracy"][1] == 52 and means["accuracy_std"][1] == pytest.approx(8 ** 0.5)
-    curve = means[means["frozen"]].set_index("expansion")["accuracy"]
-    assert study.first_above(curve, 60) == 16 and study.first_above(curve, 61) is None
-    assert study.first_above(curve, pd.Series({2: 51.0})) == 2
 
 
 @pytest.mark.parametrize("changes, message", [

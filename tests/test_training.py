@@ -15,6 +15,7 @@ from lc.training import Trainer
 
 SHORT = lc.Recipe("short", epochs=2, batch_size=24, train_images=64, test_images=40)
 CPU = torch.device("cpu")
+MODELS = ["ResNet-LC-8-8x2", "ResNet-LC-8-8x32+BN", "ResNet-LC-8-8x2+BN+ReLU"]  # each kind of forward pass
 
 
 def short_run(model="ResNet-LC-8-8x2", frozen=True, seed=0, **changes):
@@ -139,8 +140,9 @@ def test_training_leaves_the_callers_random_state_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_warm_up_is_undone():
-    plain, warmed = trainer_of(short_run()), trainer_of(short_run())
+@pytest.mark.parametrize("model", MODELS)
+def test_warm_up_is_undone(model):
+    plain, warmed = trainer_of(short_run(model)), trainer_of(short_run(model))
     for batch in (24, 16):
         warmed.warm_up(batch)
     epochs(plain), epochs(warmed)
@@ -152,9 +154,10 @@ def test_warm_up_is_undone():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("frozen", [True, False])
-def test_a_step_in_a_cuda_graph_equals_an_eager_one(precision, frozen):
+@pytest.mark.parametrize("model", MODELS)
+def test_a_step_in_a_cuda_graph_equals_an_eager_one(model, precision, frozen):
     with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
-        eager, captured = (trainer_of(short_run(frozen=frozen), torch.device("cuda"), precision) for _ in range(2))
+        eager, captured = (trainer_of(short_run(model, frozen), torch.device("cuda"), precision) for _ in range(2))
         captured.capture()
         assert set(captured.graphs) == {24, 16}
         epochs(eager), epochs(captured)
@@ -169,6 +172,16 @@ def test_a_gpu_learns_what_a_cpu_learns():
     cpu, gpu = trainer_of(short_run(), CPU), trainer_of(short_run(), torch.device("cuda"))
     epochs(cpu), epochs(gpu)
     torch.testing.assert_close(gpu.losses.cpu(), cpu.losses, rtol=2e-2, atol=2e-2)
+
+
+def test_the_deepest_network_trains():
+    """ResNet-LC-260-16x1 of Figure 6b: gradients of one magnitude from first to last layer, and a loss that falls."""
+    trainer = trainer_of(short_run("ResNet-LC-260-16x1", epochs=8, train_images=16, batch_size=8))
+    first = trainer.epoch(NoProgress())
+    norms = [block.pointwise.weight.grad.norm() / block.pointwise.weight.norm()
+             for block in trainer.network.modules() if isinstance(block, lc.LCBlock)]
+    assert len(norms) == 259 and max(norms) < 1e4 * min(norms)
+    assert [trainer.epoch(NoProgress()) for _ in range(7)][-1] < 0.7 * first
 
 
 def test_bf16_follows_fp32():

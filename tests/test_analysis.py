@@ -1,0 +1,111 @@
+"""What tables and figures are computed from rows with: against hand-made numbers, and by simulation."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lc import analysis
+from lc.models import Architecture, architecture
+from lc.paper import Published
+
+
+def rows(*runs, dataset="cifar10"):
+    """Rows of (model, frozen, seed, accuracy), with the columns that `study.rows` adds."""
+    table = pd.DataFrame(runs, columns=["model", "frozen", "seed", "accuracy"]).assign(dataset=dataset, learnable_parameters=10)
+    return table.join(pd.DataFrame([architecture(name) for name in table["model"]], columns=Architecture._fields))
+
+
+def test_summary_and_crossings():
+    means = analysis.summary(rows(("ResNet-LC-20-16x16", True, 0, 61.0), ("ResNet-20-16", False, 0, 60.0),
+                                  ("ResNet-LC-20-16x2", True, 0, 50.0), ("ResNet-LC-20-16x2", True, 1, 54.0)), "accuracy")
+    assert list(means["expansion"]) == [0, 2, 16] and list(means["n"]) == [1, 2, 1]
+    assert means["accuracy"][1] == 52 and means["accuracy_std"][1] == pytest.approx(8 ** 0.5) and math.isnan(means["accuracy_std"][0])
+    curve = means[means["frozen"]].set_index("expansion")["accuracy"]
+    assert analysis.first_above(curve, 60) == 16 and analysis.first_above(curve, 61) is None
+    assert analysis.first_above(curve, pd.Series({2: 51.0})) == 2
+
+
+def test_gaps_are_paired_by_seed_and_need_both_runs():
+    table = rows(("ResNet-LC-20-16x1", False, 0, 60.0), ("ResNet-LC-20-16x1", True, 0, 50.0), ("ResNet-LC-20-16x1", False, 1, 64.0),
+                 ("ResNet-LC-20-16x1", True, 1, 50.0), ("ResNet-LC-20-16x1", False, 2, 99.0), ("ResNet-LC-20-32x1", True, 0, 50.0))
+    gaps = analysis.gaps(table)
+    assert list(gaps["model"]) == ["ResNet-LC-20-16x1"] and list(gaps["n"]) == [2] and list(gaps["width"]) == [16]
+    assert gaps["gap"][0] == 12 and gaps["gap_std"][0] == pytest.approx(8 ** 0.5)
+    assert analysis.gaps(table[table["frozen"]]).empty
+
+
+def curve(widths, means, std=1.0, n=4):
+    return pd.DataFrame({"width": widths, "gap": means, "gap_std": std, "n": n})
+
+
+@pytest.mark.parametrize("means, at", [
+    ([2.0, 1.0, -1.0], 64 * math.sqrt(2)), ([2.0, -2.0, 5.0], math.sqrt(32 * 64)), ([2.0, 0.0, -1.0], 64), ([-1.0, 2.0, 3.0], 32),
+    ([3.0, 2.0, 1.0], math.inf),
+])
+def test_break_even_is_interpolated_in_the_logarithm(means, at):
+    found = analysis.break_even(curve([32, 64, 128], means, 1e-9)[::-1], "width")
+    assert found.at == pytest.approx(at) and found.low == pytest.approx(at) and found.high == pytest.approx(at)
+
+
+def test_the_interval_of_a_break_even_holds_the_truth_as_often_as_it_says():
+    rng, widths = np.random.default_rng(1), np.array([16, 32, 64, 128])
+    truth = 5 - 2 * np.log2(widths / 16)  # closes between 64 and 128, at 16 * 2**2.5
+    inside = 0
+    for _ in range(200):
+        seeds = truth[:, None] + rng.normal(scale=0.5, size=(4, 4))
+        found = analysis.break_even(curve(widths, seeds.mean(1), seeds.std(1, ddof=1)), "width", draws=400)
+        inside += found.low <= 16 * 2 ** 2.5 <= found.high
+    assert 0.85 <= inside / 200 <= 0.97
+
+
+def test_break_even_says_what_it_does_not_know():
+    assert str(analysis.break_even(curve([16, 64], [2.0, -2.0], math.nan, 1), "width")) == "at 32 (one seed: no interval)"
+    assert str(analysis.break_even(curve([16, 64], [2.0, 1.0], 0.1), "width")) == (
+        "beyond the values tested (90 % interval: beyond to beyond)")
+    assert str(analysis.break_even(curve([16, 64], [2.0, -0.1], 1.0), "width")).endswith("to beyond)")
+    assert "unknown" in str(analysis.break_even(curve([], []), "width"))
+
+
+@pytest.mark.parametrize("mean, spread, outside", [
+    (91.0, 0.1, False), (90.7, 0.1, True), (90.7, 0.4, False), (91.5, math.nan, True), (91.1, math.nan, False),
+])
+def test_outside_both_spreads(mean, spread, outside):
+    assert analysis.outside_both_spreads(mean, spread, Published(91.0, 0.2)) == outside
+
+
+def test_matched_finds_the_same_filters_in_every_row():
+    rng = np.random.default_rng(0)
+    filters = rng.normal(size=(16, 3, 5, 5)) * np.linspace(1, 3, 16)[:, None, None, None]
+    rows = [scale * filters[rng.permutation(16)] + rng.normal(scale=0.1, size=filters.shape) for scale in (0.1, 2, 1)]
+    rows.append(filters[rng.permutation(16)])
+    ordered = analysis.matched(rows)
+    norms = np.linalg.norm(ordered[-1].reshape(16, -1), axis=1)
+    assert (np.diff(norms) <= 0).all()
+    for row, original in zip(ordered, rows, strict=True):
+        assert sorted(row.ravel()) == sorted(original.ravel())
+    for row in ordered[1:]:
+        a, b = row.reshape(16, -1), ordered[-1].reshape(16, -1)
+        assert (np.sum(a * b, 1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1) > 0.9).all()
+
+
+def test_hours_by_line_of_table_4_and_device():
+    table = pd.concat([
+        rows(("ResNet-20-16", True, 0, 50.0), ("MobileNet-v2", False, 0, 50.0), ("ResNet-LC-20-16x8", True, 0, 50.0),
+             ("ResNet-LC-20-16x8+BN", True, 0, 50.0)),
+        rows(("ResNet-20-16", False, 0, 50.0), ("ResNet-LC-20-16x8", False, 0, 50.0), dataset="svhn")], ignore_index=True)
+    table = table.assign(seconds=1800.0, device=["A", "B", "A", "A", "A", "A"], energy=[math.nan, 500, 500, math.nan, 500, 500])
+    costs = analysis.hours(table).set_index(["line", "device"])
+    assert list(costs.index) == [("Ablation", "A"), ("Baseline CIFAR-10", "A"), ("Baseline CIFAR-10", "B"), ("LC CIFAR-10", "A"),
+                                 ("LC SVHN", "A")]
+    assert list(costs["runs"]) == [1, 1, 1, 1, 2] and list(costs["hours"]) == [0.5, 0.5, 0.5, 0.5, 1]
+    assert (costs["runs_per_hour"] == 2).all()
+    assert costs["energy"].fillna(-1).tolist() == [-1, -1, 0.5, 0.5, 1]
+
+
+def test_centre_to_border():
+    assert analysis.centre_to_border(np.ones((9, 9))) == 1
+    values = np.ones((3, 3))
+    values[1, 1] = 4
+    assert analysis.centre_to_border(values) == 4
