@@ -43,6 +43,8 @@ def main(argv=None):
     benchmark.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     benchmark.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     benchmark.add_argument("--batch", type=int, default=256, help="images a step")
+    benchmark.add_argument("models", nargs="*", metavar="NAME", help="the first is what the others are compared with; else "
+                           "ResNet-20-16 and ResNet-LC-20-16x1 to x128")
 
     merge = add("merge", "take over the runs of another results folder")
     merge.add_argument("source", help="the other folder")
@@ -96,9 +98,9 @@ def run_notebooks(a):
 
 
 def run_benchmark(a):
-    from .benchmark import benchmark
+    from .benchmark import MODELS, benchmark
 
-    benchmark(a.device, a.precision, a.batch)
+    benchmark(a.device, a.precision, a.batch, a.models or MODELS)
 
 
 def run_merge(a):

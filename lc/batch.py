@@ -1,6 +1,7 @@
 """Executing notebooks without a person: papermill runs them, nbconvert makes a page of each."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .run import ROOT
@@ -10,6 +11,8 @@ NOTEBOOKS = ROOT / "notebooks"
 
 def execute(names=(), out=None, **parameters):
     """Execute notebooks, each into `out/<name>.ipynb` and `out/<name>.html`; one that fails does not stop the others.
+
+    Two at a time where they only read: starting one takes longer than drawing its figure. One at a time where they train.
 
     Args:
         names: the beginnings of notebooks' names, such as "03"; all notebooks if there is none.
@@ -33,17 +36,18 @@ def execute(names=(), out=None, **parameters):
     out = Path(out or ROOT / "build" / "notebooks")
     out.mkdir(parents=True, exist_ok=True)
     parameters = {name: value for name, value in parameters.items() if value is not None}
-    outcome = {}
-    for path in notebooks:
-        if names and not path.name.startswith(tuple(names)):
-            continue
-        target = out / path.name
+
+    def run(path):
+        target, error = out / path.name, None
         try:
             papermill.execute_notebook(path, target, parameters, kernel_name="python3", progress_bar=False)
-            outcome[path.stem] = None
-        except papermill.PapermillExecutionError as error:
-            outcome[path.stem] = f"{error.ename}: {error.evalue}"
+        except papermill.PapermillExecutionError as stopped:
+            error = f"{stopped.ename}: {stopped.evalue}"
         page, _ = nbconvert.HTMLExporter().from_filename(str(target))
         target.with_suffix(".html").write_text(page, encoding="utf-8")
-        print(f"{path.stem}: {outcome[path.stem] or 'done'}", flush=True)
-    return outcome
+        print(f"{path.stem}: {error or 'done'}", flush=True)
+        return error
+
+    chosen = [path for path in notebooks if not names or path.name.startswith(tuple(names))]
+    with ThreadPoolExecutor(1 if parameters.get("train") else 2) as pool:
+        return dict(zip([path.stem for path in chosen], pool.map(run, chosen)))

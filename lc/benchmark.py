@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 from .blocks import freeze_spatial, unfold
 from .data import Data
 from .machine import device_name, resolve_device, resolve_precision
-from .models import build_model
+from .models import build_model, canonical_name
 from .run import Recipe
 from .training import Trainer
 
@@ -41,6 +41,7 @@ def benchmark(device="auto", precision="auto", batch=256, models=MODELS, seconds
     precision = resolve_precision(precision, device)
     if batch < 1:
         raise ValueError(f"batch must be at least 1, not {batch}")
+    models = [canonical_name(model) for model in models]
     print(f"{device_name(device)}, torch {torch.__version__}, {precision}")
     cases, memory = {}, {}
     for model in models:
@@ -63,13 +64,13 @@ def benchmark(device="auto", precision="auto", batch=256, models=MODELS, seconds
     rates = {case: max(values) for case, values in rates.items()}
 
     plain = rates[models[0], "learnable", "folded"]
-    print(f"\n{'network':22} {'spatial':9} {'path':8} {'batch':>5} {'images/s':>9} {'of plain':>8} {'of unfolded':>11} "
+    print(f"\n{'network':27} {'spatial':9} {'path':8} {'batch':>5} {'images/s':>9} {'of plain':>8} {'of unfolded':>11} "
           f"{'MiB':>7} {'MiB/image':>9}")
     for case, rate in rates.items():
         model, kind, path = case
         size = cases[case].recipe.batch_size
         unfolded = rates.get((model, kind, "unfolded")) if path == "folded" else None
-        print(f"{model:22} {kind:9} {path:8} {size:5} {rate:9.1f} {rate / plain:8.2f} "
+        print(f"{model:27} {kind:9} {path:8} {size:5} {rate:9.1f} {rate / plain:8.2f} "
               f"{f'{rate / unfolded:.1f}x' if unfolded else '':>11} {memory[case]:7.0f} {memory[case] / size:9.2f}")
     trainer = cases[models[0], "learnable", "folded"]
     data_rate = _rate(trainer, lambda trainer: trainer.next_batch(batch), seconds)

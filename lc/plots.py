@@ -103,7 +103,7 @@ def by_network(axes, means, gaps):
                  color=COLORS[frozen], label=LABELS[frozen], error_kw={"linewidth": 0.8})
     tops = means.groupby("model")["accuracy"].max()
     for _, row in gaps.iterrows():
-        axes.annotate(f"{-row['gap']:+.1f}", (names.index(row["model"]), tops[row["model"]]), textcoords="offset points",
+        axes.annotate(f"{-row['gap']:+.1f}".replace("-", "−"), (names.index(row["model"]), tops[row["model"]]), textcoords="offset points",
                       xytext=(0, 5), ha="center", fontsize=7)
     left = sum(not combines(name) for name in names)
     if 0 < left < len(names):
@@ -151,6 +151,7 @@ def heat_maps(figure, axes, maps):
             cell = axes[row, column]
             cell.set(xticks=[], yticks=[])
             cell.grid(visible=False)
+            cell.spines[:].set_visible(False)
             if (k, frozen) in maps:
                 image = cell.imshow(maps[k, frozen], cmap="viridis", vmin=0, vmax=top)
             if column == 0:

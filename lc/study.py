@@ -116,7 +116,8 @@ def pairs(models, dataset, profile, seeds):
     Raises:
         ValueError: for an unknown profile or model.
     """
-    return [Run(model, dataset, frozen, seed, profile) for seed in seeds for model in models for frozen in (False, True)]
+    runs = (Run(model, dataset, frozen, seed, profile) for seed in seeds for model in models for frozen in (False, True))
+    return list(dict.fromkeys(runs))
 
 
 def _lc_and_learnable(runs):

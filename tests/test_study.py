@@ -194,6 +194,7 @@ def test_papermill_stops_at_a_mistyped_parameter(tmp_path):
     (["merge", "nowhere"], "no runs.csv"),
     (["notebooks", "99"], "no notebook '99'; known: 00_linear_combinations"),
     (["benchmark", "--batch", "0"], "batch must be at least 1"),
+    (["benchmark", "VGG-16"], "unknown model 'VGG-16'"),
 ])
 def test_a_mistake_on_the_command_line_is_answered_in_one_line(arguments, message, tmp_path, monkeypatch):
     monkeypatch.setenv("LC_RESULTS_DIR", str(tmp_path / "results"))
