@@ -103,8 +103,9 @@ def by_network(axes, means, gaps):
                  color=COLORS[frozen], label=LABELS[frozen], error_kw={"linewidth": 0.8})
     tops = means.groupby("model")["accuracy"].max()
     for _, row in gaps.iterrows():
-        axes.annotate(f"{-row['gap']:+.1f}".replace("-", "−"), (names.index(row["model"]), tops[row["model"]]), textcoords="offset points",
-                      xytext=(0, 5), ha="center", fontsize=7)
+        change = f"{-row['gap']:+.1f}".replace("-", "−")
+        axes.annotate(change, (names.index(row["model"]), tops[row["model"]]), textcoords="offset points", xytext=(0, 5),
+                      ha="center", fontsize=7)
     left = sum(not combines(name) for name in names)
     if 0 < left < len(names):
         axes.axvline(left - 0.5, color=BASELINE, linestyle=":")
