@@ -82,7 +82,7 @@ def run_sweep(a):
     unknown = [name for name in a.experiment if name not in study.EXPERIMENTS]
     if unknown:
         raise ValueError(f"unknown experiment {unknown[0]!r}; known: {', '.join(study.EXPERIMENTS)}")
-    runs = list(dict.fromkeys(run for name in a.experiment or study.EXPERIMENTS for run in study.EXPERIMENTS[name](a.profile)))
+    runs = study.everything(a.profile, a.experiment)
     trained = study.train_missing(runs, a.results, data_dir=a.data_dir, device=a.device, precision=a.precision,
                                   time_limit=a.time_limit)
     _, missing = study.rows(runs, a.results)

@@ -27,6 +27,7 @@ def execute(names=(), out=None, **parameters):
     """
     import nbconvert
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     notebooks = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -43,6 +44,8 @@ def execute(names=(), out=None, **parameters):
             papermill.execute_notebook(path, target, parameters, kernel_name="python3", progress_bar=False)
         except papermill.PapermillExecutionError as stopped:
             error = f"{stopped.ename}: {stopped.evalue}"
+        except DeadKernelError as stopped:
+            error = str(stopped)
         page, _ = nbconvert.HTMLExporter().from_filename(str(target))
         target.with_suffix(".html").write_text(page, encoding="utf-8")
         print(f"{path.stem}: {error or 'done'}", flush=True)

@@ -32,7 +32,7 @@ def benchmark(device="auto", precision="auto", batch=256, models=MODELS, seconds
         seconds: how long to time each case in each round; at least one step.
 
     Returns:
-        `{(model, "frozen" or "learnable", "folded" or "unfolded"): images/s}`, of the cases that fitted.
+        `{(model, "frozen" or "learnable", "lc" or "unfolded"): images/s}`, of the cases that fitted.
 
     Raises:
         ValueError: unknown device, precision or model, or a batch below 1.
@@ -46,12 +46,12 @@ def benchmark(device="auto", precision="auto", batch=256, models=MODELS, seconds
     cases, memory = {}, {}
     for model in models:
         for kind in ("learnable", "frozen"):
-            for path in ("folded", "unfolded") if "-LC-" in model else ("folded",):
+            for path in ("lc", "unfolded") if "-LC-" in model else ("lc",):
                 size = UNFOLDED_CPU_BATCH if path == "unfolded" and device.type == "cpu" else batch
                 try:
                     trainer = _trainer(model, kind, path, size, device, precision)
                     memory[model, kind, path] = _peak_memory(trainer)
-                    if device.type == "cuda" and path == "folded":  # a graph would keep the unfolded features' memory
+                    if device.type == "cuda" and path == "lc":  # a graph would keep the unfolded features' memory
                         trainer.capture()
                     cases[model, kind, path] = trainer
                 except torch.OutOfMemoryError:
@@ -63,16 +63,16 @@ def benchmark(device="auto", precision="auto", batch=256, models=MODELS, seconds
             rates[case].append(_rate(trainer, _train_step, seconds))
     rates = {case: max(values) for case, values in rates.items()}
 
-    plain = rates[models[0], "learnable", "folded"]
+    plain = rates[models[0], "learnable", "lc"]
     print(f"\n{'network':27} {'spatial':9} {'path':8} {'batch':>5} {'images/s':>9} {'of plain':>8} {'of unfolded':>11} "
           f"{'MiB':>7} {'MiB/image':>9}")
     for case, rate in rates.items():
         model, kind, path = case
         size = cases[case].recipe.batch_size
-        unfolded = rates.get((model, kind, "unfolded")) if path == "folded" else None
+        unfolded = rates.get((model, kind, "unfolded")) if path == "lc" else None
         print(f"{model:27} {kind:9} {path:8} {size:5} {rate:9.1f} {rate / plain:8.2f} "
               f"{f'{rate / unfolded:.1f}x' if unfolded else '':>11} {memory[case]:7.0f} {memory[case] / size:9.2f}")
-    trainer = cases[models[0], "learnable", "folded"]
+    trainer = cases[models[0], "learnable", "lc"]
     data_rate = _rate(trainer, lambda trainer: trainer.next_batch(batch), seconds)
     print(f"\ndata pipeline alone: {data_rate:.0f} images/s, {data_rate / plain:.0f} times the plain network's training")
     if device.type == "cuda":

@@ -27,9 +27,10 @@ def patch_statistics(conv, norm, x):
     it has more channels than a patch has values.
     """
     with no_autocast(x.device.type):
-        x = x.to(conv.weight.dtype)
         mean, covariance, n = checkpoint(_moments, conv, x, use_reentrant=False, preserve_rng_state=False)
-        kernels = conv.weight.flatten(1)
+        if n == 1:
+            raise ValueError("BatchNorm needs more than one value per channel to train on")
+        kernels = conv.weight.flatten(1).to(mean.dtype)
         mean = kernels @ mean
         variance = ((kernels @ covariance) * kernels).sum(1)
         _average(norm, mean.detach(), variance.detach() * (n / (n - 1)))
@@ -37,6 +38,7 @@ def patch_statistics(conv, norm, x):
 
 
 def _moments(conv, x):
+    x = x.to(torch.promote_types(conv.weight.dtype, torch.float32))
     padding = conv.padding
     if conv.padding_mode != "zeros" or isinstance(padding, str):
         x = F.pad(x, conv._reversed_padding_repeated_twice, "constant" if conv.padding_mode == "zeros" else conv.padding_mode)

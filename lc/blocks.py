@@ -2,7 +2,7 @@
 
 A pointwise convolution `P` applied to the output of a spatial convolution `S` equals one convolution with the
 *combined filters* `W[i] = sum_j P[i, j] S[j]` (Lemma 3.1). An LC-Block is such a pair that replaces one convolution;
-training included, it runs through its combined filters, not through the expanded features, unless a ReLU stands between.
+training included, it runs through its combined filters, not through the expanded features, where nothing stands between.
 """
 
 import copy
@@ -11,6 +11,7 @@ from numbers import Integral
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from .between import affine, is_standard, no_autocast, normalize_and_combine, patch_statistics
 
@@ -65,7 +66,7 @@ class LCBlock(nn.Module):
         precision also under autocast: the cost does not depend on the batch.
 
         Raises:
-            ValueError: if a ReLU stands between the two convolutions, since no combined filters exist then.
+            ValueError: if other operations stand between the two convolutions, since no combined filters exist then.
         """
         return self._combine(self._running())[0]
 
@@ -82,15 +83,16 @@ class LCBlock(nn.Module):
     def _running(self):
         """The scale and shift of each expanded channel in evaluation mode; None if nothing is between."""
         if not self.folds:
-            raise ValueError("an LC-Block with a ReLU between its convolutions has no combined filters")
-        return affine(norm, norm.running_mean, norm.running_var) if (norm := self._norm) else None
+            raise ValueError("no combined filters: operations other than BatchNorm stand between the block's convolutions")
+        norm = self._norm
+        return affine(norm, norm.running_mean, norm.running_var) if norm else None
 
     def _combine(self, scale_and_shift):
         """Weight and bias of the one convolution that the block equals."""
         pointwise, bias, spatial = self.pointwise.weight.flatten(1), self.pointwise.bias, self.spatial.weight
         with no_autocast(spatial.device.type):
             if scale_and_shift:
-                scale, shift = scale_and_shift
+                scale, shift = (values.to(pointwise.dtype) for values in scale_and_shift)
                 bias = pointwise @ shift if bias is None else pointwise @ shift + bias
                 pointwise = pointwise * scale
             if spatial.is_contiguous():
@@ -107,10 +109,15 @@ class LCBlock(nn.Module):
             weight, bias = self._combine(affine(norm, *patch_statistics(self.spatial, norm, x)))
         elif norm and norm.training:
             return normalize_and_combine(norm, lambda z: self.pointwise(self.between[1:](z)), self.spatial(x))
-        else:
-            return self.pointwise(self.between(self.spatial(x)))
+        elif self.training:
+            return self._expanded(x)
+        else:  # an attack needs the gradient of its input: all is computed again, or a large batch would not fit
+            return checkpoint(self._expanded, x, use_reentrant=False, preserve_rng_state=False)
         # _conv_forward is what every nn.Conv2d runs through: it knows all padding modes, and takes the weight to use.
         return self.spatial._conv_forward(x, weight, bias)
+
+    def _expanded(self, x):
+        return self.pointwise(self.between(self.spatial(x)))
 
 
 def convert(model, expansion=1):
@@ -184,7 +191,7 @@ def fold(model):
 def unfold(model):
     """A copy of the model that computes each LC-Block literally, expanded features and all: the reference for `fold`.
 
-    The paper trained this way; it costs about E times the memory and time.
+    It costs about E times the memory and time; so did the paper's own training, as the memory it reports suggests.
     """
     return _replace(copy.deepcopy(model), lambda m: isinstance(m, LCBlock),
                     lambda block: nn.Sequential(block.spatial, block.between, block.pointwise))

@@ -59,3 +59,15 @@ PASSES_BASELINE_AT = 128  # ... the plain network; slightly declining beyond
 # Section 4.1 and Figure 6: break-even of frozen random and learnable ResNet-LC at E = 1
 BREAK_EVEN_WIDTH = 128
 BREAK_EVEN_DEPTH = 260
+
+
+def table_1():
+    """Table 1 by run: `{(data set, model, frozen): Published}`."""
+    runs = (("ResNet-20-16", False), ("ResNet-LC-20-16x128", False), ("ResNet-LC-20-16x128", True))
+    return {(dataset, *run): value for dataset, values in TABLE_1.items() for run, value in zip(runs, values)}
+
+
+def table_3():
+    """Table 3 by run, as `table_1`."""
+    return {("cifar10", f"ResNet-LC-20-16x64{between}", frozen): value
+            for between, values in TABLE_3.items() for frozen, value in zip((True, False), values)}

@@ -6,7 +6,10 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 
+from .analysis import outside_both_spreads
+from .data import TITLES
 from .models import combines
 from .run import ROOT
 
@@ -146,7 +149,7 @@ def heat_maps(figure, axes, maps):
         axes: `[2, columns]`.
         maps: `{(kernel size, frozen): [k, k]}`.
     """
-    top = max((values.max() for values in maps.values()), default=1)
+    top = max(values.max() for values in maps.values())
     for column, k in enumerate(sorted({k for k, _ in maps})):
         for row, frozen in enumerate((False, True)):
             cell = axes[row, column]
@@ -186,8 +189,41 @@ def plus_minus(means, column):
             for mean, spread in zip(means[column], means[f"{column}_std"])]
 
 
-def side_by_side(means, column, *index):
-    """A table of `analysis.summary` as text: a row for each value of `index` in its order, frozen and learnable as columns."""
-    cells = means.assign(filters=means["frozen"].map(LABELS), text=plus_minus(means, column))
-    table = cells.set_index([*index, "filters"])["text"].unstack("filters", fill_value="missing", sort=False)
-    return table.reindex(columns=list(LABELS.values()), fill_value="missing").rename_axis(columns=None)
+def side_by_side(means, columns, *index, gaps=None):
+    """A table of `analysis.summary` as text: a row for each value of `index`, frozen and learnable as columns.
+
+    Args:
+        columns: a column of `means`, or several by title, each a pair of columns then.
+        gaps: of `analysis.gaps`; adds a column "Gap".
+    """
+    titles = {"": columns} if isinstance(columns, str) else columns
+    parts = []
+    for title, column in titles.items():
+        labels = [f"{label}, {title}" if title else label for label in LABELS.values()]
+        cells = means.assign(filters=means["frozen"].map(dict(zip(LABELS, labels))), text=plus_minus(means, column))
+        part = cells.set_index([*index, "filters"])["text"].unstack("filters", fill_value="missing", sort=False)
+        parts.append(part.reindex(columns=labels, fill_value="missing"))
+    table = pd.concat(parts, axis=1).rename_axis(columns=None)
+    if gaps is not None:
+        gap = gaps.assign(text=plus_minus(gaps, "gap")).set_index(list(index))["text"]
+        table["Gap"] = gap.reindex(table.index, fill_value="unknown")
+    return table
+
+
+def beside_paper(means, published):
+    """A table of accuracies of `analysis.summary` beside published ones: every run of either.
+
+    A star marks a mean that differs from the paper's by more than both standard deviations.
+
+    Args:
+        published: `{(data set, model, frozen): Published}`.
+    """
+    keys = list(zip(means["dataset"], means["model"], means["frozen"]))
+    here = dict(zip(keys, plus_minus(means, "accuracy")))
+    for key, mean, spread in zip(keys, means["accuracy"], means["accuracy_std"]):
+        if key in published and outside_both_spreads(mean, spread, published[key]):
+            here[key] += " *"
+    lines = [(TITLES.get(dataset, dataset), model, LABELS[frozen], here.get((dataset, model, frozen), "missing"),
+              str(published.get((dataset, model, frozen), ""))) for dataset, model, frozen in dict.fromkeys([*published, *here])]
+    names = ["Data set", "Network", "Spatial filters"]
+    return pd.DataFrame(lines, columns=[*names, "Here", "Paper"]).set_index(names)

@@ -105,9 +105,9 @@ def figure1a(profile="paper", networks=None, seeds=None):
 EXPERIMENTS = {f.__name__: f for f in (figure4, table1, figure8, figure6a, figure6b, table3, figure1a)}
 
 
-def everything(profile="paper"):
-    """The runs of all experiments, each once."""
-    return list(dict.fromkeys(run for experiment in EXPERIMENTS.values() for run in experiment(profile)))
+def everything(profile="paper", names=()):
+    """The runs of the named experiments, of all if none is named, each once."""
+    return list(dict.fromkeys(run for name in names or EXPERIMENTS for run in EXPERIMENTS[name](profile)))
 
 
 def pairs(models, dataset, profile, seeds):
@@ -184,9 +184,9 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
     if table.empty:
         raise ValueError(f"the results have no run of this experiment in profile {profile!r}; set train = True")
     images = ", ".join(str(n) for n in sorted(table["train_images"].unique()))
-    seeds = table["seed"].nunique()
+    n = table["seed"].nunique()
     print(f"Profile {profile}: {len(table)} of {len(runs)} runs, {recipe_of(profile).epochs} epochs of {images} images, "
-          f"{seeds} seed{'s' * (seeds > 1)}.")
+          f"{n} seed{'s' * (n > 1)}.")
     seeds = {}
     for run in missing:
         network, seed = run.id.rsplit("/", 1)

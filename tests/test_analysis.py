@@ -43,7 +43,7 @@ def curve(widths, means, std=1.0, n=4):
 
 
 @pytest.mark.parametrize("means, at", [
-    ([2.0, 1.0, -1.0], 64 * math.sqrt(2)), ([2.0, -2.0, 5.0], math.sqrt(32 * 64)), ([2.0, 0.0, -1.0], 64), ([-1.0, 2.0, 3.0], 32),
+    ([2.0, 1.0, -1.0], 64 * math.sqrt(2)), ([2.0, -2.0, 5.0], math.sqrt(32 * 64)), ([2.0, 0.0, -1.0], 64), ([-1.0, 2.0, 3.0], -math.inf),
     ([3.0, 2.0, 1.0], math.inf),
 ])
 def test_break_even_is_interpolated_in_the_logarithm(means, at):
@@ -63,10 +63,11 @@ def test_the_interval_of_a_break_even_holds_the_truth_as_often_as_it_says():
 
 
 def test_break_even_says_what_it_does_not_know():
-    assert str(analysis.break_even(curve([16, 64], [2.0, -2.0], math.nan, 1), "width")) == "at 32 (one seed: no interval)"
+    assert str(analysis.break_even(curve([16, 64], [2.0, -2.0], math.nan, 1), "width")) == "32 (one seed: no interval)"
     assert str(analysis.break_even(curve([16, 64], [2.0, 1.0], 0.1), "width")) == (
-        "beyond the values tested (90 % interval: beyond to beyond)")
-    assert str(analysis.break_even(curve([16, 64], [2.0, -0.1], 1.0), "width")).endswith("to beyond)")
+        "beyond all tested (90 % interval: beyond all tested to beyond all tested)")
+    assert str(analysis.break_even(curve([16, 64], [2.0, -0.1], 1.0), "width")).endswith("to beyond all tested)")
+    assert str(analysis.break_even(curve([16, 64], [-2.0, -3.0], math.nan, 1), "width")).startswith("below all tested")
     assert "unknown" in str(analysis.break_even(curve([], []), "width"))
 
 
@@ -95,15 +96,15 @@ def test_matched_finds_the_same_filters_in_every_row():
 def test_hours_by_line_of_table_4_and_device():
     table = pd.concat([
         rows(("ResNet-20-16", True, 0, 50.0), ("MobileNet-v2", False, 0, 50.0), ("ResNet-LC-20-16x8", True, 0, 50.0),
-             ("ResNet-LC-20-16x8+BN", True, 0, 50.0)),
+             ("ResNet-LC-20-16x8+BN", True, 0, 50.0), ("ResNet-20-16-k5", False, 0, 50.0)),
         rows(("ResNet-20-16", False, 0, 50.0), ("ResNet-LC-20-16x8", False, 0, 50.0), dataset="svhn")], ignore_index=True)
-    table = table.assign(seconds=1800.0, device=["A", "B", "A", "A", "A", "A"], energy=[math.nan, 500, 500, math.nan, 500, 500])
+    table = table.assign(seconds=1800.0, device=["A", "B", *"AAAAA"], energy=[math.nan, 500, 500, math.nan, 500, 500, math.nan])
     costs = analysis.hours(table).set_index(["line", "device"])
     assert list(costs.index) == [("Ablation", "A"), ("Baseline CIFAR-10", "A"), ("Baseline CIFAR-10", "B"), ("LC CIFAR-10", "A"),
                                  ("LC SVHN", "A")]
-    assert list(costs["runs"]) == [1, 1, 1, 1, 2] and list(costs["hours"]) == [0.5, 0.5, 0.5, 0.5, 1]
+    assert list(costs["runs"]) == [1, 1, 1, 2, 2] and list(costs["hours"]) == [0.5, 0.5, 0.5, 1, 1]
     assert (costs["runs_per_hour"] == 2).all()
-    assert costs["energy"].fillna(-1).tolist() == [-1, -1, 0.5, 0.5, 1]
+    assert costs["energy"].fillna(-1).tolist() == [-1, -1, 0.5, 1, -1]
 
 
 def test_centre_to_border():

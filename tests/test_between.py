@@ -6,6 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import lc
+from lc import evaluate
 from lc.blocks import unfold
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}  # a different order of summation in float64, and nothing else
@@ -91,12 +92,14 @@ def test_the_expanded_features_are_kept_once_at_most(between, tensors):
     assert saved_bytes(block, x) < 64 * x.nbytes * tensors + small
 
 
+@pytest.mark.parametrize("evaluation", [False, True], ids=["training", "attack"])
 @pytest.mark.parametrize("between", ["+BN", "+ReLU", "+BN+ReLU"])
-def test_table_3_fits_a_gpu_of_24_gigabytes(between):
+def test_table_3_fits_a_gpu_of_24_gigabytes(between, evaluation):
     """Counted on a few images and multiplied, in fp32: bf16 features take half of it."""
-    model, images = lc.build_model(f"ResNet-LC-20-16x64{between}"), 2
-    kept = 256 / images * saved_bytes(model, torch.randn(images, 3, 32, 32))
-    widest = 256 * 32 * 32 * 16 * 64 * 4  # bytes of the largest layer's expanded features
+    model, images = lc.build_model(f"ResNet-LC-20-16x64{between}").train(not evaluation), 2
+    batch = evaluate.BATCH if evaluation else 256
+    kept = batch / images * saved_bytes(lc.fold(model) if evaluation else model, torch.randn(images, 3, 32, 32).requires_grad_())
+    widest = batch * 32 * 32 * 16 * 64 * 4  # bytes of the largest layer's expanded features
     assert kept + 4 * widest < 24e9  # recomputed features and their gradients, of one layer at a time
 
 
@@ -110,6 +113,9 @@ def test_blocks_run_under_autocast_with_exact_statistics(between):
     y.float().sum().backward()
     assert y.dtype == torch.bfloat16 and all(p.grad.isfinite().all() for p in block.parameters())
     assert_close(y.float(), reference(x), rtol=0.05, atol=0.05)
+    if between == ("BN",):
+        for actual, expected in zip(block.buffers(), reference.buffers(), strict=True):
+            assert_close(actual, expected, rtol=0, atol=0)
 
 
 def test_a_norm_with_statistics_of_its_own_kind_is_left_to_itself():
@@ -129,3 +135,16 @@ def test_a_norm_in_evaluation_mode_keeps_its_statistics_while_the_block_trains(b
     assert block.training
     assert_close(block(x), literal(x))
     assert block.between[0].num_batches_tracked == 0
+
+
+def test_wide_statistics_are_kept_in_single_precision():
+    block = lc.LCBlock(3, 4, 3, expansion=24, between=("BN",)).bfloat16()
+    x = 300 * torch.randn(6, 3, 8, 8)
+    literal = unfold(block)
+    assert_close(block(x.bfloat16()), literal(x.bfloat16()), rtol=0.05, atol=0.05)
+
+
+def test_a_single_value_per_channel_is_an_error_as_in_pytorch():
+    for expansion in (2, 24):
+        with pytest.raises(ValueError, match="more than (one|1) value per channel"):
+            lc.LCBlock(3, 4, 3, expansion=expansion, between=("BN",))(torch.randn(1, 3, 1, 1))

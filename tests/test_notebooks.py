@@ -92,7 +92,7 @@ def test_notebooks_say_what_to_do_when_there_is_no_row(name, stores, monkeypatch
 
 
 @pytest.mark.parametrize("name, experiment, lists", LISTS, ids=lambda value: value if isinstance(value, str) else "")
-def test_changing_one_list_changes_the_figure(name, experiment, lists, stores, monkeypatch, tmp_path):
+def test_a_list_of_a_readers_own_is_drawn(name, experiment, lists, stores, monkeypatch, tmp_path):
     notebook = json.loads(PATHS[name].read_text())
     for cell in notebook["cells"]:
         for parameter, value in lists.items():

@@ -79,6 +79,14 @@ def test_everything_is_every_experiment_once(profile):
     runs = study.everything(profile)
     assert len(runs) == len(set(runs))
     assert set(runs) == {run for experiment in study.EXPERIMENTS.values() for run in experiment(profile)}
+    assert study.everything(profile, ["figure6a"]) == study.figure6a(profile)
+
+
+def test_a_sweep_without_names_trains_every_experiment(store, capsys):
+    main(["sweep", "--profile", "smoke"])
+    runs = study.everything("smoke")
+    assert set(results.read()) == {run.id for run in runs}
+    assert f"trained {len(runs)} runs; 0 of {len(runs)} are still missing" in capsys.readouterr().out
 
 
 def test_a_sweep_trains_what_is_missing_and_resumes(store):
@@ -177,9 +185,11 @@ def test_an_injected_parameter_that_a_notebook_does_not_have_is_an_error(monkeyp
         study.check_parameters("paper", False, "", "auto")
 
 
-def test_papermill_stops_at_a_mistyped_parameter(tmp_path):
-    outcome = execute(["03"], tmp_path, proflie="quick")
-    assert "unknown parameter 'proflie'" in outcome["03_expansion"]
+def test_papermill_stops_at_a_mistyped_parameter_and_goes_on_to_the_next_notebook(tmp_path):
+    outcome = execute(["03", "05"], tmp_path, proflie="quick")
+    assert list(outcome) == ["03_expansion", "05_width"]
+    assert all("unknown parameter 'proflie'" in error for error in outcome.values())
+    assert {path.name for path in tmp_path.glob("*.html")} == {"03_expansion.html", "05_width.html"}
 
 
 @pytest.mark.parametrize("arguments, message", [
