@@ -205,8 +205,8 @@ def side_by_side(means, columns, *index, gaps=None):
         parts.append(part.reindex(columns=labels, fill_value="missing"))
     table = pd.concat(parts, axis=1).rename_axis(columns=None)
     if gaps is not None:
-        gap = gaps.assign(text=plus_minus(gaps, "gap")).set_index(list(index))["text"]
-        table["Gap"] = gap.reindex(table.index, fill_value="unknown")
+        known = dict(zip(gaps.set_index(list(index)).index, plus_minus(gaps, "gap")))
+        table["Gap"] = [known.get(key, "unknown") for key in table.index]
     return table
 
 

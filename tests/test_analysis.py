@@ -43,8 +43,8 @@ def curve(widths, means, std=1.0, n=4):
 
 
 @pytest.mark.parametrize("means, at", [
-    ([2.0, 1.0, -1.0], 64 * math.sqrt(2)), ([2.0, -2.0, 5.0], math.sqrt(32 * 64)), ([2.0, 0.0, -1.0], 64), ([-1.0, 2.0, 3.0], -math.inf),
-    ([3.0, 2.0, 1.0], math.inf),
+    ([2.0, 1.0, -1.0], 64 * math.sqrt(2)), ([2.0, -2.0, 5.0], math.sqrt(32 * 64)), ([2.0, 0.0, -1.0], 64),
+    ([3.0, 2.0, 1.0], math.inf), ([-1.0, 2.0, 3.0], -math.inf),
 ])
 def test_break_even_is_interpolated_in_the_logarithm(means, at):
     found = analysis.break_even(curve([32, 64, 128], means, 1e-9)[::-1], "width")
