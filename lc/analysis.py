@@ -57,7 +57,7 @@ def first_above(curve, other):
 
 @dataclass(frozen=True)
 class BreakEven:
-    """Where a gap closes: `at`, and its 90 % interval; inf beyond and -inf below all values tested, nan where it cannot be told."""
+    """Where a gap closes, `at`, and its 90 % interval: inf beyond and -inf below all values tested, nan if it cannot be told."""
 
     at: float
     low: float
