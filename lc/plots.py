@@ -201,12 +201,12 @@ def side_by_side(means, columns, *index, gaps=None):
     for title, column in titles.items():
         labels = [f"{label}, {title}" if title else label for label in LABELS.values()]
         cells = means.assign(filters=means["frozen"].map(dict(zip(LABELS, labels))), text=plus_minus(means, column))
-        part = cells.set_index([*index, "filters"])["text"].unstack("filters", fill_value="missing", sort=False)
-        parts.append(part.reindex(columns=labels, fill_value="missing"))
+        part = cells.set_index([*index, "filters"])["text"].unstack("filters", fill_value="–", sort=False)
+        parts.append(part.reindex(columns=labels, fill_value="–"))
     table = pd.concat(parts, axis=1).rename_axis(columns=None)
     if gaps is not None:
         known = dict(zip(gaps.set_index(list(index)).index, plus_minus(gaps, "gap")))
-        table["Gap"] = [known.get(key, "unknown") for key in table.index]
+        table["Gap"] = [known.get(key, "–") for key in table.index]
     return table
 
 

@@ -39,7 +39,7 @@ class Grid:
 
 GRIDS = {
     "paper": Grid(),
-    # what two CPU cores train in three hours
+    # what two CPU cores train in under four hours
     "quick": Grid(seeds=(0,), networks=("ResNet-14", "ResNet-20", "MobileNet-v2"), expansions=(1, 2, 8, 32, 128),
                   expansion_seeds=(0, 1), widths=(8, 16, 32), depths=(8, 20, 32), datasets_expansion=8,
                   kernel_expansions=(1, 8), kernel_depth=8, between_expansion=2),

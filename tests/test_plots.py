@@ -89,7 +89,7 @@ def test_side_by_side():
     table = plots.side_by_side(means, "accuracy", "expansion", gaps=analysis.gaps(TABLE))
     assert list(table.columns) == ["Frozen random", "Learnable", "Gap"] and list(table.index) == [0, 1, 8]
     assert list(table.loc[8]) == ["58.50 ± 0.71", "78.50 ± 0.71", "20.00 ± 0.00"]
-    assert list(table.loc[0]) == ["missing", "80.50 ± 0.71", "unknown"]
+    assert list(table.loc[0]) == ["–", "80.50 ± 0.71", "–"]
     means = analysis.summary(TABLE, "accuracy", "seed")
     several = plots.side_by_side(means, {"a": "accuracy", "b": "seed"}, "kernel_size", "expansion")
     assert list(several.columns) == ["Frozen random, a", "Learnable, a", "Frozen random, b", "Learnable, b"]
