@@ -155,7 +155,8 @@ def test_variance_map_of_several_kernel_sizes():
 
 @pytest.mark.parametrize("name, first, last", [
     ("ResNet-LC-8-16x2", (16, 3, 3, 3), (32, 32, 3, 3)), ("ResNet-LC-8-4x2-k5", (4, 3, 5, 5), (16, 16, 5, 5)),
-    ("ResNet-LC-8-4x2+BN", (4, 3, 3, 3), (16, 16, 3, 3)), ("ResNet-LC-8-4x2+ReLU", (8, 3, 3, 3), (32, 16, 3, 3)), ("ResNet-8-4", (4, 3, 3, 3), (16, 16, 3, 3)),
+    ("ResNet-LC-8-4x2+BN", (4, 3, 3, 3), (16, 16, 3, 3)), ("ResNet-LC-8-4x2+ReLU", (8, 3, 3, 3), (32, 16, 3, 3)),
+    ("ResNet-8-4", (4, 3, 3, 3), (16, 16, 3, 3)),
 ])
 def test_summarize(name, first, last):
     model = lc.build_model(name)
