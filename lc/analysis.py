@@ -15,7 +15,7 @@ def summary(table, *columns):
 
     Returns:
         A DataFrame with a row for each data set, model and `frozen`, ordered by kernel size, depth, width and expansion:
-        `dataset`, `model`, those of `models.Architecture`, `frozen`, `learnable_parameters`, `n`, and for each of
+        `dataset`, `model`, the fields of `models.Architecture`, `frozen`, `learnable_parameters`, `n`, and for each of
         `columns` its mean under its own name and its standard deviation as `<column>_std` (nan for one seed).
     """
     groups = table.groupby(["dataset", "model", *Architecture._fields, "frozen"])
@@ -107,7 +107,7 @@ def _crossing(x, gap):
 
 
 def outside_both_spreads(mean, spread, published):
-    """Whether a mean differs from a published one by more than either's spread; a spread of nan counts as none."""
+    """Whether a mean differs from a published one by more than both spreads; a spread of nan counts as none."""
     return abs(mean - published.mean) > max(np.nan_to_num(spread), published.spread or 0)
 
 

@@ -197,8 +197,7 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
 
 
 def rows(runs, folder=None):
-    """The rows of `runs` that the store has, as a DataFrame with the columns of `models.Architecture` added, and the runs
-    that it lacks."""
+    """The rows of `runs` that the store has, with the fields of `models.Architecture` added, and the runs that it lacks."""
     table = results.load(folder)
     table = table[table["id"].isin({run.id for run in runs})].reset_index(drop=True)
     shapes = pd.DataFrame([architecture(name) for name in table["model"]], columns=Architecture._fields)

@@ -161,9 +161,9 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
     """
     start = time.monotonic()
     device = resolve_device(device)
+    precision = resolve_precision(precision, device)
     energy = energy_meter(device)
     used_before = energy()
-    precision = resolve_precision(precision, device)
     data = load_data(run.dataset, data_dir)
     try:
         with torch.random.fork_rng(devices=[]):
