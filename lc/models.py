@@ -24,11 +24,14 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = conv(out_channels, out_channels)
         self.bn2 = nn.BatchNorm2d(out_channels)
+        self.stride = stride
         self.shortcut = nn.Identity() if stride == 1 and in_channels == out_channels else nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+            nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
 
     def forward(self, x):
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        # every second pixel here: a 1x1 convolution with a stride corrupts memory below 8 channels in PyTorch on a CPU
+        x = x[:, :, ::self.stride, ::self.stride]
         return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x), inplace=True)
 
 

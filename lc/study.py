@@ -25,44 +25,45 @@ class Grid:
     dataset: str = "cifar10"
     networks: tuple = ("ResNet-14", "ResNet-18", "ResNet-34", "ResNet-20", "ResNet-50", "ResNet-101", "Wide-ResNet-50x2",
                        "MobileNet-v2")
+    network_seeds: tuple = (0, 1, 2, 3)
+    depth: int = 20  # wherever the depth is not what varies
     expansions: tuple = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-    expansion_seeds: tuple = (0, 1, 2, 3)
     widths: tuple = (16, 32, 64, 128)
     depths: tuple = (20, 32, 44, 56, 110, 164, 260)
     datasets: tuple = ("cifar10", "cifar100", "fashion-mnist", "svhn")
     datasets_expansion: int = 128
     kernel_sizes: tuple = (3, 5, 7, 9)
     kernel_expansions: tuple = (1, 2, 4, 8, 16, 32, 64, 128)
-    kernel_depth: int = 20
+    kernel_width: int = 16
     between_expansion: int = 64
 
 
 GRIDS = {
     "paper": Grid(),
-    # what two CPU cores train in under four hours
-    "quick": Grid(seeds=(0,), networks=("ResNet-14", "ResNet-20", "MobileNet-v2"), expansions=(1, 2, 8, 32, 128),
-                  expansion_seeds=(0, 1), widths=(8, 16, 32), depths=(8, 20, 32), datasets_expansion=8,
-                  kernel_expansions=(1, 8), kernel_depth=8, between_expansion=2),
-    "smoke": Grid(seeds=(0,), dataset="digits", networks=("ResNet-20", "MobileNet-v2"), expansions=(1, 8),
-                  expansion_seeds=(0,), widths=(8, 16), depths=(8, 14), datasets=("digits",), datasets_expansion=8,
-                  kernel_sizes=(3, 5), kernel_expansions=(1, 8), kernel_depth=8, between_expansion=2),
+    # each experiment in under 20 minutes on two CPU cores
+    "quick": Grid(seeds=(0, 1), networks=("ResNet-14", "ResNet-20", "MobileNet-v2"), network_seeds=(0,), depth=8,
+                  expansions=(1, 2, 8, 32, 128), widths=(8, 16, 32), depths=(8, 14, 20), datasets_expansion=8,
+                  kernel_expansions=(1, 8), kernel_width=8, between_expansion=2),
+    "smoke": Grid(seeds=(0,), dataset="digits", networks=("ResNet-20", "MobileNet-v2"), network_seeds=(0,), depth=8,
+                  expansions=(1, 8), widths=(8, 16), depths=(8, 14), datasets=("digits",), datasets_expansion=8,
+                  kernel_sizes=(3, 5), kernel_expansions=(1, 8), kernel_width=8, between_expansion=2),
 }
 
 
 def figure4(profile="paper", expansions=None, seeds=None):
-    """Figures 4 and 5: ResNet-LC-20-16x{E}, frozen and learnable, and the plain ResNet-20-16.
+    """Figures 4 and 5: ResNet-LC-{D}-16x{E}, frozen and learnable, and the plain ResNet-{D}-16; D = 20.
 
     The plain network is trained frozen, too: without linear combinations, random filters fail.
     """
     grid = _grid(profile)
-    models = ["ResNet-20-16", *(f"ResNet-LC-20-16x{e}" for e in expansions or grid.expansions)]
-    return pairs(models, grid.dataset, profile, seeds or grid.expansion_seeds)
+    models = [f"ResNet-{grid.depth}-16", *(f"ResNet-LC-{grid.depth}-16x{e}" for e in expansions or grid.expansions)]
+    return pairs(models, grid.dataset, profile, seeds or grid.seeds)
 
 
 def table1(profile="paper", datasets=None, expansion=None, seeds=None):
     """Table 1: the plain ResNet-20-16 and one ResNet-LC-20-16x{E}, frozen and learnable, on other data sets."""
     grid = _grid(profile)
-    models = ["ResNet-20-16", f"ResNet-LC-20-16x{expansion or grid.datasets_expansion}"]
+    models = [f"ResNet-{grid.depth}-16", f"ResNet-LC-{grid.depth}-16x{expansion or grid.datasets_expansion}"]
     return _lc_and_learnable([run for dataset in datasets or grid.datasets
                               for run in pairs(models, dataset, profile, seeds or grid.seeds)])
 
@@ -70,16 +71,17 @@ def table1(profile="paper", datasets=None, expansion=None, seeds=None):
 def figure8(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
     """Figures 7, 8, 10, 11 and 12: kernel sizes k, by expansion E, frozen and learnable, and the plain network."""
     grid = _grid(profile)
-    depth = grid.kernel_depth
+    shape = f"{grid.depth}-{grid.kernel_width}"
     models = [f"ResNet{kind}-k{k}" for k in kernel_sizes or grid.kernel_sizes
-              for kind in (f"-{depth}-16", *(f"-LC-{depth}-16x{e}" for e in expansions or grid.kernel_expansions))]
+              for kind in (f"-{shape}", *(f"-LC-{shape}x{e}" for e in expansions or grid.kernel_expansions))]
     return _lc_and_learnable(pairs(models, grid.dataset, profile, seeds or grid.seeds))
 
 
 def figure6a(profile="paper", widths=None, seeds=None):
     """Figure 6a: ResNet-LC-20-{W}x1, frozen and learnable."""
     grid = _grid(profile)
-    return pairs([f"ResNet-LC-20-{w}x1" for w in widths or grid.widths], grid.dataset, profile, seeds or grid.seeds)
+    models = [f"ResNet-LC-{grid.depth}-{w}x1" for w in widths or grid.widths]
+    return pairs(models, grid.dataset, profile, seeds or grid.seeds)
 
 
 def figure6b(profile="paper", depths=None, seeds=None):
@@ -91,14 +93,15 @@ def figure6b(profile="paper", depths=None, seeds=None):
 def table3(profile="paper", expansion=None, seeds=None):
     """Table 3: ResNet-LC-20-16x{E} with nothing, ReLU, BatchNorm or both between the convolutions of each LC-Block."""
     grid = _grid(profile)
-    models = [f"ResNet-LC-20-16x{expansion or grid.between_expansion}{between}" for between in ("", "+ReLU", "+BN", "+BN+ReLU")]
+    network = f"ResNet-LC-{grid.depth}-16x{expansion or grid.between_expansion}"
+    models = [network + between for between in ("", "+ReLU", "+BN", "+BN+ReLU")]
     return pairs(models, grid.dataset, profile, seeds or grid.seeds)
 
 
 def figure1a(profile="paper", networks=None, seeds=None):
     """Figure 1a: off-the-shelf networks, frozen and learnable."""
     grid = _grid(profile)
-    return pairs(networks or grid.networks, grid.dataset, profile, seeds or grid.seeds)
+    return pairs(networks or grid.networks, grid.dataset, profile, seeds or grid.network_seeds)
 
 
 # In the order to train them in

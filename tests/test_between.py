@@ -97,7 +97,7 @@ def test_the_expanded_features_are_kept_once_at_most(between, tensors):
 def test_table_3_fits_a_gpu_of_24_gigabytes(between, evaluation):
     """Counted on a few images and multiplied, in fp32: bf16 features take half of it."""
     model, images = lc.build_model(f"ResNet-LC-20-16x64{between}").train(not evaluation), 2
-    batch = evaluate.BATCH if evaluation else 256
+    batch = evaluate.BATCH["cuda"] if evaluation else 256
     kept = batch / images * saved_bytes(lc.fold(model) if evaluation else model, torch.randn(images, 3, 32, 32).requires_grad_())
     widest = batch * 32 * 32 * 16 * 64 * 4  # bytes of the largest layer's expanded features
     assert kept + 4 * widest < 24e9  # recomputed features and their gradients, of one layer at a time

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torchvision import models as tv
 
@@ -130,7 +131,7 @@ def test_cifar_resnet_shapes(name):
     for i, block in enumerate(model.blocks):
         if i in (3, 6):
             conv, norm = block.shortcut
-            assert (conv.kernel_size, conv.stride, conv.padding, conv.bias) == ((1, 1), (2, 2), (0, 0), None)
+            assert (conv.kernel_size, conv.stride, conv.padding, conv.bias) == ((1, 1), (1, 1), (0, 0), None)
             assert isinstance(norm, nn.BatchNorm2d)
         else:
             assert isinstance(block.shortcut, nn.Identity)
@@ -143,9 +144,21 @@ def test_cifar_resnet_forward_written_out(name):
     y = torch.relu(model.bn1(model.conv1(x)))
     for block in model.blocks:
         residual = block.bn2(block.conv2(torch.relu(block.bn1(block.conv1(y)))))
-        y = torch.relu(residual + block.shortcut(y))
+        if isinstance(block.shortcut, nn.Sequential):
+            conv, norm = block.shortcut
+            y = norm(F.conv2d(y, conv.weight, stride=2))
+        y = torch.relu(residual + y)
     pooled = torch.stack([channel.mean() for image in y for channel in image]).view(4, 32)
     torch.testing.assert_close(model(x), pooled @ model.fc.weight.T + model.fc.bias, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["ResNet-8-4", "ResNet-LC-8-1x2", "ResNet-LC-8-4x2+BN+ReLU", "ResNet-LC-8-7x2-k5"])
+def test_networks_narrower_than_a_vector_register_train(name):
+    model = lc.build_model(name).train()
+    for _ in range(4):
+        x = torch.randn(32, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+        model(x).logsumexp(1).sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
 @pytest.mark.parametrize("name, kinds", [

@@ -153,7 +153,7 @@ def test_quick_rows_stand_in_for_the_papers_and_it_is_said(store, capsys):
     assert lines[-1] == f"missing: {runs[-1].id}"
     study.collect(study.figure4, "quick", expansions=[1, 64])
     lines = capsys.readouterr().out.splitlines()[1:]
-    assert lines == [f"missing: cifar10/ResNet-LC-20-16x64/{kind}/quick/seed0 seed1" for kind in ("learnable", "frozen")]
+    assert lines == [f"missing: cifar10/ResNet-LC-8-16x64/{kind}/quick/seed0 seed1" for kind in ("learnable", "frozen")]
     study.train_missing(study.figure4("paper")[:1])
     assert set(study.collect(study.figure4)["profile"]) == {"paper"}
 
