@@ -54,39 +54,50 @@ def main(argv=None):
         command.add_argument("--results", metavar="DIR", help="results folder; else $LC_RESULTS_DIR or the project's")
 
     arguments = parser.parse_args(argv)
-    from .training import TrainingError  # after parsing: PyTorch takes seconds to import
+    from .training import Stopped, TrainingError  # after parsing: PyTorch takes seconds to import
 
     try:
         arguments.run(arguments)
     except (ValueError, TrainingError, OSError) as error:
         sys.exit(f"lc: {error}")
+    except Stopped:
+        sys.exit("lc: stopped by a signal; the same command goes on from there")
 
 
 def run_train(a):
     from . import results
+    from .interrupt import stop_on_signals
     from .run import Run
     from .training import train
 
     run = Run(a.model, a.dataset, a.frozen, a.seed, a.profile)
     if run.id in results.read(a.results) and not a.again:
         raise ValueError(f"{run.id} is in the results already; --again trains it anew")
-    result = train(run, data_dir=a.data_dir, device=a.device, precision=a.precision)
-    results.append(result, a.results)
+    with results.claim(run.id, a.results) as mine, stop_on_signals() as stop:
+        if not mine:
+            raise ValueError(f"{run.id} is being trained by another process")
+        result = train(run, data_dir=a.data_dir, device=a.device, precision=a.precision,
+                       checkpoint=results.checkpoint_path(run.id, a.results), stop=stop)
+        results.append(result, a.results)
     for column, value in result.row().items():
         print(f"{column:22} {value:.6g}" if isinstance(value, float) else f"{column:22} {value}")
 
 
 def run_sweep(a):
     from . import study
+    from .interrupt import stop_on_signals
 
     unknown = [name for name in a.experiment if name not in study.EXPERIMENTS]
     if unknown:
         raise ValueError(f"unknown experiment {unknown[0]!r}; known: {', '.join(study.EXPERIMENTS)}")
     runs = study.everything(a.profile, a.experiment)
-    trained = study.train_missing(runs, a.results, data_dir=a.data_dir, device=a.device, precision=a.precision,
-                                  time_limit=a.time_limit)
-    _, missing = study.rows(runs, a.results)
-    print(f"trained {len(trained)} runs; {len(missing)} of {len(runs)} are still missing")
+    with stop_on_signals() as stop:
+        trained = study.train_missing(runs, a.results, data_dir=a.data_dir, device=a.device, precision=a.precision,
+                                      time_limit=a.time_limit, stop=stop)
+        _, missing = study.rows(runs, a.results)
+        print(f"trained {len(trained)} runs; {len(missing)} of {len(runs)} are still missing")
+        if stop():
+            sys.exit("lc: stopped by a signal; the same command goes on from there")
 
 
 def run_notebooks(a):

@@ -13,7 +13,7 @@ from .data import Data
 from .machine import device_name, resolve_device, resolve_precision
 from .models import build_model, canonical_name
 from .run import Recipe
-from .training import Trainer
+from .trainer import Trainer
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler, which counts memory, talks to the terminal
 MODELS = ("ResNet-20-16", *(f"ResNet-LC-20-16x{e}" for e in (1, 8, 32, 128)))

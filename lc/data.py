@@ -1,7 +1,6 @@
 """Image data sets as uint8 tensors, and the paper's augmentation on the device that holds them (Appendix A)."""
 
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from filelock import FileLock
+
+from .files import replacing
 
 # name: (torchvision class, channel mean, channel standard deviation, pad-flip-crop augmentation in training)
 KNOWN = {
@@ -147,17 +148,8 @@ def _download(name, path):
 
 def save_npz(path, **arrays):
     """Write a `.npz` atomically: the file is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as f:
-        try:
-            np.savez_compressed(f, **arrays)
-            f.flush()
-            os.fsync(f.fileno())
-            os.chmod(f.name, 0o644)
-            os.replace(f.name, path)
-        except BaseException:
-            os.unlink(f.name)
-            raise
+    with replacing(path) as f:
+        np.savez_compressed(f, **arrays)
 
 
 def _digits():

@@ -11,10 +11,11 @@ class Progress:
 
     Args:
         show: by default only where a person watches: a terminal, or an interactive notebook.
+        done: images of an earlier part, which do not count for the speed.
     """
 
-    def __init__(self, total, label, show=None):
-        self.total, self.label, self.done = total, label, 0
+    def __init__(self, total, label, show=None, done=0):
+        self.total, self.label, self.done, self.before = total, label, done, done
         self.start, self.printed = time.monotonic(), 0.0
         shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
         self.notebook = hasattr(shell, "kernel")
@@ -30,7 +31,7 @@ class Progress:
             return
         self.printed = now
         self._print(tqdm.format_meter(self.done, self.total, now - self.start, ncols=110, prefix=self.label,
-                                      unit=" images", unit_scale=True))
+                                      initial=self.before, unit=" images", unit_scale=True))
 
     def __exit__(self, *_):
         if self.printed:

@@ -7,7 +7,6 @@ store as it was before or after, and two processes may write to it at the same t
 import csv
 import io
 import math
-import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from .data import save_npz
+from .files import replacing
 from .run import COLUMNS, OPTIONAL, results_folder, run_id
 
 
@@ -62,7 +62,7 @@ def read(folder=None):
 
 
 def append(result, folder=None):
-    """Record a `Result`: its arrays, then its row, which replaces an earlier row of the same id.
+    """Record a `Result`: its arrays, then its row, which replaces an earlier row of the same id; its checkpoint goes.
 
     Raises:
         ResultsError: if the store is damaged; it is left as it is.
@@ -74,6 +74,7 @@ def append(result, folder=None):
         save_npz(arrays_path(result.id, folder), **result.arrays)
         rows[result.id] = result.row()
         _write(rows, folder)
+    checkpoint_path(result.id, folder).unlink(missing_ok=True)
 
 
 def load_arrays(run_id, folder=None):
@@ -92,6 +93,11 @@ def load_arrays(run_id, folder=None):
 
 def arrays_path(run_id, folder=None):
     return Path(folder or results_folder()) / "filters" / f"{run_id}.npz"
+
+
+def checkpoint_path(run_id, folder=None):
+    """Where a run that is being trained for this store keeps its checkpoint."""
+    return Path(folder or results_folder()) / ".checkpoints" / f"{run_id}.pt"
 
 
 def merge(source, folder=None, replace=False):
@@ -148,12 +154,8 @@ def _write(rows, folder):
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows(_format(rows[run_id]) for run_id in sorted(rows))
-    partial = folder / "runs.csv.partial"
-    with open(partial, "w", encoding="utf-8") as f:
-        f.write(text.getvalue())
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(partial, folder / "runs.csv")
+    with replacing(folder / "runs.csv") as f:
+        f.write(text.getvalue().encode())
 
 
 def _format(row):

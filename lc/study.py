@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import pandas as pd
 
 from . import results
+from .checkpoint import CheckpointError
 from .data import DataUnavailable, load_data
 from .machine import resolve_device, resolve_precision
 from .models import Architecture, architecture
 from .run import Run
 from .run import profile as recipe_of
-from .training import TrainingError, train
+from .training import Stopped, TrainingError, train
 
 
 @dataclass(frozen=True)
@@ -208,15 +209,17 @@ def rows(runs, folder=None):
     return table.join(shapes), [run for run in runs if run.id not in have]
 
 
-def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision="auto", time_limit=None, progress=None):
+def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision="auto", time_limit=None, progress=None,
+                  stop=None):
     """Train the runs that the store lacks, one after another, each recorded as it ends.
 
     Several processes may work on one store: a run that another one is training is passed over. A run that cannot be
-    trained does not keep the others from it.
+    trained does not keep the others from it. One that was cut off goes on from its checkpoint in the store.
 
     Args:
         folder: the store; by default $LC_RESULTS_DIR, else `results` of this project.
         time_limit: minutes after which no run is started that would not end, judged by the longest so far.
+        stop: a function, asked after every step; when it says True, the run in training is left as a checkpoint.
 
     Returns:
         The ids of the runs that were trained.
@@ -240,8 +243,10 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
                 continue
             try:
                 result = train(run, data_dir=data_dir, device=device, precision=precision, progress=progress,
-                               label=f"{i}/{len(missing)} ")
-            except TrainingError as error:
+                               label=f"{i}/{len(missing)} ", checkpoint=results.checkpoint_path(run.id, folder), stop=stop)
+            except Stopped:
+                break
+            except (TrainingError, CheckpointError) as error:
                 failed.append(str(error))
                 continue
             results.append(result, folder)
