@@ -110,7 +110,14 @@ EXPERIMENTS = {f.__name__: f for f in (figure4, table1, figure8, figure6a, figur
 
 
 def everything(profile="paper", names=()):
-    """The runs of the named experiments, of all if none is named, each once."""
+    """The runs of the named experiments, of all if none is named, each once.
+
+    Raises:
+        ValueError: for an unknown profile or experiment.
+    """
+    for name in names:
+        if name not in EXPERIMENTS:
+            raise ValueError(f"unknown experiment {name!r}; known: {', '.join(EXPERIMENTS)}")
     return list(dict.fromkeys(run for name in names or EXPERIMENTS for run in EXPERIMENTS[name](profile)))
 
 
@@ -191,13 +198,18 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
     n = table["seed"].nunique()
     print(f"Profile {profile}: {len(table)} of {len(runs)} runs, {recipe_of(profile).epochs} epochs of {images} images, "
           f"{n} seed{'s' * (n > 1)}.")
+    for text in by_seeds(missing):
+        print(f"missing: {text}")
+    return table
+
+
+def by_seeds(runs):
+    """The ids of runs as text, those that differ in the seed alone as one: `.../paper/seed0 seed1`."""
     seeds = {}
-    for run in missing:
+    for run in runs:
         network, seed = run.id.rsplit("/", 1)
         seeds.setdefault(network, []).append(seed)
-    for network in seeds:
-        print(f"missing: {network}/{' '.join(seeds[network])}")
-    return table
+    return [f"{network}/{' '.join(seeds[network])}" for network in seeds]
 
 
 def rows(runs, folder=None):

@@ -1,0 +1,68 @@
+"""What the results have, what they lack, and how long the rest would take on this device."""
+
+import math
+from functools import cache, cached_property
+from statistics import median
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from . import results, study
+from .machine import device_name, resolve_device
+from .models import build_model
+from .run import PROFILES
+
+IMAGES = {"fashion-mnist": 60_000, "svhn": 73_257, "digits": 1_437}  # for training; the CIFARs have 50,000
+
+
+def report(experiments=(), profile=None, folder=None, device="auto"):
+    """Yields the state of each experiment as lines of text; where a profile is named, also the ids of its missing runs.
+
+    Hours are those of one run after another, judged by this device's rows: of the same network in the same profile where
+    there are any, else in proportion to the floating-point operations of a forward pass.
+
+    Raises:
+        ValueError: for an unknown experiment, profile or device, or a damaged store.
+    """
+    runs = {(chosen, name): study.everything(chosen, [name])
+            for chosen in ([profile] if profile else PROFILES) for name in experiments or study.EXPERIMENTS}
+    rows, name = results.read(folder), device_name(resolve_device(device))
+    seconds = _Seconds([row for row in rows.values() if row["device"] == name])
+    yield f"{'experiment':12} {'profile':8} {'rows':>4} {'runs':>5} {'hours left':>11}"
+    for (chosen, experiment), wanted in runs.items():
+        missing = [run for run in wanted if run.id not in rows]
+        hours = sum(map(seconds, missing)) / 3600
+        left = "-" if not missing else "?" if math.isnan(hours) else f"{hours:.2f}"
+        yield f"{experiment:12} {chosen:8} {len(wanted) - len(missing):4} {len(wanted):5} {left:>11}"
+        if profile:
+            yield from (f"  missing: {text}" for text in study.by_seeds(missing))
+    yield (f"hours: on {name}, from its rows" if seconds.rows else
+           f"hours: not known, since no row is of this device ({name}); train a run here to have them estimated")
+    if not profile:
+        yield "--profile NAME lists the missing runs"
+
+
+class _Seconds:
+    """Estimates the seconds of a run on the device that `rows` are of; nan without any."""
+
+    def __init__(self, rows):
+        self.rows = rows
+        self.known = {(row["model"], row["dataset"], row["profile"]): row["seconds"] for row in rows}
+
+    def __call__(self, run):
+        images = min(run.recipe.train_images or math.inf, IMAGES.get(run.dataset, 50_000)) * run.recipe.epochs
+        return (self.known.get((run.model, run.dataset, run.recipe.profile))
+                or self.per_operation * flops(run.model) * images)
+
+    @cached_property
+    def per_operation(self):
+        by_model = {row["model"]: row["seconds"] / row["epochs"] / row["train_images"] for row in self.rows}
+        return median(seconds / flops(model) for model, seconds in by_model.items()) if by_model else math.nan
+
+
+@cache
+def flops(model, batch=64):
+    """Floating-point operations of a forward pass in training, folding included, by image of 32 x 32."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        build_model(model).train()(torch.empty(batch, 3, 32, 32))
+    return counter.get_total_flops() / batch
