@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 SMOKE = build/smoke
 
-.PHONY: reproduce test notebooks lab benchmark clean
+.PHONY: reproduce test notebooks site lab benchmark clean
 
 reproduce: .venv/installed
 	$(BIN)/python -m lc notebooks
@@ -19,6 +19,11 @@ test: .venv/installed
 # After new results: execute the notebooks in place, as they are committed.
 notebooks: .venv/installed
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+
+# A static site of the committed notebooks, as they were executed.
+site: .venv/installed
+	rm -rf build/site
+	$(BIN)/python -m lc site
 
 lab: .venv/installed
 	$(BIN)/jupyter lab README.md
