@@ -25,8 +25,12 @@ site: .venv/installed
 	rm -rf build/site
 	$(BIN)/python -m lc site
 
+# JupyterLab on the README, shown as a page whose links open the notebooks.
 lab: .venv/installed
-	$(BIN)/jupyter lab README.md
+	mkdir -p .venv/share/jupyter/lab/settings
+	echo '{"@jupyterlab/docmanager-extension:plugin": {"defaultViewers": {"markdown": "Markdown Preview"}}}' \
+		> .venv/share/jupyter/lab/settings/overrides.json
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/README.md
 
 benchmark: .venv/installed
 	$(BIN)/python -m lc benchmark

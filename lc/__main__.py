@@ -5,10 +5,23 @@ import sys
 
 from .run import PROFILES
 
+HELP = """\
+The companion to 'The Power of Linear Combinations: Learning with Random Convolutions'.
+
+An experiment is a figure or table of the paper: a list of runs. A run is a network, a data set, frozen or learnable, a
+profile (paper: the paper's recipe, on a GPU; quick: about a minute each on a CPU core; smoke: seconds) and a seed; it leaves
+a row in results/runs.csv, from which the notebooks draw.
+
+  python -m lc status                               what is there, what is missing, how long it would take
+  python -m lc sweep figure4 --profile quick        train what Figure 4 lacks; Ctrl-C, and again: it goes on
+  python -m lc notebooks 03                         draw it: build/notebooks/03_expansion.html
+  python -m lc train ResNet-LC-20-16x128 --frozen   one run
+  python -m lc COMMAND --help                       all options of a command
+"""
+
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m lc", description=__doc__.split(":")[0] + " of the companion to "
-                                     "'The Power of Linear Combinations: Learning with Random Convolutions'.")
+    parser = argparse.ArgumentParser(prog="python -m lc", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name, does):
@@ -25,12 +38,22 @@ def main(argv=None):
 
     sweep = add("sweep", "train the runs of an experiment that the results lack")
     sweep.add_argument("experiment", nargs="*", help="such as figure4; all if none is named")
+    sweep.add_argument("--workers", type=int, metavar="N", help="processes that train at once; else one a GPU")
     sweep.add_argument("--time-limit", type=float, metavar="MINUTES", help="start no run that would not end by then")
+    sweep.add_argument("--slurm", nargs="?", const="", metavar="KEY=VALUE,...", help="train as jobs of Slurm, or of this machine "
+                       "if it has none; keys: partition, time (minutes), gpus, ... (docs/cluster.md)")
 
     notebooks = add("notebooks", "execute notebooks with papermill, and make a page of each")
     notebooks.add_argument("names", nargs="*", metavar="NAME", help="such as 03; all if none is named")
     notebooks.add_argument("--train", action="store_true", default=None, help="train the runs that the results lack")
+    notebooks.add_argument("--workers", type=int, metavar="N", help="processes that train at once; else one a GPU")
+    notebooks.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                           help="any other parameter of the notebooks; may be repeated")
     notebooks.add_argument("--out", metavar="DIR", help="where they go; else build/notebooks of the project")
+    notebooks.add_argument("--pattern", default="{name}", help="of the outputs' names, such as {name}-{profile}")
+
+    site = add("site", "render the executed notebooks to a static site, without executing them")
+    site.add_argument("--out", metavar="DIR", help="where it goes; else build/site of the project")
 
     for command in (train, sweep, notebooks):
         command.add_argument("--profile", default="paper", choices=PROFILES, help="the recipe")
@@ -38,6 +61,11 @@ def main(argv=None):
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     for command in (train, sweep):
         command.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
+
+    status = add("status", "how many rows each experiment has, what is missing, and the hours it would take on this device")
+    status.add_argument("experiment", nargs="*", help="such as figure4; all if none is named")
+    status.add_argument("--profile", choices=PROFILES, help="of one profile, with the ids of the missing runs")
+    status.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
 
     benchmark = add("benchmark", "measure training steps: images/s, memory and ratios, all from one run")
     benchmark.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
@@ -50,7 +78,7 @@ def main(argv=None):
     merge.add_argument("source", help="the other folder")
     merge.add_argument("--replace", action="store_true", help="where both have a run, take the other's row")
 
-    for command in (train, sweep, merge):
+    for command in (train, sweep, status, merge):
         command.add_argument("--results", metavar="DIR", help="results folder; else $LC_RESULTS_DIR or the project's")
 
     arguments = parser.parse_args(argv)
@@ -84,16 +112,21 @@ def run_train(a):
 
 
 def run_sweep(a):
-    from . import study
+    from . import cluster, study
     from .interrupt import stop_on_signals
+    from .workers import sweep
 
-    unknown = [name for name in a.experiment if name not in study.EXPERIMENTS]
-    if unknown:
-        raise ValueError(f"unknown experiment {unknown[0]!r}; known: {', '.join(study.EXPERIMENTS)}")
     runs = study.everything(a.profile, a.experiment)
+    options = dict(data_dir=a.data_dir, device=a.device, precision=a.precision)
+    if a.slurm is not None and (a.workers or a.time_limit) is not None:
+        raise ValueError("--slurm goes without --workers and --time-limit: give it jobs=N and time=MINUTES instead")
+    jobs = None if a.slurm is None else cluster.parse(a.slurm)
     with stop_on_signals() as stop:
-        trained = study.train_missing(runs, a.results, data_dir=a.data_dir, device=a.device, precision=a.precision,
-                                      time_limit=a.time_limit, stop=stop)
+        if jobs:
+            trained = cluster.sweep(runs, jobs, a.results, stop=stop, **options)
+        else:
+            cluster.take_over(runs, a.results)
+            trained = sweep(a.experiment, a.profile, a.results, workers=a.workers, time_limit=a.time_limit, stop=stop, **options)
         _, missing = study.rows(runs, a.results)
         print(f"trained {len(trained)} runs; {len(missing)} of {len(runs)} are still missing")
         if stop():
@@ -101,11 +134,26 @@ def run_sweep(a):
 
 
 def run_notebooks(a):
-    from .batch import execute
+    from .batch import execute, literal
 
-    outcome = execute(a.names, a.out, profile=a.profile, train=a.train, data_dir=a.data_dir, device=a.device)
+    parameters = dict(profile=a.profile, train=a.train, data_dir=a.data_dir, device=a.device)
+    parameters |= {name: literal(value) for name, value in a.parameters}
+    outcome = execute(a.names, a.out, a.pattern, a.workers, **parameters)
     if any(outcome.values()):
         sys.exit(f"lc: failed: {', '.join(name for name, error in outcome.items() if error)}")
+
+
+def run_site(a):
+    from .site import build
+
+    print(build(a.out))
+
+
+def run_status(a):
+    from .status import report
+
+    for line in report(a.experiment, a.profile, a.results, a.device):
+        print(line, flush=True)
 
 
 def run_benchmark(a):

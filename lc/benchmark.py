@@ -8,9 +8,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from . import check
 from .blocks import freeze_spatial, unfold
 from .data import Data
-from .machine import device_name, resolve_device, resolve_precision
+from .machine import device_name, out_of_memory, resolve_device, resolve_precision
 from .models import build_model, canonical_name
 from .run import Recipe
 from .trainer import Trainer
@@ -35,13 +36,14 @@ def benchmark(device="auto", precision="auto", batch=256, models=MODELS, seconds
         `{(model, "frozen" or "learnable", "lc" or "unfolded"): images/s}`, of the cases that fitted.
 
     Raises:
-        ValueError: unknown device, precision or model, or a batch below 1.
+        ValueError: unknown device, precision or model, a batch below 1, or a first model that does not fit.
     """
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, not {batch}")
+    check.whole("batch", batch)
     models = [canonical_name(model) for model in models]
+    if not models:
+        raise ValueError("no model to measure: give at least one name")
     print(f"{device_name(device)}, torch {torch.__version__}, {precision}")
     cases, memory = {}, {}
     for model in models:
@@ -54,9 +56,13 @@ def benchmark(device="auto", precision="auto", batch=256, models=MODELS, seconds
                     if device.type == "cuda" and path == "lc":  # a graph would keep the unfolded features' memory
                         trainer.capture()
                     cases[model, kind, path] = trainer
-                except torch.OutOfMemoryError:
+                except RuntimeError as error:
+                    if not out_of_memory(error):
+                        raise
                     print(f"{model} {kind}, {path}: {size} images do not fit on {device}")
                     gc.collect(), torch.cuda.empty_cache()
+    if (models[0], "learnable", "lc") not in cases:
+        raise ValueError(f"{models[0]}, which the others are compared with, does not fit on {device}; use a smaller batch")
     rates = {case: [] for case in cases}
     for _ in range(ROUNDS):
         for case, trainer in cases.items():

@@ -7,12 +7,12 @@ training included, it runs through its combined filters, not through the expande
 
 import copy
 import warnings
-from numbers import Integral
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from . import check
 from .between import affine, is_standard, no_autocast, normalize_and_combine, patch_statistics
 
 BETWEEN = {"BN": nn.BatchNorm2d, "ReLU": lambda channels: nn.ReLU(inplace=True)}
@@ -35,20 +35,25 @@ class LCBlock(nn.Module):
         bias: whether the pointwise convolution has a bias (the spatial one never has).
 
     Raises:
-        ValueError: for a size below 1, an unknown operation, or an even kernel size without an explicit padding.
+        ValueError: for a size that is not a whole number of at least 1, an unknown operation, or an even kernel size
+            without an explicit padding.
     """
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, expansion=1, between=(), *,
                  padding=None, dilation=1, padding_mode="zeros", bias=False, device=None, dtype=None):
         super().__init__()
-        kernel = _pair(kernel_size)
-        for what, value in (("in_channels", in_channels), ("out_channels", out_channels), ("expansion", expansion),
-                            ("kernel_size", min(kernel)), ("stride", min(_pair(stride))), ("dilation", min(_pair(dilation)))):
-            _check_at_least_one(what, value)
+        for what, value in (("in_channels", in_channels), ("out_channels", out_channels), ("expansion", expansion)):
+            check.whole(what, value)
+        kernel, _, dilations = (_pair(what, value) for what, value in (
+            ("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation)))
         if padding is None:
             if not all(k % 2 for k in kernel):
                 raise ValueError(f"kernel_size must be odd, not {kernel_size}; an even one needs an explicit padding")
-            padding = tuple(d * (k // 2) for d, k in zip(_pair(dilation), kernel))
+            padding = tuple(d * (k // 2) for d, k in zip(dilations, kernel))
+        elif not isinstance(padding, str):  # "same" or "valid"
+            _pair("padding", padding, least=0)
+        if isinstance(between, str):
+            raise ValueError(f"between must be a list of operations such as ('BN', 'ReLU'), not {between!r}")
         unknown = [name for name in between if name not in BETWEEN]
         if unknown:
             raise ValueError(f"unknown operation between the convolutions: {unknown[0]!r}; known: {', '.join(BETWEEN)}")
@@ -135,9 +140,10 @@ def convert(model, expansion=1):
         The model; a new module only if `model` is itself a convolution.
 
     Raises:
-        ValueError: if `expansion` is not a whole number of at least 1.
+        ValueError: if `expansion` is not a whole number of at least 1, or `model` is no `nn.Module`, or a scripted one.
     """
-    _check_at_least_one("expansion", expansion)
+    _check_model(model)
+    check.whole("expansion", expansion)
 
     left_alone = set()
 
@@ -171,8 +177,10 @@ def fold(model):
     """A copy of the model in which plain convolutions with the combined filters stand for the LC-Blocks (Lemma 3.1).
 
     Same outputs (with BatchNorm between: as in evaluation mode), no trace of the expansion: the network to deploy.
-    Blocks with a ReLU between stay as they are.
+    Blocks with a ReLU between stay as they are. Raises as `convert` for what is no model.
     """
+    _check_model(model)
+
     @torch.no_grad()
     def to_conv(block):
         s = block.spatial
@@ -206,7 +214,11 @@ def freeze_spatial(model):
 
     Returns:
         The model.
+
+    Raises:
+        ValueError: as `convert` for what is no model.
     """
+    _check_model(model)
     for module in model.modules():
         if is_spatial(module):
             for name, parameter in module.named_parameters():
@@ -222,7 +234,11 @@ def combined_filters(model):
         `{layer name: weight}`, each detached, `[out, in, k, k]`: the combined filters of an LC-Block, the weight of any
         other spatial convolution (grouped and transposed ones in PyTorch's layout of theirs). A block with a ReLU
         between has no combined filters; its spatial weight `[out * E, in, k, k]` stands in.
+
+    Raises:
+        ValueError: as `convert` for what is no model.
     """
+    _check_model(model)
     filters, inside = {}, set()
     for name, module in model.named_modules():
         if isinstance(module, LCBlock):
@@ -259,10 +275,15 @@ def _replace(model, matches, make):
     return visit(model)
 
 
-def _pair(value):
-    return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+def _pair(what, value, least=1):
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2:
+        raise ValueError(f"{what} must be a whole number or a pair of them, not {value!r}")
+    return tuple(check.whole(what, v, least) for v in pair)
 
 
-def _check_at_least_one(what, value):
-    if not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{what} must be a whole number of at least 1, not {value!r}")
+def _check_model(model):
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"the model must be an nn.Module, not of type {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError("the layers of a scripted model cannot be told apart: do this before torch.jit.script")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from .check import one_line
 from .files import replacing
 
 EVERY = 120.0  # seconds between two checkpoints: shorter runs leave none
@@ -39,8 +40,8 @@ class Checkpoint:
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
             training, state = saved["training"], saved["state"]
         except Exception as error:  # whatever zipfile and pickle come upon
-            raise CheckpointError(f"{self.path}: damaged checkpoint ({' '.join(str(error).split())[:80]}); delete it to train "
-                                  "from the start") from None
+            raise CheckpointError(f"{self.path}: damaged checkpoint ({one_line(error)[:80]}); delete it to train from the "
+                                  "start") from None
         if training != self.training:
             raise CheckpointError(f"{self.path}: checkpoint of another training ({training}); delete it to train from the start")
         return state
@@ -58,4 +59,4 @@ class Checkpoint:
             with replacing(self.path) as f:
                 torch.save({"training": self.training, "state": state}, f)
         except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
-            warnings.warn(f"{self.path}: no checkpoint could be written ({' '.join(str(error).split())[:80]})", stacklevel=2)
+            warnings.warn(f"{self.path}: no checkpoint could be written ({one_line(error)[:80]})", stacklevel=2)

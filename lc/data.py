@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from filelock import FileLock
 
+from .check import one_line
 from .files import replacing
 
 # name: (torchvision class, channel mean, channel standard deviation, pad-flip-crop augmentation in training)
@@ -81,7 +82,11 @@ def load_data(name, data_dir=None):
         if not path.exists():
             if name not in KNOWN:
                 raise DataError(f"unknown data set {name!r}; known: {', '.join(KNOWN)}, digits, or a file of your own at {path}")
-            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DataError(f"{folder} cannot be the folder of the data sets ({error.strerror}); set LC_DATA_DIR or data_dir "
+                                "to one that can be written") from None
             with FileLock(path.with_suffix(".lock")):  # two processes at once download once
                 if not path.exists():
                     _download(name, path)
@@ -92,6 +97,8 @@ def load_data(name, data_dir=None):
     else:
         pixels = x_train.numpy().reshape(-1, x_train.shape[-1])
         mean, std, augment = tuple(pixels.mean(0) / 255), tuple(pixels.std(0) / 255), False
+        if not all(std):
+            raise DataError(f"{path}: a channel of x_train is the same everywhere; leave it out, or check how the file was made")
     if x_train.shape[-1] != len(mean):
         raise DataError(f"{name} has {len(mean)} channels, but the images of {folder / name}.npz have {x_train.shape[-1]}")
     return Data(name, x_train=x_train, y_train=torch.from_numpy(arrays["y_train"]),
@@ -102,17 +109,17 @@ def load_data(name, data_dir=None):
 def _read(path):
     """The checked arrays of one `.npz`: images `[N, h, w, c]` uint8, labels int64."""
     try:
-        with np.load(path, allow_pickle=False) as f:
+        with open_npz(path) as f:
             arrays = {key: f[key] for key in ("x_train", "y_train", "x_test", "y_test", "classes")}
     except Exception as error:  # numpy, zipfile and zlib raise whatever the damage does
-        raise DataError(f"{path} is damaged or not in lc's layout ({error}); delete it to have it made again") from None
+        raise DataError(f"{path} is damaged or not in lc's layout ({one_line(error)}); delete it to have it made again") from None
     if arrays["classes"].ndim != 1:
         raise DataError(f"{path}: classes must be a list of names, not {arrays['classes'].tolist()!r}")
     for split in ("train", "test"):
         x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
         if x.ndim == 3:
             x = x[..., None]
-        if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[3] not in (1, 3) or not len(x):
+        if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[3] not in (1, 3) or not x.size:
             raise DataError(f"{path}: x_{split} must be uint8 [N, size, size, 1 or 3], not {x.dtype} {list(x.shape)}")
         if y.shape != (len(x),) or not np.issubdtype(y.dtype, np.integer):
             raise DataError(f"{path}: y_{split} must be {len(x)} integers, not {y.dtype} {list(y.shape)}")
@@ -134,9 +141,8 @@ def _download(name, path):
     try:
         train, test = (dataset(path.parent / "downloads", download=True, **split) for split in splits)
     except Exception as error:  # torchvision raises whatever the network, the archive or the disk does
-        reason = " ".join(str(error).split())
-        raise DataUnavailable(f"{path} is missing and {name} could not be downloaded ({reason}); connect to the network, or "
-                              f"set LC_DATA_DIR to a folder that holds {path.name}") from None
+        raise DataUnavailable(f"{path} is missing and {name} could not be downloaded ({one_line(error)}); connect to the "
+                              f"network, or set LC_DATA_DIR to a folder that holds {path.name}") from None
     arrays = {}
     for split, part in (("train", train), ("test", test)):
         images = np.asarray(part.data)
@@ -144,6 +150,11 @@ def _download(name, path):
         arrays[f"y_{split}"] = np.asarray(part.labels if name == "svhn" else part.targets, dtype=np.int64)
     arrays["classes"] = np.array(getattr(train, "classes", [str(i) for i in range(10)]))
     save_npz(path, **arrays)
+
+
+def open_npz(path):
+    """Open a `.npz` as `np.load` does, but never anything else, for which `np.load` would recommend pickle."""
+    return np.lib.npyio.NpzFile(os.fspath(path), allow_pickle=False)
 
 
 def save_npz(path, **arrays):

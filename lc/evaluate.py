@@ -6,16 +6,26 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from . import check
+
 BATCH = {"cuda": 500, "cpu": 50}  # images at a time: on a CPU, as much as stays near the cache
 
 
 class Normalize(nn.Module):
-    """Images in [0, 1] to zero mean and unit variance by channel: the first layer of an attacked model."""
+    """Images in [0, 1] to zero mean and unit variance by channel: the first layer of an attacked model.
+
+    Raises:
+        ValueError: unless there is a mean and a standard deviation above 0 for each channel.
+    """
 
     def __init__(self, mean, std):
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
+        mean, std = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (mean, std))
+        if mean.shape != std.shape or not len(std) or not (mean.isfinite() & std.isfinite() & (std > 0)).all():
+            raise ValueError("mean and std must be one finite number for each channel, std above 0, not "
+                             f"{mean.flatten().tolist()} and {std.flatten().tolist()}")
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
 
     def forward(self, x):
         return (x - self.mean) / self.std
@@ -27,8 +37,13 @@ def accuracy(model, images, labels):
     Args:
         images: `[N, c, h, w]`, in whatever range the model takes, on the model's device.
         labels: int64 `[N]`.
+
+    Raises:
+        ValueError: unless there is a label for each image and a logit for each class.
     """
+    _check(model, images, labels)
     with _evaluation(model), torch.no_grad():
+        _check_classes(model(images[:1]), labels)
         right = sum((model(x).argmax(1) == y).sum() for x, y in _batches(images, labels))
     return 100 * right.item() / len(labels)
 
@@ -44,13 +59,14 @@ def fgsm_accuracy(model, images, labels, eps=1 / 255):
         labels: int64 `[N]`.
 
     Raises:
-        ValueError: if the images are not floating point or leave [0, 1], or `eps` is negative.
+        ValueError: as `accuracy`; if the images are not floating point or leave [0, 1], or `eps` does.
     """
+    _check(model, images, labels)
     if not (images.is_floating_point() and images.min() >= 0 and images.max() <= 1):
         raise ValueError("FGSM needs floating-point images in [0, 1]; put the normalisation into the model")
-    if eps < 0:
-        raise ValueError(f"eps must be at least 0, not {eps}")
+    check.number("eps", eps, 0, 1)
     with _evaluation(model), torch.no_grad():
+        _check_classes(model(images[:1]), labels)
         right = sum((model(fgsm(model, x, y, eps)).argmax(1) == y).sum() for x, y in _batches(images, labels))
     return 100 * right.item() / len(labels)
 
@@ -61,6 +77,25 @@ def fgsm(model, images, labels, eps):
         x = images.detach().requires_grad_()
         gradient, = torch.autograd.grad(F.cross_entropy(model(x), labels), x)
     return (images + eps * gradient.sign()).clamp(0, 1)
+
+
+def _check(model, images, labels):
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"the model must be an nn.Module, not of type {type(model).__name__}")
+    for what, value in (("images", images), ("labels", labels)):
+        if not isinstance(value, torch.Tensor):
+            raise ValueError(f"{what} must be a tensor, not of type {type(value).__name__}")
+    if images.ndim != 4 or not len(images):
+        raise ValueError(f"images must be [N, c, h, w], at least one, not {list(images.shape)}")
+    if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+        raise ValueError(f"labels must be {len(images)} of torch.int64, one an image, not {labels.dtype} {list(labels.shape)}")
+
+
+def _check_classes(logits, labels):
+    if logits.ndim != 2:
+        raise ValueError(f"the model must give logits [N, classes], not {list(logits.shape)}")
+    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+        raise ValueError(f"labels are {labels.min()} to {labels.max()}, but the model has {logits.shape[1]} classes (from 0)")
 
 
 def _batches(images, labels):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 
+from . import check
 from .blocks import combined_filters
 
 SHOWN = 32  # channels of the last layer whose filters are kept to look at
@@ -18,10 +19,12 @@ def variance_entropy(weight, normalize=False):
     kernels as diverse as random ones.
 
     Raises:
-        ValueError: if the weight is not four-dimensional or not finite, or `normalize` is asked of a kernel that is not
-            3x3 (the threshold was fitted to these alone).
+        ValueError: if the weight is no tensor of four dimensions, empty or not finite, or `normalize` is asked of a kernel
+            that is not 3x3 (the threshold was fitted to these alone).
     """
-    if weight.ndim != 4:
+    if not isinstance(weight, torch.Tensor):
+        raise ValueError(f"weight must be a tensor, not of type {type(weight).__name__}")
+    if weight.ndim != 4 or not weight.numel():
         raise ValueError(f"weight must be [c_out, c_in, k, k], not {list(weight.shape)}")
     if normalize and tuple(weight.shape[2:]) != (3, 3):
         raise ValueError(f"the randomness threshold holds for 3x3 kernels only, not {weight.shape[2]}x{weight.shape[3]}")
@@ -38,7 +41,8 @@ def variance_entropy(weight, normalize=False):
 
 
 def randomness_threshold(n):
-    """The least FVE of n random 3x3 kernels, as fitted by Gavrikov and Keuper (CVPR 2022)."""
+    """The least FVE of n random 3x3 kernels, as fitted by Gavrikov and Keuper (CVPR 2022). ValueError if n is below 1."""
+    check.number("n", n, 1, math.inf)
     return 1.2618047 / (1 + math.exp(-0.88767525 * (math.log2(n) - 2.30436435))) - 0.31050834
 
 
@@ -55,6 +59,8 @@ def variance_map(model, kernel_size=None):
         ValueError: if the spatial layers differ in kernel size and none is chosen, or there is no layer to measure.
     """
     filters = combined_filters(model).values()
+    if not filters:
+        raise ValueError("the model has no spatial convolution, and so no variance map")
     sizes = {tuple(w.shape[2:]) for w in filters}
     if kernel_size is not None:
         sizes &= {(kernel_size, kernel_size)}

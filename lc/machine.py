@@ -3,6 +3,7 @@
 import math
 import os
 import platform
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -20,9 +21,9 @@ def resolve_device(device="auto"):
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = str(device).partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+    if not re.fullmatch("cpu|cuda(:[0-9]+)?", str(device)):
         raise ValueError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:0, ...")
+    kind, _, index = str(device).partition(":")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {device!r} is not on this machine; use auto or cpu")
     return torch.device(device)
@@ -41,6 +42,12 @@ def resolve_precision(precision, device):
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def out_of_memory(error):
+    """Whether a RuntimeError of PyTorch says that a tensor does not fit, into this memory or into any."""
+    return (isinstance(error, torch.OutOfMemoryError)
+            or any(text in str(error) for text in ("can't allocate memory", "calculation overflowed")))
 
 
 def device_name(device):

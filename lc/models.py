@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import nn
 
+from . import check
 from .blocks import LCBlock
 
 NOTATION = re.compile(r"ResNet(?P<lc>-LC)?-(?P<depth>\d+)-(?P<width>\d+)(x(?P<expansion>\d+))?"
@@ -68,9 +69,11 @@ def build_model(name, num_classes=10, in_channels=3):
     `Wide-ResNet-50x2`, `MobileNet-v2`; `ResNet-20` is `ResNet-20-16`.
 
     Raises:
-        ValueError: for a name outside this notation, listing what is known.
+        ValueError: for a name outside this notation, listing what is known, or less than one class or channel.
     """
     name = canonical_name(name)
+    check.whole("num_classes", num_classes)
+    check.whole("in_channels", in_channels)
     parsed = NOTATION.fullmatch(name)
     if not parsed:
         return _off_the_shelf(name, num_classes, in_channels)
@@ -118,6 +121,8 @@ def canonical_name(name):
     Raises:
         ValueError: if `build_model` does not know the name, or the name describes no network.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"a model goes by its name, such as 'ResNet-20-16', not by a value of type {type(name).__name__}")
     if name == "ResNet-20":
         return "ResNet-20-16"
     if name in OFF_THE_SHELF:
@@ -133,6 +138,8 @@ def canonical_name(name):
         raise ValueError(f"{name}: the kernel size must be odd and at least 3, not {kernel}")
     if width < 1 or expansion < 1:
         raise ValueError(f"{name}: width and expansion must be at least 1")
+    if max(depth, width, kernel, expansion) > 10 ** 5:
+        raise ValueError(f"{name}: no number of a model's name may be above {10 ** 5}")
     return "".join([f"ResNet{parsed['lc'] or ''}-{depth}-{width}", f"x{expansion}" if parsed["lc"] else "",
                     f"-k{kernel}" if kernel != 3 else "", parsed["between"]])
 

@@ -6,9 +6,17 @@ import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from . import check
 from .models import canonical_name
 
 ROOT = Path(__file__).resolve().parent.parent
+PART = r"\w[\w.-]*"  # of an id, and so of a path: never ".."
+ID = re.compile(rf"{PART}/\w[\w.+-]*/(frozen|learnable)/{PART}/seed\d+")
+
+
+def _check_part(value):
+    if not isinstance(value, str) or not re.fullmatch(PART, value):
+        raise ValueError(f"{value!r} cannot be part of a run's id: use letters, digits, '.', '_' and '-', first a letter")
 
 
 @dataclass(frozen=True)
@@ -17,6 +25,9 @@ class Recipe:
 
     SGD with Nesterov momentum; the learning rate falls along a cosine from its first value to 0, step by step; weight
     decay on every learned parameter; cross-entropy with label smoothing. The last checkpoint is evaluated.
+
+    Raises:
+        ValueError: for a value with which nothing can be trained.
     """
 
     profile: str = "paper"  # names the recipe in a run's id: change any value, change this name
@@ -28,6 +39,18 @@ class Recipe:
     label_smoothing: float = 0.1
     train_images: int | None = None  # only the first n
     test_images: int | None = None
+
+    def __post_init__(self):
+        _check_part(self.profile)
+        check.whole("epochs", self.epochs)
+        check.whole("batch_size", self.batch_size)
+        check.number("learning_rate", self.learning_rate, 0, math.inf, "()")
+        check.number("momentum", self.momentum, 0, 1, "()")
+        check.number("weight_decay", self.weight_decay, 0, math.inf, "[)")
+        check.number("label_smoothing", self.label_smoothing, 0, 1)
+        for name in ("train_images", "test_images"):
+            if getattr(self, name) is not None:
+                check.whole(name, getattr(self, name))
 
 
 PROFILES = {
@@ -50,7 +73,8 @@ class Run:
         recipe: a `Recipe`, or the name of a profile.
 
     Raises:
-        ValueError: unknown model or profile, or a recipe that bears the name of a profile but differs from it.
+        ValueError: unknown model or profile, a value of the wrong type, or a recipe that bears the name of a profile but
+            differs from it.
     """
 
     model: str
@@ -61,15 +85,14 @@ class Run:
 
     def __post_init__(self):
         object.__setattr__(self, "model", canonical_name(self.model))
-        if isinstance(self.recipe, str):
+        if not isinstance(self.recipe, Recipe):
             object.__setattr__(self, "recipe", profile(self.recipe))
-        for value in (self.dataset, self.recipe.profile):
-            if not re.fullmatch(r"[\w.-]+", value):
-                raise ValueError(f"{value!r} cannot be part of a run's id: use letters, digits, '.', '_' and '-'")
+        _check_part(self.dataset)
+        if not isinstance(self.frozen, bool):  # 1 is not: it would not be read back from a row
+            raise ValueError(f"frozen must be True or False, not {self.frozen!r}")
         if PROFILES.get(self.recipe.profile, self.recipe) != self.recipe:
             raise ValueError(f"this recipe is not the profile {self.recipe.profile!r}: give it a profile name of its own")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed must be a whole number of at least 0, not {self.seed!r}")
+        check.whole("seed", self.seed, 0, 2 ** 63 - 1)
 
     @property
     def id(self):
@@ -87,7 +110,7 @@ def profile(name):
     Raises:
         ValueError: for an unknown profile.
     """
-    if name not in PROFILES:
+    if not isinstance(name, str) or name not in PROFILES:
         raise ValueError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
     return PROFILES[name]
 

@@ -1,14 +1,16 @@
 """The paper's experiments as data: which runs make up each figure and table, and how to have them all."""
 
 import ast
+import math
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from . import results
+from . import check, results
 from .checkpoint import CheckpointError
 from .data import DataUnavailable, load_data
 from .machine import resolve_device, resolve_precision
@@ -56,53 +58,51 @@ def figure4(profile="paper", expansions=None, seeds=None):
 
     The plain network is trained frozen, too: without linear combinations, random filters fail.
     """
-    grid = _grid(profile)
-    models = [f"ResNet-{grid.depth}-16", *(f"ResNet-LC-{grid.depth}-16x{e}" for e in expansions or grid.expansions)]
-    return pairs(models, grid.dataset, profile, seeds or grid.seeds)
+    grid = _grid(profile, expansions=expansions, seeds=seeds)
+    models = [f"ResNet-{grid.depth}-16", *(f"ResNet-LC-{grid.depth}-16x{e}" for e in grid.expansions)]
+    return pairs(models, grid.dataset, profile, grid.seeds)
 
 
 def table1(profile="paper", datasets=None, expansion=None, seeds=None):
     """Table 1: the plain ResNet-20-16 and one ResNet-LC-20-16x{E}, frozen and learnable, on other data sets."""
-    grid = _grid(profile)
-    models = [f"ResNet-{grid.depth}-16", f"ResNet-LC-{grid.depth}-16x{expansion or grid.datasets_expansion}"]
-    return _lc_and_learnable([run for dataset in datasets or grid.datasets
-                              for run in pairs(models, dataset, profile, seeds or grid.seeds)])
+    grid = _grid(profile, datasets=datasets, datasets_expansion=expansion, seeds=seeds)
+    models = [f"ResNet-{grid.depth}-16", f"ResNet-LC-{grid.depth}-16x{grid.datasets_expansion}"]
+    return _lc_and_learnable([run for dataset in grid.datasets for run in pairs(models, dataset, profile, grid.seeds)])
 
 
 def figure8(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
     """Figures 7, 8, 10, 11 and 12: kernel sizes k, by expansion E, frozen and learnable, and the plain network."""
-    grid = _grid(profile)
+    grid = _grid(profile, kernel_sizes=kernel_sizes, kernel_expansions=expansions, seeds=seeds)
     shape = f"{grid.depth}-{grid.kernel_width}"
-    models = [f"ResNet{kind}-k{k}" for k in kernel_sizes or grid.kernel_sizes
-              for kind in (f"-{shape}", *(f"-LC-{shape}x{e}" for e in expansions or grid.kernel_expansions))]
-    return _lc_and_learnable(pairs(models, grid.dataset, profile, seeds or grid.seeds))
+    models = [f"ResNet{kind}-k{k}" for k in grid.kernel_sizes
+              for kind in (f"-{shape}", *(f"-LC-{shape}x{e}" for e in grid.kernel_expansions))]
+    return _lc_and_learnable(pairs(models, grid.dataset, profile, grid.seeds))
 
 
 def figure6a(profile="paper", widths=None, seeds=None):
     """Figure 6a: ResNet-LC-20-{W}x1, frozen and learnable."""
-    grid = _grid(profile)
-    models = [f"ResNet-LC-{grid.depth}-{w}x1" for w in widths or grid.widths]
-    return pairs(models, grid.dataset, profile, seeds or grid.seeds)
+    grid = _grid(profile, widths=widths, seeds=seeds)
+    models = [f"ResNet-LC-{grid.depth}-{w}x1" for w in grid.widths]
+    return pairs(models, grid.dataset, profile, grid.seeds)
 
 
 def figure6b(profile="paper", depths=None, seeds=None):
     """Figure 6b: ResNet-LC-{D}-16x1, frozen and learnable."""
-    grid = _grid(profile)
-    return pairs([f"ResNet-LC-{d}-16x1" for d in depths or grid.depths], grid.dataset, profile, seeds or grid.seeds)
+    grid = _grid(profile, depths=depths, seeds=seeds)
+    return pairs([f"ResNet-LC-{d}-16x1" for d in grid.depths], grid.dataset, profile, grid.seeds)
 
 
 def table3(profile="paper", expansion=None, seeds=None):
     """Table 3: ResNet-LC-20-16x{E} with nothing, ReLU, BatchNorm or both between the convolutions of each LC-Block."""
-    grid = _grid(profile)
-    network = f"ResNet-LC-{grid.depth}-16x{expansion or grid.between_expansion}"
-    models = [network + between for between in ("", "+ReLU", "+BN", "+BN+ReLU")]
-    return pairs(models, grid.dataset, profile, seeds or grid.seeds)
+    grid = _grid(profile, between_expansion=expansion, seeds=seeds)
+    models = [f"ResNet-LC-{grid.depth}-16x{grid.between_expansion}{between}" for between in ("", "+ReLU", "+BN", "+BN+ReLU")]
+    return pairs(models, grid.dataset, profile, grid.seeds)
 
 
 def figure1a(profile="paper", networks=None, seeds=None):
     """Figure 1a: off-the-shelf networks, frozen and learnable."""
-    grid = _grid(profile)
-    return pairs(networks or grid.networks, grid.dataset, profile, seeds or grid.network_seeds)
+    grid = _grid(profile, networks=networks, network_seeds=seeds)
+    return pairs(grid.networks, grid.dataset, profile, grid.network_seeds)
 
 
 # In the order to train them in
@@ -136,16 +136,27 @@ def _lc_and_learnable(runs):
     return [run for run in runs if architecture(run.model).expansion or not run.frozen]
 
 
-def _grid(profile):
+def _grid(profile, **own):
+    """The grid of a profile, with lists and numbers of one's own, checked, where these are not None."""
     recipe_of(profile)
-    return GRIDS[profile]
+    grid, own = GRIDS[profile], {name: value for name, value in own.items() if value is not None}
+    for name, value in own.items():
+        default = getattr(grid, name)
+        if isinstance(default, int):
+            check.whole(name, value)
+        elif not isinstance(value, Collection) or isinstance(value, str) or not len(value):
+            raise ValueError(f"{name} must be a list such as {list(default)}, or None for just this, not {value!r}")
+        elif isinstance(default[0], int):
+            for each in value:
+                check.whole(f"each of {name}", each, 0)
+    return replace(grid, **own)
 
 
 def check_parameters(profile, train, data_dir, device, **others):
     """Check a notebook's parameters before anything else is done, those that papermill injected included.
 
     Args:
-        others: the parameters that only this notebook has.
+        others: the parameters that only this notebook has, whole numbers of at least 0.
 
     Raises:
         ValueError: an unknown parameter, profile or device, or a value of the wrong type.
@@ -159,6 +170,8 @@ def check_parameters(profile, train, data_dir, device, **others):
     for name in ("profile", "data_dir", "device"):
         if not isinstance(known[name], str):
             raise ValueError(f"parameter {name} must be text, not {known[name]!r}")
+    for name, value in others.items():
+        check.whole(f"parameter {name}", value, 0)
     _flag(train)
     recipe_of(profile)
     resolve_device(device)
@@ -237,11 +250,12 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
         The ids of the runs that were trained.
 
     Raises:
-        ValueError: for a bad device, precision, data set or store, or if no data set can be had, before any training. If
-            only some can, their runs are trained; a warning names the others.
+        ValueError: before any training, for a bad limit, device, precision or data set, for a store that is damaged or cannot
+            be written, or if no data set can be had. If only some can, their runs are trained; a warning names the others.
         TrainingError: at the end, if runs failed, naming each.
     """
     start, longest = time.monotonic(), 0.0
+    check.number("the time limit in minutes", time_limit or 0, 0, math.inf)
     _, missing = rows(runs, folder)
     resolve_precision(precision, resolve_device(device))
     missing = _available(missing, data_dir)

@@ -11,10 +11,10 @@ from . import evaluate, filters
 from .blocks import fold, freeze_spatial
 from .checkpoint import Checkpoint
 from .data import load_data, to_unit
-from .machine import device_name, energy_meter, git_version, resolve_device, resolve_precision
+from .machine import device_name, energy_meter, git_version, out_of_memory, resolve_device, resolve_precision
 from .models import build_model
 from .progress import Progress
-from .run import Result
+from .run import Result, Run
 from .trainer import Trainer, TrainingError
 
 
@@ -44,11 +44,13 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
         On one machine's CPU, the same run gives the same bits, in one go or in several.
 
     Raises:
-        ValueError: unknown device, precision or data set, or a checkpoint that is damaged or of another run, before any
+        ValueError: no `Run`, unknown device, precision or data set, or a checkpoint that is damaged or of another run, before any
             training.
         TrainingError: a loss that is not finite, or out of memory.
         Stopped: `stop` said so.
     """
+    if not isinstance(run, Run):
+        raise ValueError(f"train takes an lc.Run, such as lc.Run('ResNet-20-16', 'cifar10', frozen=True, seed=0), not {run!r}")
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
     kept = Checkpoint(checkpoint, f"{run}, {precision}, {device.type}")
@@ -85,7 +87,7 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
     except TrainingError as error:
         raise TrainingError(f"{run.id}: {error}") from None
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        if out_of_memory(error):
             raise TrainingError(f"{run.id}: out of memory on {device}; nothing was recorded. Use a device with more "
                                 "memory or stop what else runs there") from error
         raise

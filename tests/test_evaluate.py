@@ -124,7 +124,7 @@ def test_images_outside_the_unit_box_are_refused(images):
 
 
 def test_negative_eps_is_refused(case):
-    with pytest.raises(ValueError, match="eps must be at least 0, not -0.1"):
+    with pytest.raises(ValueError, match=r"eps must be a number in \[0, 1\], not -0.1"):
         lc.fgsm_accuracy(*case, eps=-0.1)
 
 

@@ -51,6 +51,12 @@ def test_notebooks_keep_their_rules(path):
             assert not re.search(r"0x[0-9a-f]{6,}|/(home|tmp|root|Users)/", text)
 
 
+def test_a_notebook_finds_lc_from_its_own_folder_though_it_is_not_installed():
+    code = "import lc.run; print(lc.__file__, lc.run.ROOT)"
+    out = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "notebooks", capture_output=True, text=True).stdout
+    assert out.split() == [str(ROOT / "notebooks" / "lc" / "__init__.py"), str(ROOT)]
+
+
 def test_results_are_whole():
     for run_id, row in results.read(ROOT / "results").items():
         arrays = results.load_arrays(run_id, ROOT / "results")
