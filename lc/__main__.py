@@ -118,7 +118,7 @@ def run_sweep(a):
 
     runs = study.everything(a.profile, a.experiment)
     options = dict(data_dir=a.data_dir, device=a.device, precision=a.precision)
-    if a.slurm is not None and (a.workers or a.time_limit) is not None:
+    if a.slurm is not None and (a.workers, a.time_limit) != (None, None):
         raise ValueError("--slurm goes without --workers and --time-limit: give it jobs=N and time=MINUTES instead")
     jobs = None if a.slurm is None else cluster.parse(a.slurm)
     with stop_on_signals() as stop:

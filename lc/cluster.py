@@ -90,7 +90,7 @@ def sweep(runs, options, folder=None, *, data_dir=None, device="auto", precision
         _, missing = study.rows([run for run in runs if run.id not in under_way], folder)
         if not missing:
             return []
-        missing = study._available(missing, data_dir)
+        missing = study.available(missing, data_dir)
         name = "-".join(["slurm" if slurm else "local", time.strftime("%Y%m%d-%H%M%S"), socket.gethostname(), str(os.getpid())])
         submission = folder / ".jobs" / name
         chunked = [Job(chunk, submission / jobs.number(i), arguments)

@@ -19,62 +19,14 @@ from PIL import Image
 from pygments.formatters import HtmlFormatter
 
 from .batch import NOTEBOOKS
+from .check import one_line
 from .run import ROOT
 
 FIGURES = ROOT / "figures"
 MATHML = "http://www.w3.org/1998/Math/MathML"
 TABLE = re.compile("<table.*?</table>", re.DOTALL)
 
-STYLE = """
-:root { --ink: #222; --faint: #666; --line: #ddd; --link: #0058a3; --shade: #f6f6f6; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 62rem; color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; }
-a { color: var(--link); text-decoration-thickness: 1px; text-underline-offset: 2px; }
-h1, h2, h3 { line-height: 1.25; margin: 1.8em 0 0.5em; }
-h1 { font-size: 1.7rem; margin-top: 0.6em; } h2 { font-size: 1.3rem; } h3 { font-size: 1.05rem; }
-p, li, h1, h2, h3, summary { overflow-wrap: anywhere; }
-img { max-width: 100%; height: auto; }
-code, pre { font: 0.85em/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
-pre { margin: 0; overflow-x: auto; }
-table { display: block; width: max-content; max-width: 100%; overflow-x: auto; margin: 0.8em 0; border: 0;
-        border-collapse: collapse; font-size: 0.85rem; line-height: 1.35; }
-th, td { padding: 0.3em 0.7em; border: 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-.dataframe th, .dataframe td { white-space: nowrap; }
-.dataframe th { text-align: inherit; }
-.dataframe td { text-align: right; font-variant-numeric: tabular-nums; }
-math { font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math", "DejaVu Math TeX Gyre", "Noto Sans Math", math; }
-.formula { display: flex; align-items: center; gap: 1em; margin: 0.8em 0; overflow: auto hidden; }
-.formula math { flex: 1 0 auto; }
-.anchor-link { margin-left: 0.3em; color: var(--line); text-decoration: none; }
-.input { margin: 0.8em 0 0; padding: 0.6em 0.8em; border: 1px solid var(--line); border-radius: 4px; background: var(--shade); }
-.highlight { background: none; }
-.output { margin-bottom: 1.2em; } .output_area, .numbers pre { padding: 0 0.8em; }
-.output_area:first-child { padding-top: 0.6em; }
-.between { display: grid; grid-template-columns: 1fr auto 1fr; gap: 1.5em; padding: 0.5em 0; border: solid var(--line);
-           border-width: 1px 0; font-size: 0.9rem; }
-.between :last-child { text-align: right; }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: 1rem; margin: 1.5rem 0; }
-.gallery a { display: flex; flex-direction: column; padding: 0.6rem; border: 1px solid var(--line); border-radius: 4px;
-             color: inherit; font-size: 0.85rem; text-align: center; text-decoration: none; }
-.gallery a:hover { border-color: var(--link); }
-.gallery img { height: 6rem; margin-bottom: 0.5rem; object-fit: contain; }
-article { margin-top: 2.5rem; border-top: 1px solid var(--line); }
-article h2 { margin: 1em 0 0; }
-article h2 a { color: inherit; text-decoration: none; }
-article h2 a:hover { text-decoration: underline; }
-.place, .profile, details { color: var(--faint); font-size: 0.9rem; }
-.place p { margin: 0.2em 0 1em; }
-.numbers .profile { margin: 0.3em 0; }
-.idea { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 0 2rem; }
-.figures { max-width: 100%; } .figures:empty { display: none; }
-.figures img { display: block; margin-bottom: 1rem; }
-.claim { flex: 1 1 20rem; } .claim > :first-child { margin-top: 0; }
-@media (max-width: 30rem) {
-  .formula { gap: 0.5em; font-size: 0.85rem; }
-  .output_area, .numbers pre { padding: 0; }
-  table { font-size: 0.75rem; } th, td { padding: 0.3em; } .dataframe th { white-space: normal; }
-}
-"""
+STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 
 
 class Renderer(IPythonRenderer):
@@ -144,10 +96,13 @@ def read(path):
     """Read an executed notebook.
 
     Raises:
-        ValueError: a notebook with a cell that was not executed or failed, without any output, or without a title; a figure
-            that it saves and that is not there.
+        ValueError: a file that is no notebook; a notebook with a cell that was not executed or failed, without any output, or
+            without a title; a figure that it saves and that is not there.
     """
-    node = nbformat.read(path, as_version=4)
+    try:
+        node = nbformat.read(path, as_version=4)
+    except (nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
+        raise ValueError(f"{path.name} is no notebook ({one_line(error)[:80]})") from None
     code = [cell for cell in node.cells if cell.cell_type == "code" and cell.source.strip()]
     outputs = [output for cell in code for output in cell.outputs]
     executed = outputs and all(cell.execution_count for cell in code)

@@ -258,7 +258,7 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
     check.number("the time limit in minutes", time_limit or 0, 0, math.inf)
     _, missing = rows(runs, folder)
     resolve_precision(precision, resolve_device(device))
-    missing = _available(missing, data_dir)
+    missing = available(missing, data_dir)
     trained, failed = [], []
     for i, run in enumerate(missing, 1):
         began = time.monotonic()
@@ -283,17 +283,21 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
     return trained
 
 
-def _available(runs, data_dir):
-    """The runs whose data set can be had."""
+def available(runs, data_dir=None):
+    """The runs whose data set can be had; a warning names the sets that cannot.
+
+    Raises:
+        DataUnavailable: if none can.
+    """
     unavailable = {}
     for dataset in dict.fromkeys(run.dataset for run in runs):
         try:
             load_data(dataset, data_dir)
         except DataUnavailable as error:
             unavailable[dataset] = error
-    available = [run for run in runs if run.dataset not in unavailable]
-    if unavailable and not available:
+    left = [run for run in runs if run.dataset not in unavailable]
+    if unavailable and not left:
         raise next(iter(unavailable.values()))
     for dataset, error in unavailable.items():
         warnings.warn(f"the runs on {dataset} are left out: {error}", stacklevel=3)
-    return available
+    return left

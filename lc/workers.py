@@ -1,5 +1,6 @@
 """Training on every GPU at once: a process each, all of them on one store, whose claims let no run be trained twice."""
 
+import math
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from . import results, study
+from . import check, results, study
 from .machine import resolve_device, resolve_precision
 from .run import ROOT
 from .training import TrainingError
@@ -41,13 +42,14 @@ def sweep(experiments=(), profile="paper", folder=None, *, workers=None, data_di
         ValueError: as `study.train_missing`, or for less than one worker, before any training.
         TrainingError: at the end, naming each worker that died or whose runs failed, and its log.
     """
+    check.number("the time limit in minutes", time_limit or 0, 0, math.inf)
     _, missing = study.rows(study.everything(profile, experiments), folder)
     differences = environments(device, workers)[:len(missing)]
     if len(differences) < 2:
         return study.train_missing(missing, folder, data_dir=data_dir, device=device, precision=precision,
                                    time_limit=time_limit, stop=stop)
     resolve_precision(precision, torch.device("cpu"))  # the name alone: this process takes no memory of a GPU
-    missing = study._available(missing, data_dir)
+    missing = study.available(missing, data_dir)
     command = [sys.executable, "-m", "lc", "sweep", *experiments]
     for option, value in {"profile": profile, "workers": 1, "device": resolve_device(device).type, "precision": precision,
                           "data-dir": data_dir, "results": folder, "time-limit": time_limit}.items():
@@ -78,8 +80,8 @@ def environments(device="auto", workers=None):
     Raises:
         ValueError: for a bad device, or less than one worker.
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
+    if workers is not None:
+        check.whole("workers", workers)
     device = resolve_device(device)
     if device.type == "cpu":
         workers = workers or 1

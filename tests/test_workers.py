@@ -177,7 +177,7 @@ def test_a_cpus_threads_are_shared(monkeypatch):
 
 
 @pytest.mark.parametrize("options, message", [
-    (dict(workers=0), "workers must be at least 1, not 0"), (dict(device="gpu"), "unknown device"),
+    (dict(workers=0), "workers must be a whole number of at least 1, not 0"), (dict(device="gpu"), "unknown device"),
     (dict(precision="fp64"), "unknown precision"), (dict(device="cpu", precision="fp64", workers=2), "unknown precision"),
     (dict(profile="papr"), "unknown profile"),
 ])
