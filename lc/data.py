@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
 
 from .check import one_line
-from .files import replacing
+from .files import lock, replacing
 
 # name: (torchvision class, channel mean, channel standard deviation, pad-flip-crop augmentation in training)
 KNOWN = {
@@ -87,7 +86,7 @@ def load_data(name, data_dir=None):
             except OSError as error:
                 raise DataError(f"{folder} cannot be the folder of the data sets ({error.strerror}); set LC_DATA_DIR or data_dir "
                                 "to one that can be written") from None
-            with FileLock(path.with_suffix(".lock")):  # two processes at once download once
+            with lock(path.with_suffix(".lock")):  # two processes at once download once
                 if not path.exists():
                     _download(name, path)
         arrays = _read(path)

@@ -1,8 +1,19 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and locks that end with their process."""
 
+import inspect
 import os
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock
+
+# filelock below 3.30 does not have the choice
+_NO_SOFT_LOCK = {"fallback_to_soft": False} if "fallback_to_soft" in inspect.signature(FileLock.__init__).parameters else {}
+
+
+def lock(path, timeout=-1):
+    """A lock of the kernel: a lock file that stands for one where there is none would outlive a process that is killed."""
+    return FileLock(path, timeout, **_NO_SOFT_LOCK)
 
 
 @contextmanager

@@ -11,9 +11,7 @@ import signal
 import subprocess
 import sys
 
-from filelock import FileLock
-
-from . import results, study
+from . import files, results, study
 from .files import replacing
 from .interrupt import stop_on_signals
 from .training import TrainingError
@@ -154,7 +152,7 @@ def lock(folder):
     """Held by a process while it submits or merges jobs; the jobs themselves lock nothing but their own store."""
     path = folder / ".jobs" / "submitting.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path)
+    return files.lock(path)
 
 
 def submitit():

@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from .check import one_line
 from .data import open_npz, save_npz
-from .files import partial, replacing
+from .files import lock, partial, replacing
 from .run import COLUMNS, ID, OPTIONAL, results_folder, run_id
 
 ROOM = 1 << 20  # bytes that the disk must take before a run is trained
@@ -158,20 +158,20 @@ def claim(run_id, folder=None):
         ResultsError: if the store cannot be written.
     """
     folder = Path(folder or results_folder())
-    lock = _lock(folder / ".claims" / f"{run_id.replace('/', '-')}.lock", timeout=0)
+    claimed = lock(folder / ".claims" / f"{run_id.replace('/', '-')}.lock", timeout=0)
     try:
         with _disk(folder):
-            Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+            Path(claimed.lock_file).parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder, suffix=".partial") as f:  # before hours of training, not after
                 f.write(bytes(ROOM))
-            lock.acquire()
+            claimed.acquire()
     except Timeout:
         yield False
         return
     try:
         yield True
     finally:
-        lock.release()
+        claimed.release()
 
 
 @contextmanager
@@ -179,13 +179,8 @@ def _writing(folder):
     """The lock of the store, which is made if it is not there."""
     with _disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with _lock(folder / "runs.csv.lock"):
+        with lock(folder / "runs.csv.lock"):
             yield
-
-
-def _lock(path, timeout=-1):
-    """A lock of the kernel: a lock file that stands for one where there is none would outlive a process that is killed."""
-    return FileLock(path, timeout, fallback_to_soft=False)
 
 
 @contextmanager

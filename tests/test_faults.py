@@ -1,0 +1,239 @@
+"""Faults: kills at every moment, disks that are full or read-only, clocks that jump: the store ends as if there were none.
+
+The sweeps are processes forked from one that has imported PyTorch and trained once: an attempt costs a tenth of a second.
+"""
+
+import errno
+import fcntl
+import functools
+import multiprocessing
+import os
+import random
+import shutil
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+
+import faults
+import pytest
+from faults import RUNS, check, faulty, files, last_word, log, start, sweep, word
+from test_results import result
+
+import lc
+from lc import results, study
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    return tmp_path_factory.mktemp("reference") / "store"
+
+
+@pytest.fixture(scope="module")
+def nursery(reference):
+    """Calls a function in the process that forks."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), faults.warm_up, (reference,)) as pool:
+        def call(function, *arguments):
+            try:
+                return pool.submit(function, *arguments).result()
+            except faults.NotPossible as error:
+                pytest.skip(str(error))
+
+        yield call
+
+
+def kill_at_random(folder, reference, sweeps, kills):
+    """Sweeps at once on one store, each killed and started again until all is there; with a new store, until `kills`."""
+    chance, began = random.Random(sweeps), time.monotonic()
+    assert len(word(start(sweep, RUNS, folder / "measured"))) == len(RUNS)
+    longest = 2 * (time.monotonic() - began) / len(RUNS)  # an attempt ends a run, on average
+    killed, number = 0, 0
+    while killed < kills:
+        store, number = folder / f"store{number}", number + 1
+        children = [start(sweep, RUNS, store) for _ in range(sweeps)]
+        while len(results.read(store)) < len(RUNS):
+            time.sleep(chance.uniform(0, longest / sweeps))
+            longest *= 1.02  # an attempt that gets nowhere is not repeated for ever
+            i = chance.randrange(sweeps)
+            children[i].kill()
+            killed += word(children[i]) is None
+            children[i] = start(sweep, RUNS, store)
+        for child in children:
+            word(child)
+        check(store, reference, but=[results.checkpoint_path(run.id, store) for run in RUNS])  # as in `fault_everywhere`
+    return killed
+
+
+@pytest.mark.parametrize("sweeps, kills", [(1, 30), (2, 10)])
+def test_sweeps_that_are_killed_at_random_end_with_the_same_bits(sweeps, kills, nursery, reference, tmp_path):
+    assert nursery(kill_at_random, tmp_path, reference, sweeps, kills) >= kills
+
+
+def two_at_once(store, reference):
+    words = [word(child) for child in [start(sweep, RUNS, store) for _ in range(2)]]
+    assert sorted(sum(words, [])) == sorted(run.id for run in RUNS)
+    check(store, reference)
+    assert log(store).read_text().count("\n") == len(RUNS)
+
+
+def test_two_sweeps_at_once_train_each_run_once(nursery, reference, tmp_path):
+    nursery(two_at_once, tmp_path / "store", reference)
+
+
+def one_row(folder):
+    """A store of the first run."""
+    word(start(sweep, RUNS[:1], folder / "base"))
+    return folder / "base"
+
+
+def copy(base, store):
+    shutil.copytree(base, store)
+    shutil.copy(log(base), log(store))
+    return store
+
+
+def fault_everywhere(folder, reference, fault):
+    """A sweep that meets the fault at each call in turn, each time with a new store, and goes on; returns the last words."""
+    base, words = one_row(folder), []
+    while not words or not isinstance(words[-1], int) or words[-1] >= len(words):
+        store = copy(base, folder / str(len(words)))
+        words.append(word(start(faulty, len(words) + 1, fault, store, sweep, RUNS[:2], store)))
+        assert {RUNS[0].id} <= set(results.read(store)) <= {run.id for run in RUNS[:2]}
+        at_the_end = words[-1] is None and RUNS[1].id in results.read(store)  # its row is written, its checkpoint still there
+        word(start(sweep, RUNS[:2], store))
+        check(store, reference, RUNS[:2], but=[results.checkpoint_path(RUNS[1].id, store)] * at_the_end)
+    return words
+
+
+@pytest.mark.parametrize("fault, least", [(faults.die, 25), (faults.tear, 6)])  # four checkpoints, the arrays, the rows
+def test_a_kill_at_any_call_that_changes_a_file_leaves_a_whole_store(fault, least, nursery, reference, tmp_path):
+    *killed, calls = nursery(fault_everywhere, tmp_path, reference, fault)
+    assert set(killed) == {None} and calls == len(killed) >= least
+
+
+def test_a_disk_that_is_full_at_any_call_costs_at_most_a_checkpoint_or_is_said_in_one_line(nursery, reference, tmp_path):
+    words = nursery(fault_everywhere, tmp_path, reference, faults.fill_up)
+    said = [text for text in words if isinstance(text, str)]
+    assert None not in words and len(said) > 5 and len(words) - len(said) > 10
+    assert all(" cannot be written: No space left on device" in text and "\n" not in text for text in said)
+
+
+def fills_while_training(disk, room, store, out):
+    """A sweep whose disk fills up at its first step, and once more with all of it free; the store is copied out."""
+    store.mkdir()
+    fill, free = disk(store, room)
+    said = ""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            sweep(RUNS[:2], store, stop=functools.cache(fill))
+        except lc.ResultsError as error:
+            said = str(error)
+    assert set(results.read(store)) <= {run.id for run in RUNS[:2]}
+    assert not [path for path in files(store) if path.suffix == ".partial"]
+    assert room > 0 or sum("no checkpoint could be written" in str(w.message) for w in warned) == 4
+    free()
+    sweep(RUNS[:2], store)
+    shutil.copytree(store, out)
+    shutil.copy(log(store), log(out))
+    return said
+
+
+def full_disks(disk, rooms, folder, reference):
+    said = []
+    for room in rooms:
+        store, out = folder / str(room), folder / f"out{room}"
+        said.append(word(start(fills_while_training, disk, room, store, out)))
+        check(out, reference, RUNS[:2])
+    return said
+
+
+@pytest.mark.parametrize("disk, rooms, reason", [
+    (faults.full_tmpfs, (0, 4096, 8192, 16384, 65536), "No space left on device"),
+    (faults.file_limit, (0, 100, 600, 1500, 3000, 6000), "File too large"),
+])
+def test_a_disk_that_fills_up_is_said_in_one_line_and_once_freed_the_sweep_goes_on(
+        disk, rooms, reason, nursery, reference, tmp_path):
+    said = nursery(full_disks, disk, rooms, tmp_path, reference)
+    assert said[0] == f"{tmp_path / '0'} cannot be written: {reason}; the rows in it are as they were"
+
+
+def sweep_read_only(protect, store):
+    protect(store)
+    study.train = None  # is not called
+    assert sweep(RUNS[:1], store) == []  # nothing is missing: nothing to write
+    return sweep(RUNS, store)
+
+
+def read_only(protect, folder):
+    store = copy(one_row(folder), folder / "store")
+    return word(start(sweep_read_only, protect, store))
+
+
+@pytest.mark.parametrize("protect, reason", [
+    (faults.read_only_mount, "Read-only file system"), (faults.no_permission, "Permission denied"),
+])
+def test_a_read_only_store_is_said_before_any_training(protect, reason, nursery, tmp_path):
+    said = nursery(read_only, protect, tmp_path)
+    assert said == f"{tmp_path / 'store'} cannot be written: {reason}; the rows in it are as they were"
+
+
+def no_room(store):
+    faults.full_tmpfs(store, 65536)[0]()
+    study.train = None
+    return sweep(RUNS, store)
+
+
+def test_a_disk_that_is_full_is_said_before_any_training(nursery, tmp_path):
+    (tmp_path / "store").mkdir()
+    assert "cannot be written: No space left on device" in nursery(last_word, no_room, tmp_path / "store")
+
+
+def clocks_jump(folder, reference):
+    """A sweep under a clock that jumps, killed at some calls, whose files come from the past and the future."""
+    store, chance = copy(one_row(folder), folder / "store"), random.Random(0)
+    for n in (6, 16, 20, 24, 0):
+        for path in files(store):
+            os.utime(path, chance.choice([(0, 0), (5e9, 5e9)]))
+        word(start(faults.jumping, faulty, n, faults.die, store, sweep, RUNS[:2], store))
+    check(store, reference, RUNS[:2])
+
+
+def test_a_clock_that_jumps_changes_nothing(nursery, reference, tmp_path):
+    nursery(clocks_jump, tmp_path, reference)
+
+
+def hold(run_id, store):
+    with results.claim(run_id, store), results._writing(store):
+        (store / "held").touch()
+        time.sleep(600)
+
+
+def dead_holder(store):
+    """A process is killed that holds a run's claim and the store's lock, both of which are the kernel's."""
+    child = start(hold, RUNS[0].id, store)
+    while not (store / "held").exists():
+        time.sleep(0.01)
+    with open(store / "runs.csv.lock") as f:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with results.claim(RUNS[0].id, store) as mine:
+            assert not mine
+        child.kill()
+        assert word(child) is None
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert len(last_word(sweep, RUNS[:1], store)) == 1
+
+
+def test_locks_end_with_the_process_that_holds_them(nursery, tmp_path):
+    nursery(dead_holder, tmp_path)
+
+
+def test_where_the_kernel_has_no_locks_nothing_is_written(monkeypatch, tmp_path):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for use in (lambda: results.append(result(), tmp_path), results.claim(result().id, tmp_path).__enter__):
+        with pytest.raises(lc.ResultsError, match="cannot be written: its file system has no locks"):
+            use()
+    assert {path.suffix for path in files(tmp_path)} <= {".lock"}
