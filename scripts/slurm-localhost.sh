@@ -71,7 +71,7 @@ running $state/slurmd.pid || slurmd
 scontrol reconfigure 2>/dev/null || true
 
 for _ in $(seq 30); do
-    if [ "$(sinfo --noheader --nodes "$host" --format %t 2>/dev/null | sort -u | grep -cE '^(idle|mix|alloc|comp)$')" -gt 0 ]; then
+    if sinfo --noheader --format %t 2>/dev/null | grep -qxE 'idle|mix|alloc|comp'; then
         sinfo
         exit
     fi
