@@ -16,6 +16,7 @@ import nbformat
 import papermill
 from tqdm import tqdm
 
+from . import check
 from .run import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -54,10 +55,15 @@ def execute(names=(), out=None, pattern="{name}", workers=None, /, **parameters)
         ValueError: before anything runs, for a name that no notebook has; for a parameter that one of them does not have,
             or of the wrong type; for a pattern with unknown fields, or by which one output would overwrite another, or a
             notebook, or lie outside of `out`; if training, for whatever `workers.sweep` checks.
+        OSError: before anything runs, if `out` cannot be made.
         Stopped: a signal ended the training.
     """
     parameters = {name: value for name, value in parameters.items() if value is not None}
-    jobs = _jobs(_chosen(names), Path(out or ROOT / "build" / "notebooks"), pattern, parameters)
+    if workers is not None:
+        check.whole("workers", workers)
+    out = Path(out or ROOT / "build" / "notebooks")
+    jobs = _jobs(_chosen(names), out, pattern, parameters)
+    out.mkdir(parents=True, exist_ok=True)
     training = _train(jobs, parameters, workers) if parameters.get("train") else []
     _run([job for job in jobs if not job.error], parameters)
     jobs = training + jobs

@@ -173,7 +173,11 @@ def _stores(submission):
 
 
 def _read(store):
-    return json.loads((store / "job.json").read_text())
+    path = store / "job.json"
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise results.ResultsError(f"{path}: damaged ({error}); merge the rows in {store} and delete it") from None
 
 
 def _held(name, folder):

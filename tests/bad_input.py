@@ -225,6 +225,15 @@ COMMANDS = {
     "merge results": "results is the store to merge into: name another one",
     "merge file": "file/runs.csv cannot be read (Not a directory); name a folder that holds results",
     "notebooks 99": "no notebook '99'; known: 00_linear_combinations",
+    "notebooks 03 --workers 0": "workers must be a whole number of at least 1, not 0",
+    "notebooks 03 -p proflie quick": "03_expansion has no parameter 'proflie'; known: profile, train, data_dir, device",
+    "notebooks 03 -p train 3": "parameter train of 03_expansion must be of type bool, not 3",
+    "notebooks 03 --pattern ../{name}": "pattern '../{name}' gives 03_expansion no name in",
+    "notebooks 03 --out file": "file",
+    "sweep figure4 --device cpu --workers 0": "workers must be a whole number of at least 1, not 0",
+    "sweep figure4 --slurm gpu": "unknown option 'gpu' of --slurm; known: partition",
+    "sweep figure4 --slurm time=soon": "time of --slurm must be a whole number of at least 1, not 'soon'",
+    "sweep figure4 --slurm time=60 --workers 2": "--slurm goes without --workers and --time-limit",
 }
 # The same, where argparse answers, with the usage
 USAGE = {

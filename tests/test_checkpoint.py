@@ -53,6 +53,13 @@ def test_a_training_cut_off_at_every_kind_of_step_ends_with_the_same_bits(model,
     assert path.exists()  # until the result is recorded
 
 
+def test_the_deepest_network_goes_on_from_a_checkpoint(tmp_path):
+    run = short_run("ResNet-LC-260-16x1", recipe=lc.Recipe("short", epochs=1, batch_size=8, train_images=16, test_images=8))
+    with pytest.raises(training.Stopped):
+        train(run, checkpoint=tmp_path / "run.pt", stop=After(1))
+    same_bits(train(run, checkpoint=tmp_path / "run.pt"), train(run))
+
+
 def test_frozen_filters_stay_through_a_checkpoint(tmp_path):
     run = short_run(frozen=True)
     with pytest.raises(training.Stopped):

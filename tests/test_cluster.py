@@ -154,6 +154,14 @@ def test_what_jobs_left_is_taken_over(store, kind, states, monkeypatch, capsys):
     assert submissions(store) == []
 
 
+def test_a_damaged_note_of_a_job_is_named(store, monkeypatch):
+    monkeypatch.setattr(jobs, "squeue", lambda *_: [])
+    job = left_over(store, "slurm", [run()], [])
+    (job.store / "job.json").write_text("{")
+    with pytest.raises(results.ResultsError, match="job.json: damaged .* merge the rows in .* and delete it"):
+        cluster.take_over([run()], store)
+
+
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED", "PREEMPTED", "NODE_FAIL"])
 def test_what_may_still_run_is_left_alone_and_not_submitted_again(store, state, monkeypatch, capsys):
     monkeypatch.setattr(jobs, "squeue", lambda *_: [f"7_0 {state}"])
