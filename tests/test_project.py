@@ -87,3 +87,14 @@ def test_importing_lc_loads_pytorch_only_when_it_is_used():
     assert all(hasattr(lc, name) for name in lc.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         lc.nothing
+
+
+def test_training_needs_no_notebook_software(tmp_path):
+    """A GPU server has PyTorch, NumPy, SciPy, pandas and tqdm; what draws, executes and submits may be elsewhere."""
+    absent = ["submitit", "papermill", "nbconvert", "nbformat", "latex2mathml", "matplotlib", "jupyterlab", "pynvml"]
+    code = (f"import sys; sys.modules.update(dict.fromkeys({absent})); from lc.__main__ import main; "
+            "main('train ResNet-8-8 --dataset digits --profile smoke --device cpu --results'.split() + [sys.argv[1]]); "
+            "main('sweep table1 --profile smoke --time-limit 0 --device cpu --results'.split() + [sys.argv[1]]); "
+            "main('status --profile smoke --device cpu --results'.split() + [sys.argv[1]])")
+    said = subprocess.run([sys.executable, "-c", code, tmp_path], check=True, cwd=ROOT, capture_output=True, text=True).stdout
+    assert "accuracy" in said and "3 of 3 are still missing" in said and "from its rows" in said
