@@ -164,7 +164,9 @@ class Trainer:
                 self.graphs[batch] = graph
 
     def warm_up(self, batch, steps=3):
-        """Run a few steps, so that libraries choose their algorithms, and undo them: weights, statistics and momentum."""
+        """Run a few steps, so that libraries choose their algorithms, and undo them: weights, statistics, momentum, dropout."""
+        dropout = self._generators()[1]
+        drawn = dropout.get_state()
         state = [*self.network.parameters(), *self.network.buffers(), self.row, self.count, self.losses]
         saved = [tensor.detach().clone() for tensor in state]
         for _ in range(steps):
@@ -176,3 +178,4 @@ class Trainer:
             for momentum in self.optimizer.state.values():
                 momentum["momentum_buffer"].zero_()  # as good as none: the first step adds the gradient to it
         self.optimizer.zero_grad(set_to_none=True)
+        dropout.set_state(drawn)

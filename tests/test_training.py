@@ -153,6 +153,12 @@ def test_warm_up_is_undone(model):
     assert all(torch.equal(tensor, after[name]) for name, tensor in state(plain).items())
 
 
+def test_warm_up_draws_no_dropout():
+    trainer, drawn = trainer_of(short_run("MobileNet-v2", train_images=24)), torch.get_rng_state()
+    trainer.warm_up(24, steps=1)
+    assert torch.equal(torch.get_rng_state(), drawn)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("frozen", [True, False])
