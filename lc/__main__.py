@@ -114,6 +114,7 @@ def run_train(a):
 def run_sweep(a):
     from . import cluster, study
     from .interrupt import stop_on_signals
+    from .training import Stopped
     from .workers import sweep
 
     runs = study.everything(a.profile, a.experiment)
@@ -130,7 +131,7 @@ def run_sweep(a):
         _, missing = study.rows(runs, a.results)
         print(f"trained {len(trained)} runs; {len(missing)} of {len(runs)} are still missing")
         if stop():
-            sys.exit("lc: stopped by a signal; the same command goes on from there")
+            raise Stopped
 
 
 def run_notebooks(a):

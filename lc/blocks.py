@@ -283,7 +283,6 @@ def _pair(what, value, least=1):
 
 
 def _check_model(model):
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"the model must be an nn.Module, not of type {type(model).__name__}")
+    check.kind("the model", model, nn.Module, "an nn.Module")
     if isinstance(model, torch.jit.ScriptModule):
         raise ValueError("the layers of a scripted model cannot be told apart: do this before torch.jit.script")

@@ -9,6 +9,13 @@ def one_line(error):
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def kind(what, value, wanted, name):
+    """The value, of the type `wanted`, which goes by `name`. Raises as `whole`."""
+    if not isinstance(value, wanted):
+        raise ValueError(f"{what} must be {name}, not of type {type(value).__name__}")
+    return value
+
+
 def whole(what, value, least=1, most=math.inf):
     """The value, a whole number from `least` to `most`.
 

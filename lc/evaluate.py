@@ -80,11 +80,9 @@ def fgsm(model, images, labels, eps):
 
 
 def _check(model, images, labels):
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"the model must be an nn.Module, not of type {type(model).__name__}")
+    check.kind("the model", model, nn.Module, "an nn.Module")
     for what, value in (("images", images), ("labels", labels)):
-        if not isinstance(value, torch.Tensor):
-            raise ValueError(f"{what} must be a tensor, not of type {type(value).__name__}")
+        check.kind(what, value, torch.Tensor, "a tensor")
     if images.ndim != 4 or not len(images):
         raise ValueError(f"images must be [N, c, h, w], at least one, not {list(images.shape)}")
     if labels.shape != images.shape[:1] or labels.dtype != torch.int64:

@@ -22,8 +22,7 @@ def variance_entropy(weight, normalize=False):
         ValueError: if the weight is no tensor of four dimensions, empty or not finite, or `normalize` is asked of a kernel
             that is not 3x3 (the threshold was fitted to these alone).
     """
-    if not isinstance(weight, torch.Tensor):
-        raise ValueError(f"weight must be a tensor, not of type {type(weight).__name__}")
+    check.kind("weight", weight, torch.Tensor, "a tensor")
     if weight.ndim != 4 or not weight.numel():
         raise ValueError(f"weight must be [c_out, c_in, k, k], not {list(weight.shape)}")
     if normalize and tuple(weight.shape[2:]) != (3, 3):

@@ -22,7 +22,7 @@ from .training import Stopped, TrainingError, train
 
 @dataclass(frozen=True)
 class Grid:
-    """What the experiments vary; by default what the paper does."""
+    """What the experiments vary; by default what the paper does, whose networks the docstrings below name."""
 
     seeds: tuple = (0, 1, 2, 3)
     dataset: str = "cifar10"
@@ -54,7 +54,7 @@ GRIDS = {
 
 
 def figure4(profile="paper", expansions=None, seeds=None):
-    """Figures 4 and 5: ResNet-LC-{D}-16x{E}, frozen and learnable, and the plain ResNet-{D}-16; D = 20.
+    """Figures 4 and 5: ResNet-LC-20-16x{E}, frozen and learnable, and the plain ResNet-20-16.
 
     The plain network is trained frozen, too: without linear combinations, random filters fail.
     """

@@ -126,7 +126,7 @@ class Trainer:
         """
         mine = self.state()["tensors"]
         if [t.shape for t in mine] != [t.shape for t in state["tensors"]]:
-            raise CheckpointError("the checkpoint is of another network or data set; delete it to train from the start")
+            raise CheckpointError("checkpoint of another network or data set; delete it to train from the start")
         for tensor, value in zip(mine, state["tensors"]):
             tensor.copy_(value)
         for p, value in zip(self._learned(), state["momentum"]):

@@ -9,7 +9,7 @@ from torch import nn
 
 from . import evaluate, filters
 from .blocks import fold, freeze_spatial
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, CheckpointError
 from .data import load_data, to_unit
 from .machine import device_name, energy_meter, git_version, out_of_memory, resolve_device, resolve_precision
 from .models import build_model
@@ -86,6 +86,8 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
         accuracy, robust_accuracy = _accuracies(network.eval(), data, run.recipe.test_images, device)
     except TrainingError as error:
         raise TrainingError(f"{run.id}: {error}") from None
+    except CheckpointError as error:
+        raise CheckpointError(f"{checkpoint}: {error}") from None
     except RuntimeError as error:
         if out_of_memory(error):
             raise TrainingError(f"{run.id}: out of memory on {device}; nothing was recorded. Use a device with more "
