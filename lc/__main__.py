@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from .imagenet import RECIPES
 from .run import PROFILES
 
 HELP = """\
@@ -16,6 +17,7 @@ a row in results/runs.csv, from which the notebooks draw.
   python -m lc sweep figure4 --profile quick        train what Figure 4 lacks; Ctrl-C, and again: it goes on
   python -m lc notebooks 03                         draw it: build/notebooks/03_expansion.html
   python -m lc train ResNet-LC-20-16x128 --frozen   one run
+  python -m lc imagenet ResNet-18d-LCx64 --frozen --data DIR   one run on photographs in folders; torchrun -m lc ... for all GPUs
   python -m lc COMMAND --help                       all options of a command
 """
 
@@ -32,9 +34,20 @@ def main(argv=None):
     train = add("train", "train one network, record its row, print it")
     train.add_argument("model", metavar="NAME", help="such as ResNet-20-16 or ResNet-LC-20-16x128")
     train.add_argument("--dataset", default="cifar10", help="cifar10, cifar100, svhn, fashion-mnist, digits or your own")
-    train.add_argument("--frozen", action="store_true", help="keep the spatial convolutions at their random values")
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--again", action="store_true", help="train it even if its row exists, and replace the row")
+
+    imagenet = add("imagenet", "train one network on an image folder, alone or under torchrun, record its row, print it")
+    imagenet.add_argument("model", metavar="NAME", help="such as ResNet-50 or ResNet-18d-LCx64")
+    imagenet.add_argument("--data", metavar="DIR", help="the image folder, with train/ and val/; else the data set's own")
+    imagenet.add_argument("--dataset", metavar="NAME", help="the data set's name in the row; else that of the image folder, or imagenet")
+    imagenet.add_argument("--recipe", default="a2", choices=RECIPES, help="the recipe: a2 is the paper's")
+    imagenet.add_argument("--batch", type=int, metavar="N", help="images of a process at a time; else 256 or fewer")
+    imagenet.add_argument("--workers", type=int, metavar="N", help="processes that read images; else 8 for each GPU")
+    imagenet.add_argument("--memory", action="store_true", help="count the memory of a step, measure it on a GPU, and train nothing")
+
+    for command in (train, imagenet):
+        command.add_argument("--frozen", action="store_true", help="keep the spatial convolutions at their random values")
+        command.add_argument("--seed", type=int, default=0)
+        command.add_argument("--again", action="store_true", help="train it even if its row exists, and replace the row")
 
     sweep = add("sweep", "train the runs of an experiment that the results lack")
     sweep.add_argument("experiment", nargs="*", help="such as figure4; all if none is named")
@@ -58,17 +71,15 @@ def main(argv=None):
     for command in (train, sweep, notebooks):
         command.add_argument("--profile", default="paper", choices=PROFILES, help="the recipe")
         command.add_argument("--data-dir", metavar="DIR", help="folder of the data sets; else $LC_DATA_DIR or the user's cache")
-        command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     for command in (train, sweep):
         command.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
+    imagenet.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
 
     status = add("status", "how many rows each experiment has, what is missing, and the hours it would take on this device")
     status.add_argument("experiment", nargs="*", help="such as figure4; all if none is named")
     status.add_argument("--profile", choices=PROFILES, help="of one profile, with the ids of the missing runs")
-    status.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
 
     benchmark = add("benchmark", "measure training steps: images/s, memory and ratios, all from one run")
-    benchmark.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     benchmark.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     benchmark.add_argument("--batch", type=int, default=256, help="images a step")
     benchmark.add_argument("models", nargs="*", metavar="NAME", help="the first is what the others are compared with; else "
@@ -78,7 +89,9 @@ def main(argv=None):
     merge.add_argument("source", help="the other folder")
     merge.add_argument("--replace", action="store_true", help="where both have a run, take the other's row")
 
-    for command in (train, sweep, status, merge):
+    for command in (train, imagenet, sweep, notebooks, status, benchmark):
+        command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    for command in (train, imagenet, sweep, status, merge):
         command.add_argument("--results", metavar="DIR", help="results folder; else $LC_RESULTS_DIR or the project's")
 
     arguments = parser.parse_args(argv)
@@ -107,6 +120,39 @@ def run_train(a):
         result = train(run, data_dir=a.data_dir, device=a.device, precision=a.precision,
                        checkpoint=results.checkpoint_path(run.id, a.results), stop=stop)
         results.append(result, a.results)
+    _print(result)
+
+
+def run_imagenet(a):
+    from contextlib import nullcontext
+
+    from . import results
+    from .imagenet import Run, memory, photos
+    from .imagenet.processes import is_first
+    from .imagenet.training import best_path, train
+    from .interrupt import stop_on_signals
+
+    if a.memory:
+        return memory.report(a.model, a.frozen, a.recipe, a.batch, a.device, a.precision)
+    folder = a.data or photos.find(a.dataset or "imagenet")
+    run = Run(a.model, a.dataset or photos.name_of(folder), a.frozen, a.seed, a.recipe)
+    if run.id in results.read(a.results) and not a.again:
+        raise ValueError(f"{run.id} is in the results already; --again trains it anew")
+    kept = results.checkpoint_path(run.id, a.results)
+    first = is_first()  # of the processes that torchrun started: it alone writes
+    with results.claim(run.id, a.results) if first else nullcontext(True) as mine, stop_on_signals() as stop:
+        if not mine:
+            raise ValueError(f"{run.id} is being trained by another process")
+        result = train(run, data=folder, device=a.device, precision=a.precision, batch=a.batch, workers=a.workers,
+                       log=lambda line: print(line, flush=True), checkpoint=kept, stop=stop)
+        if first:
+            results.append(result, a.results)
+    if first:
+        _print(result)
+        print(f"best network: {best_path(kept)}")
+
+
+def _print(result):
     for column, value in result.row().items():
         print(f"{column:22} {value:.6g}" if isinstance(value, float) else f"{column:22} {value}")
 

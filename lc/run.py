@@ -14,7 +14,8 @@ PART = r"\w[\w.-]*"  # of an id, and so of a path: never ".."
 ID = re.compile(rf"{PART}/\w[\w.+-]*/(frozen|learnable)/{PART}/seed\d+")
 
 
-def _check_part(value):
+def check_part(value):
+    """Raises ValueError for text that cannot be part of an id."""
     if not isinstance(value, str) or not re.fullmatch(PART, value):
         raise ValueError(f"{value!r} cannot be part of a run's id: use letters, digits, '.', '_' and '-', first a letter")
 
@@ -41,7 +42,7 @@ class Recipe:
     test_images: int | None = None
 
     def __post_init__(self):
-        _check_part(self.profile)
+        check_part(self.profile)
         check.whole("epochs", self.epochs)
         check.whole("batch_size", self.batch_size)
         check.number("learning_rate", self.learning_rate, 0, math.inf, "()")
@@ -83,14 +84,17 @@ class Run:
     seed: int
     recipe: Recipe = Recipe()
 
+    _canonical_name = staticmethod(canonical_name)
+    _profiles = PROFILES
+
     def __post_init__(self):
-        object.__setattr__(self, "model", canonical_name(self.model))
-        if not isinstance(self.recipe, Recipe):
-            object.__setattr__(self, "recipe", profile(self.recipe))
-        _check_part(self.dataset)
+        object.__setattr__(self, "model", self._canonical_name(self.model))
+        if not isinstance(self.recipe, type(type(self).recipe)):
+            object.__setattr__(self, "recipe", profile(self.recipe, self._profiles))
+        check_part(self.dataset)
         if not isinstance(self.frozen, bool):  # 1 is not: it would not be read back from a row
             raise ValueError(f"frozen must be True or False, not {self.frozen!r}")
-        if PROFILES.get(self.recipe.profile, self.recipe) != self.recipe:
+        if self._profiles.get(self.recipe.profile, self.recipe) != self.recipe:
             raise ValueError(f"this recipe is not the profile {self.recipe.profile!r}: give it a profile name of its own")
         check.whole("seed", self.seed, 0, 2 ** 63 - 1)
 
@@ -104,15 +108,15 @@ def run_id(dataset, model, frozen, profile, seed):
     return f"{dataset}/{model}/{'frozen' if frozen else 'learnable'}/{profile}/seed{seed}"
 
 
-def profile(name):
+def profile(name, known=PROFILES):
     """The recipe of a profile.
 
     Raises:
         ValueError: for an unknown profile.
     """
-    if not isinstance(name, str) or name not in PROFILES:
-        raise ValueError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
-    return PROFILES[name]
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"unknown profile {name!r}; known: {', '.join(known)}")
+    return known[name]
 
 
 @dataclass
@@ -143,6 +147,7 @@ class Result:
     torch: str
     git: str
     energy: float = math.nan  # watt hours of the whole GPU during the run (NVML); nan if not recorded
+    accuracy_top5: float = math.nan  # percent of the test images with the right class among the first five; nan if not recorded
     arrays: dict = field(default_factory=dict, repr=False, compare=False)  # {name: numpy array}: see filters.summarize
     network: object = field(default=None, repr=False, compare=False)
 
@@ -152,7 +157,7 @@ class Result:
 
 
 COLUMNS = {f.name: f.type for f in fields(Result) if f.name not in ("arrays", "network")}
-OPTIONAL = {"energy"}  # columns that rows written by an earlier version lack: nan
+OPTIONAL = {"energy", "accuracy_top5"}  # columns that rows written by an earlier version lack: nan
 
 
 def results_folder():

@@ -55,7 +55,7 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
     precision = resolve_precision(precision, device)
     kept = Checkpoint(checkpoint, f"{run}, {precision}, {device.type}")
     saved = kept.load()
-    meter = _Meter(device)
+    meter = Meter(device)
     data = load_data(run.dataset, data_dir)
 
     def after_step():
@@ -67,7 +67,7 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
             raise Stopped(run.id)
 
     try:
-        with _own_randomness(run.seed, device):
+        with own_randomness(run.seed, device):
             network = build_model(run.model, len(data.classes), data.channels)
             if run.frozen:
                 freeze_spatial(network)
@@ -93,26 +93,37 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
             raise TrainingError(f"{run.id}: out of memory on {device}; nothing was recorded. Use a device with more "
                                 "memory or stop what else runs there") from error
         raise
+    meter.lap()
+    return to_result(run, network, network, meter.spent, accuracy=accuracy, robust_accuracy=robust_accuracy, train_loss=loss,
+                     train_images=trainer.n, images=total, device=device_name(device), precision=precision)
+
+
+def to_result(run, network, trained, spent, images, **measured):
+    """The `Result` of a run.
+
+    Args:
+        network: what was evaluated, and whose filters are looked at.
+        trained: the network that was trained, whose parameters are counted; the same, or with other weights or LC-Blocks.
+        spent: of a `Meter`.
+        images: seen in training, over all epochs.
+        measured: the other columns.
+    """
     arrays = filters.summarize(network)
     weights = list(filters.combined_filters(network).values())
     normalized = [filters.variance_entropy(w, normalize=True) if w.shape[-1] == 3 else float("nan")
                   for w in (weights[0], weights[-1])]
-    parameters = list(network.parameters())
-    meter.lap()
+    parameters = list(trained.parameters())
     return Result(
         id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen, profile=run.recipe.profile, seed=run.seed,
-        accuracy=accuracy, robust_accuracy=robust_accuracy, train_loss=loss,
         learnable_parameters=sum(p.numel() for p in parameters if p.requires_grad),
         total_parameters=sum(p.numel() for p in parameters),
         fve_first=float(arrays["fve"][0]), fve_last=float(arrays["fve"][-1]),
         fve_first_normalized=normalized[0], fve_last_normalized=normalized[1],
-        epochs=run.recipe.epochs, train_images=trainer.n,
-        seconds=meter.spent["seconds"], images_per_second=total / meter.spent["training"],
-        device=device_name(device), precision=precision, torch=torch.__version__, git=git_version(),
-        energy=meter.spent["energy"], arrays=arrays, network=network)
+        epochs=run.recipe.epochs, seconds=spent["seconds"], images_per_second=images / spent["training"],
+        torch=torch.__version__, git=git_version(), energy=spent["energy"], arrays=arrays, network=network, **measured)
 
 
-class _Meter:
+class Meter:
     """What a run costs: seconds, those of training alone, and watt hours; what it cost before it was cut off included."""
 
     def __init__(self, device):
@@ -131,7 +142,7 @@ class _Meter:
 
 
 @contextmanager
-def _own_randomness(seed, device):
+def own_randomness(seed, device):
     """PyTorch's generators, seeded, as they were afterwards: initialisation and dropout draw from them."""
     cuda = [device.index or 0] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):

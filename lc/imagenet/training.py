@@ -1,0 +1,275 @@
+"""Training on photographs, by one process or by many, from the initialisation to the row of the results."""
+
+import random
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import check, evaluate
+from ..blocks import fold, freeze_spatial
+from ..checkpoint import Checkpoint, CheckpointError
+from ..data import DataError
+from ..files import replacing
+from ..machine import device_name, out_of_memory, resolve_precision
+from ..progress import Progress
+from ..trainer import TrainingError
+from ..training import Meter, Stopped, own_randomness, to_result
+from .networks import build_model, plain_name
+from .photos import check_images, find, open_folder, steps_an_epoch, training_loader, validation_loader
+from .processes import gathered, joined, total
+from .recipe import Run
+from .trainer import MEAN, STD, Trainer
+
+BATCH = 256  # images of a process at a time: what A2's batch of 2048 leaves each of eight GPUs
+
+
+def train(run, *, data=None, data_dir=None, device="auto", precision="auto", batch=None, workers=None, progress=None, label="",
+          log=None, checkpoint=None, stop=None):
+    """Train and evaluate one run; under `torchrun`, together with the other processes.
+
+    All randomness of a step follows from the seed and the step, not from the processes that share it: with batches of one size, a
+    step is the same on one process, which accumulates gradients, as on many.
+
+    Args:
+        run: a `lc.imagenet.Run`.
+        data: the image folder; by default that of the run's data set, see `photos.find`.
+        data_dir: where that is looked for, as for `load_data`.
+        device: as for `lc.train`; each of several processes takes the GPU of its local rank.
+        precision: "fp32", "bf16" or "fp16" (autocast, fp16 with a gradient scaler; other products then use TF32), or "auto": fp16 on
+            a GPU, as A2 does. Evaluation never uses autocast.
+        batch: images of a process at a time, which is what BatchNorm sees; by default 256, or what the recipe's batch leaves each
+            process. Where the processes together take fewer than the recipe's batch, gradients accumulate.
+        workers: processes that read images, for each process; by default none on a CPU, 8 on a GPU.
+        progress, label: of the progress line, as for `lc.train`.
+        log: a function that is given a line of text at the end of each epoch.
+        checkpoint: a file, written after each epoch; a training that finds it goes on from there. Beside it, a file
+            `.best.safetensors` holds the network with the best top-1 accuracy so far, its LC-Blocks folded: the weights of the
+            plain network, as timm knows it. All processes must see the file.
+        stop: a function, asked by a single process after every step; when it says True, the training ends.
+
+    Returns:
+        A `Result`: `accuracy`, `accuracy_top5` and `network`, folded, are those of the epoch with the best top-1. On one machine's
+        CPU, the same run gives the same bits, in one go or in several.
+
+    Raises:
+        ValueError: no `Run`, unknown device or precision, a batch that does not divide the recipe's; an image folder that is not
+            whole, or an image that cannot be read; a checkpoint that is damaged or of another run. All before any training.
+        TrainingError: a loss that is not finite, or out of memory.
+        Stopped: `stop` said so.
+    """
+    if not isinstance(run, Run):
+        raise ValueError("train takes an lc.imagenet.Run, such as lc.imagenet.Run('ResNet-18d', 'imagenet', frozen=True, seed=0), "
+                         f"not {run!r}")
+    with joined(device) as (device, rank, world):
+        if precision != "fp16":
+            precision = "fp16" if precision == "auto" and device.type == "cuda" else resolve_precision(precision, device)
+        batch, replicas = _deal(run.recipe, batch, world)
+        if workers is None:
+            workers = 8 if device.type == "cuda" else 0
+        check.whole("workers", workers, 0)
+        photos = open_folder(data or find(run.dataset, data_dir), run.recipe.classes, run.recipe.images_per_class)
+        kept = Checkpoint(checkpoint, f"{run}, batches of {batch}, {precision}, {device.type}")
+        saved = _load(kept, photos)
+        if not saved:
+            faults = sum(gathered(check_images(photos, rank, world, workers, progress)), [])
+            if faults:
+                raise DataError("; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if faults[3:] else ""))
+        try:
+            with _own_randomness(run.seed, device), _tf32(precision):
+                training = _Training(run, photos, device, precision, rank, world, batch, replicas, workers, kept)
+                if saved:
+                    training.load(saved)
+                with Progress(training.images(run.recipe.epochs), f"{label}{run.id}", progress if rank == 0 else False,
+                              training.images(training.epochs)) as bar:
+                    while training.epochs < run.recipe.epochs:
+                        training.epoch(bar, stop if world == 1 else None)
+                        if log and rank == 0:
+                            log(training.line())
+                return training.result()
+        except (TrainingError, Stopped) as error:
+            raise type(error)(": ".join(filter(None, (run.id, str(error))))) from None
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise TrainingError(f"{run.id}: out of memory on {device}; nothing was recorded. Use smaller batches: the recipe's "
+                                    "is kept, by accumulating gradients") from error
+            raise
+
+
+class _Training:
+    """One run under way in this process: whole epochs, the best of them, and what they cost."""
+
+    def __init__(self, run, photos, device, precision, rank, world, batch, replicas, workers, kept):
+        self.run, self.photos, self.device, self.precision = run, photos, device, precision
+        self.rank, self.world, self.batch, self.replicas, self.kept = rank, world, batch, replicas, kept
+        self.reading = dict(rank=rank, world=world, workers=workers, pin=device.type == "cuda")
+        self.meter = Meter(device)
+        self.steps = steps_an_epoch(photos, run.recipe, batch, replicas)
+        network = build_model(run.model, len(photos.classes), run.recipe.drop_path)
+        if run.frozen:
+            freeze_spatial(network)
+        network.to(device, memory_format=torch.channels_last)
+        self.trainer = Trainer(network, len(photos.classes), run.recipe, self.steps, device, precision, replicas // world)
+        self.epochs, self.loss, self.now = 0, float("nan"), ()
+        self.best = {"accuracy": -1.0}
+        self.meter.lap()
+
+    def images(self, epochs):
+        return epochs * self.steps * self.batch * self.replicas
+
+    def epoch(self, bar, stop):
+        """Train one epoch, validate, and keep the state."""
+        batches = training_loader(self.photos, self.run.recipe, self.run.seed, self.epochs, self.batch, self.replicas, **self.reading)
+        losses = []
+        for _ in range(self.steps):
+            losses.append(self.trainer.step(batches))
+            bar.update(self.batch * self.replicas)
+            if stop is not None and stop():
+                raise Stopped
+        losses = torch.stack(losses).double().cpu()
+        self.meter.lap(training=True)
+        self.epochs += 1
+        finite = losses[losses.isfinite()]
+        mean, count, others = total([finite.sum().item(), len(finite), len(losses) - len(finite)], self.device)
+        if others if self.precision != "fp16" else not count:  # a gradient scaler passes over single steps that overflow
+            raise TrainingError(f"the loss was not finite in epoch {self.epochs}; nothing was recorded. Lower the learning rate or "
+                                "check the data")
+        self.loss = mean / count
+        self._validate()
+        self.meter.lap()
+        spent = self.meter.spent | {"energy": self._energy()}
+        if self.rank == 0:
+            self.kept.save({"trainer": self.trainer.state(), "epochs": self.epochs, "loss": self.loss, "best": self.best,
+                            "spent": spent, "classes": len(self.photos.classes)})
+
+    def _validate(self):
+        from timm.utils import distribute_bn
+
+        if self.world > 1:
+            distribute_bn(self.trainer.network, self.world, reduce=True)
+        network = nn.Sequential(evaluate.Normalize(MEAN, STD), fold(self.trainer.network)).to(self.device).eval()
+        five = min(5, len(self.photos.classes))
+
+        def hits(images, labels):
+            with torch.no_grad():
+                right = network(images).topk(five).indices == labels[:, None]
+            return right[:, 0].sum(), right.sum()
+
+        self.now = self._percent(hits)
+        if self.now[0] > self.best["accuracy"]:
+            weights = {name: value.cpu() for name, value in network[1].state_dict().items()}
+            self.best = {"accuracy": self.now[0], "accuracy_top5": self.now[1], "epoch": self.epochs, "network": weights}
+            if self.rank == 0 and self.kept.path:
+                _save_weights(self.best["network"], best_path(self.kept.path))
+
+    def _percent(self, hits):
+        """Percent of the validation images for which `hits(images in [0, 1], labels)` counts each of several things."""
+        sums = 0
+        for images, labels in validation_loader(self.photos, self.run.recipe, self.batch, **self.reading):
+            images, labels = images.to(self.device).float() / 255, labels.to(self.device)
+            sums = sums + torch.stack(hits(images.contiguous(memory_format=torch.channels_last), labels)).double()
+        return [100 * value / len(self.photos.val) for value in total((sums + torch.zeros(1)).tolist(), self.device)]
+
+    def _energy(self):
+        return total([self.meter.spent["energy"]], self.device)[0]
+
+    def load(self, saved):
+        self.trainer.load(saved["trainer"])
+        self.epochs, self.loss, self.best = saved["epochs"], saved["loss"], saved["best"]
+        if self.rank == 0:
+            self.meter.add(saved["spent"])
+
+    def line(self):
+        """How the last epoch went."""
+        return (f"epoch {self.epochs}/{self.run.recipe.epochs}: loss {self.loss:.4f}, top-1 {self.now[0]:.2f}, top-5 "
+                f"{self.now[1]:.2f} (best top-1 {self.best['accuracy']:.2f} in epoch {self.best['epoch']}), "
+                f"{self.images(self.epochs) / self.meter.spent['training']:.0f} images/s")
+
+    def result(self):
+        best = build_model(plain_name(self.run.model), len(self.photos.classes))
+        best.load_state_dict(self.best["network"])
+        attacked = nn.Sequential(evaluate.Normalize(MEAN, STD), best).to(self.device).eval()
+
+        def hits(images, labels):
+            images = evaluate.fgsm(attacked, images, labels, 1 / 255)
+            with torch.no_grad():
+                return (attacked(images).argmax(1) == labels).sum(),
+
+        robust, = self._percent(hits)
+        self.meter.lap()
+        return to_result(self.run, best, self.trainer.network, self.meter.spent | {"energy": self._energy()},
+                         accuracy=self.best["accuracy"], accuracy_top5=self.best["accuracy_top5"], robust_accuracy=robust,
+                         train_loss=self.loss, train_images=len(self.photos.train), images=self.images(self.run.recipe.epochs),
+                         device=f"{self.world} x " * (self.world > 1) + device_name(self.device), precision=self.precision)
+
+
+def best_path(checkpoint):
+    """Where the best network of a training with that checkpoint lies."""
+    return Path(checkpoint).with_suffix(".best.safetensors")
+
+
+def _save_weights(weights, path):
+    from safetensors.torch import save
+
+    with replacing(path) as f:
+        f.write(save({name: value.contiguous() for name, value in weights.items()}))
+
+
+def _deal(recipe, batch, world):
+    """Images of a process at a time, and how many such batches make a step.
+
+    Raises:
+        ValueError: if they cannot make the recipe's batch, or cannot be mixed in pairs.
+    """
+    if batch is None:
+        batch = max(1, min(BATCH, recipe.batch_size // world))
+    check.whole("batch", batch)
+    replicas, rest = divmod(recipe.batch_size, batch)
+    if rest or not replicas or replicas % world:
+        raise ValueError(f"{world} process{'es' * (world > 1)} with batches of {batch} cannot make the recipe's batch of "
+                         f"{recipe.batch_size}: it must be a multiple of {world} x {batch}; choose another --batch")
+    if batch % 2 and recipe.mixup + recipe.cutmix > 0:
+        raise ValueError(f"batches of {batch} cannot be mixed in pairs: Mixup and CutMix need an even number of images")
+    return batch, replicas
+
+
+def _load(kept, photos):
+    """What the checkpoint holds, the same in all processes; None without one.
+
+    Raises:
+        CheckpointError: if it is not of this training, or only some processes see it.
+    """
+    saved = kept.load()
+    if saved and saved["classes"] != len(photos.classes):
+        raise CheckpointError(f"{kept.path}: checkpoint of {saved['classes']} classes, but {photos.folder} has "
+                              f"{len(photos.classes)}; delete it to train from the start, or give the data set a name of its own")
+    if len(set(gathered(saved and saved["epochs"]))) > 1:
+        raise CheckpointError(f"{kept.path}: not all processes see the same checkpoint; the results must lie on a file system that "
+                              "all nodes share")
+    return saved
+
+
+@contextmanager
+def _own_randomness(seed, device):
+    """As `own_randomness`, with the generators of Python and NumPy as they were afterwards: Mixup and augmentation use them."""
+    states = random.getstate(), np.random.get_state()
+    try:
+        with own_randomness(seed, device):
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+@contextmanager
+def _tf32(precision):
+    """Where half precision is allowed, so is TF32 for the products outside of autocast, the combined filters' among them."""
+    before = torch.get_float32_matmul_precision()
+    if precision != "fp32":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
