@@ -3,8 +3,9 @@
 import argparse
 import sys
 
+from .experiments import PROFILES
 from .imagenet import RECIPES
-from .run import PROFILES
+from .run import PROFILES as LOW_RESOLUTION
 
 HELP = """\
 The companion to 'The Power of Linear Combinations: Learning with Random Convolutions'.
@@ -38,11 +39,11 @@ def main(argv=None):
     imagenet = add("imagenet", "train one network on an image folder, alone or under torchrun, record its row, print it")
     imagenet.add_argument("model", metavar="NAME", help="such as ResNet-50 or ResNet-18d-LCx64")
     imagenet.add_argument("--data", metavar="DIR", help="the image folder, with train/ and val/; else the data set's own")
-    imagenet.add_argument("--dataset", metavar="NAME", help="the data set's name in the row; else that of the image folder, or imagenet")
+    imagenet.add_argument("--dataset", metavar="NAME", help="the data set's name in the row; else the folder's")
     imagenet.add_argument("--recipe", default="a2", choices=RECIPES, help="the recipe: a2 is the paper's")
     imagenet.add_argument("--batch", type=int, metavar="N", help="images of a process at a time; else 256 or fewer")
     imagenet.add_argument("--workers", type=int, metavar="N", help="processes that read images; else 8 for each GPU")
-    imagenet.add_argument("--memory", action="store_true", help="count the memory of a step, measure it on a GPU, and train nothing")
+    imagenet.add_argument("--memory", action="store_true", help="train nothing; count a step's memory, and measure it on a GPU")
 
     for command in (train, imagenet):
         command.add_argument("--frozen", action="store_true", help="keep the spatial convolutions at their random values")
@@ -68,8 +69,10 @@ def main(argv=None):
     site = add("site", "render the executed notebooks to a static site, without executing them")
     site.add_argument("--out", metavar="DIR", help="where it goes; else build/site of the project")
 
+    train.add_argument("--profile", default="paper", choices=LOW_RESOLUTION, help="the recipe")
+    for command in (sweep, notebooks):
+        command.add_argument("--profile", default="paper", choices=PROFILES, help="the recipe; short: of ImageNet")
     for command in (train, sweep, notebooks):
-        command.add_argument("--profile", default="paper", choices=PROFILES, help="the recipe")
         command.add_argument("--data-dir", metavar="DIR", help="folder of the data sets; else $LC_DATA_DIR or the user's cache")
     for command in (train, sweep):
         command.add_argument("--precision", default="auto", help="auto, fp32 or bf16")

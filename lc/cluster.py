@@ -18,7 +18,6 @@ from pathlib import Path
 from . import jobs, results, study
 from .jobs import Job, submitit
 from .machine import resolve_device, resolve_precision
-from .models import architecture
 from .run import ROOT, results_folder
 from .training import TrainingError
 from .workers import environments
@@ -58,7 +57,7 @@ def chunks(runs, size):
     """Deal runs into lists of at most `size`, each of one shape, so that a job captures one kind of CUDA graph."""
     shapes = {}
     for run in runs:
-        a = architecture(run.model)
+        a = run.architecture
         shape = run.dataset, a.depth, a.width, a.kernel_size, run.frozen, "" if a.depth else run.model
         shapes.setdefault(shape, []).append(run)
     return [same[i:i + size] for same in shapes.values() for i in range(0, len(same), size)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from . import check
-from .models import canonical_name
+from .models import architecture, canonical_name
 
 ROOT = Path(__file__).resolve().parent.parent
 PART = r"\w[\w.-]*"  # of an id, and so of a path: never ".."
@@ -99,6 +99,11 @@ class Run:
         check.whole("seed", self.seed, 0, 2 ** 63 - 1)
 
     @property
+    def architecture(self):
+        """The `models.Architecture` of its network."""
+        return architecture(self.model)
+
+    @property
     def id(self):
         return run_id(self.dataset, self.model, self.frozen, self.recipe.profile, self.seed)
 
@@ -109,7 +114,7 @@ def run_id(dataset, model, frozen, profile, seed):
 
 
 def profile(name, known=PROFILES):
-    """The recipe of a profile.
+    """What goes by the name of a profile: its recipe.
 
     Raises:
         ValueError: for an unknown profile.

@@ -7,12 +7,12 @@ from statistics import median
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from . import results, study
+from . import imagenet, results, study
 from .machine import device_name, resolve_device
 from .models import build_model
-from .run import PROFILES
 
-IMAGES = {"fashion-mnist": 60_000, "svhn": 73_257, "digits": 1_437}  # for training; the CIFARs have 50,000
+IMAGES = {"fashion-mnist": 60_000, "svhn": 73_257, "digits": 1_437, "imagenet": 1_281_167,
+          "tiny-imagenet-40": 20_000}  # for training; the CIFARs have 50,000
 
 
 def report(experiments=(), profile=None, folder=None, device="auto"):
@@ -24,8 +24,10 @@ def report(experiments=(), profile=None, folder=None, device="auto"):
     Raises:
         ValueError: for an unknown experiment, profile or device, or a damaged store.
     """
+    study.everything(profile or "paper", experiments)  # are all known?
     runs = {(chosen, name): study.everything(chosen, [name])
-            for chosen in ([profile] if profile else PROFILES) for name in experiments or study.EXPERIMENTS}
+            for chosen in ([profile] if profile else study.PROFILES) for name in experiments or study.EXPERIMENTS
+            if chosen in study.profiles(study.EXPERIMENTS[name])}
     rows, name = results.read(folder), device_name(resolve_device(device))
     seconds = _Seconds([row for row in rows.values() if row["device"] == name])
     yield f"{'experiment':12} {'profile':8} {'rows':>4} {'runs':>5} {'hours left':>11}"
@@ -50,19 +52,36 @@ class _Seconds:
         self.known = {(row["model"], row["dataset"], row["profile"]): row["seconds"] for row in rows}
 
     def __call__(self, run):
-        images = min(run.recipe.train_images or math.inf, IMAGES.get(run.dataset, 50_000)) * run.recipe.epochs
         return (self.known.get((run.model, run.dataset, run.recipe.profile))
-                or self.per_operation * flops(run.model) * images)
+                or self.per_operation * _flops(run) * _images(run) * run.recipe.epochs)
 
     @cached_property
     def per_operation(self):
-        by_model = {row["model"]: row["seconds"] / row["epochs"] / row["train_images"] for row in self.rows}
-        return median(seconds / flops(model) for model, seconds in by_model.items()) if by_model else math.nan
+        kinds = {(run.model, run.dataset, run.recipe.profile): run for name in study.PROFILES for run in study.everything(name)}
+        by_kind = {kinds[kind]: seconds for kind, seconds in self.known.items() if kind in kinds}
+        return median(seconds / _images(run) / run.recipe.epochs / _flops(run) for run, seconds in by_kind.items()) if by_kind \
+            else math.nan
+
+
+def _images(run):
+    """Images that a run is trained on."""
+    recipe = run.recipe
+    if isinstance(run, imagenet.Run):
+        wanted = (recipe.classes or math.inf) * (recipe.images_per_class or math.inf)
+    else:
+        wanted = recipe.train_images or math.inf
+    return min(wanted, IMAGES.get(run.dataset, 50_000))
+
+
+def _flops(run):
+    if isinstance(run, imagenet.Run):
+        return flops(run.model, imagenet.build_model, run.recipe.image_size)
+    return flops(run.model)
 
 
 @cache
-def flops(model, batch=64):
-    """Floating-point operations of a forward pass in training, folding included, by image of 32 x 32."""
+def flops(model, build=build_model, size=32, batch=64):
+    """Floating-point operations of a forward pass in training, folding included, by image of `size` x `size`."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        build_model(model).train()(torch.empty(batch, 3, 32, 32))
+        build(model).train()(torch.empty(batch, 3, size, size))
     return counter.get_total_flops() / batch

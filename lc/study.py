@@ -1,155 +1,28 @@
-"""The paper's experiments as data: which runs make up each figure and table, and how to have them all."""
+"""How to have the runs of the paper's experiments: read what the store has of them, train what it lacks."""
 
 import ast
 import math
 import sys
 import time
 import warnings
-from collections.abc import Collection
-from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from . import check, results
+from . import check, imagenet, results
 from .checkpoint import CheckpointError
 from .data import DataUnavailable, load_data
+from .experiments import (EXPERIMENTS, GRIDS, PROFILES, everything, figure1a, figure1b, figure4, figure6a, figure6b, figure8,
+                          pairs, profiles, table1, table2, table3)
+from .imagenet.photos import find
+from .imagenet.training import train as train_photos
 from .machine import resolve_device, resolve_precision
-from .models import Architecture, architecture
-from .run import Run
+from .models import Architecture
 from .run import profile as recipe_of
 from .training import Stopped, TrainingError, train
 
-
-@dataclass(frozen=True)
-class Grid:
-    """What the experiments vary; by default what the paper does, whose networks the docstrings below name."""
-
-    seeds: tuple = (0, 1, 2, 3)
-    dataset: str = "cifar10"
-    networks: tuple = ("ResNet-14", "ResNet-18", "ResNet-34", "ResNet-20", "ResNet-50", "ResNet-101", "Wide-ResNet-50x2",
-                       "MobileNet-v2")
-    network_seeds: tuple = (0, 1, 2, 3)
-    depth: int = 20  # wherever the depth is not what varies
-    expansions: tuple = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-    widths: tuple = (16, 32, 64, 128)
-    depths: tuple = (20, 32, 44, 56, 110, 164, 260)
-    datasets: tuple = ("cifar10", "cifar100", "fashion-mnist", "svhn")
-    datasets_expansion: int = 128
-    kernel_sizes: tuple = (3, 5, 7, 9)
-    kernel_expansions: tuple = (1, 2, 4, 8, 16, 32, 64, 128)
-    kernel_width: int = 16
-    between_expansion: int = 64
-
-
-GRIDS = {
-    "paper": Grid(),
-    # each experiment in under 20 minutes on two CPU cores
-    "quick": Grid(seeds=(0, 1), networks=("ResNet-14", "ResNet-20", "MobileNet-v2"), network_seeds=(0,), depth=8,
-                  expansions=(1, 2, 8, 32, 128), widths=(8, 16, 32), depths=(8, 14, 20), datasets_expansion=8,
-                  kernel_expansions=(1, 8), kernel_width=8, between_expansion=2),
-    "smoke": Grid(seeds=(0,), dataset="digits", networks=("ResNet-20", "MobileNet-v2"), network_seeds=(0,), depth=8,
-                  expansions=(1, 8), widths=(8, 16), depths=(8, 14), datasets=("digits",), datasets_expansion=8,
-                  kernel_sizes=(3, 5), kernel_expansions=(1, 8), kernel_width=8, between_expansion=2),
-}
-
-
-def figure4(profile="paper", expansions=None, seeds=None):
-    """Figures 4 and 5: ResNet-LC-20-16x{E}, frozen and learnable, and the plain ResNet-20-16.
-
-    The plain network is trained frozen, too: without linear combinations, random filters fail.
-    """
-    grid = _grid(profile, expansions=expansions, seeds=seeds)
-    models = [f"ResNet-{grid.depth}-16", *(f"ResNet-LC-{grid.depth}-16x{e}" for e in grid.expansions)]
-    return pairs(models, grid.dataset, profile, grid.seeds)
-
-
-def table1(profile="paper", datasets=None, expansion=None, seeds=None):
-    """Table 1: the plain ResNet-20-16 and one ResNet-LC-20-16x{E}, frozen and learnable, on other data sets."""
-    grid = _grid(profile, datasets=datasets, datasets_expansion=expansion, seeds=seeds)
-    models = [f"ResNet-{grid.depth}-16", f"ResNet-LC-{grid.depth}-16x{grid.datasets_expansion}"]
-    return _lc_and_learnable([run for dataset in grid.datasets for run in pairs(models, dataset, profile, grid.seeds)])
-
-
-def figure8(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
-    """Figures 7, 8, 10, 11 and 12: kernel sizes k, by expansion E, frozen and learnable, and the plain network."""
-    grid = _grid(profile, kernel_sizes=kernel_sizes, kernel_expansions=expansions, seeds=seeds)
-    shape = f"{grid.depth}-{grid.kernel_width}"
-    models = [f"ResNet{kind}-k{k}" for k in grid.kernel_sizes
-              for kind in (f"-{shape}", *(f"-LC-{shape}x{e}" for e in grid.kernel_expansions))]
-    return _lc_and_learnable(pairs(models, grid.dataset, profile, grid.seeds))
-
-
-def figure6a(profile="paper", widths=None, seeds=None):
-    """Figure 6a: ResNet-LC-20-{W}x1, frozen and learnable."""
-    grid = _grid(profile, widths=widths, seeds=seeds)
-    models = [f"ResNet-LC-{grid.depth}-{w}x1" for w in grid.widths]
-    return pairs(models, grid.dataset, profile, grid.seeds)
-
-
-def figure6b(profile="paper", depths=None, seeds=None):
-    """Figure 6b: ResNet-LC-{D}-16x1, frozen and learnable."""
-    grid = _grid(profile, depths=depths, seeds=seeds)
-    return pairs([f"ResNet-LC-{d}-16x1" for d in grid.depths], grid.dataset, profile, grid.seeds)
-
-
-def table3(profile="paper", expansion=None, seeds=None):
-    """Table 3: ResNet-LC-20-16x{E} with nothing, ReLU, BatchNorm or both between the convolutions of each LC-Block."""
-    grid = _grid(profile, between_expansion=expansion, seeds=seeds)
-    models = [f"ResNet-LC-{grid.depth}-16x{grid.between_expansion}{between}" for between in ("", "+ReLU", "+BN", "+BN+ReLU")]
-    return pairs(models, grid.dataset, profile, grid.seeds)
-
-
-def figure1a(profile="paper", networks=None, seeds=None):
-    """Figure 1a: off-the-shelf networks, frozen and learnable."""
-    grid = _grid(profile, networks=networks, network_seeds=seeds)
-    return pairs(grid.networks, grid.dataset, profile, grid.network_seeds)
-
-
-# In the order to train them in
-EXPERIMENTS = {f.__name__: f for f in (figure4, table1, figure8, figure6a, figure6b, table3, figure1a)}
-
-
-def everything(profile="paper", names=()):
-    """The runs of the named experiments, of all if none is named, each once.
-
-    Raises:
-        ValueError: for an unknown profile or experiment.
-    """
-    for name in names:
-        if name not in EXPERIMENTS:
-            raise ValueError(f"unknown experiment {name!r}; known: {', '.join(EXPERIMENTS)}")
-    return list(dict.fromkeys(run for name in names or EXPERIMENTS for run in EXPERIMENTS[name](profile)))
-
-
-def pairs(models, dataset, profile, seeds):
-    """Every model, learnable and frozen, with every seed; whole seeds first, to have something to see early.
-
-    Raises:
-        ValueError: for an unknown profile or model.
-    """
-    runs = (Run(model, dataset, frozen, seed, profile) for seed in seeds for model in models for frozen in (False, True))
-    return list(dict.fromkeys(runs))
-
-
-def _lc_and_learnable(runs):
-    """Without the plain networks that are frozen."""
-    return [run for run in runs if architecture(run.model).expansion or not run.frozen]
-
-
-def _grid(profile, **own):
-    """The grid of a profile, with lists and numbers of one's own, checked, where these are not None."""
-    recipe_of(profile)
-    grid, own = GRIDS[profile], {name: value for name, value in own.items() if value is not None}
-    for name, value in own.items():
-        default = getattr(grid, name)
-        if isinstance(default, int):
-            check.whole(name, value)
-        elif not isinstance(value, Collection) or isinstance(value, str) or not len(value):
-            raise ValueError(f"{name} must be a list such as {list(default)}, or None for just this, not {value!r}")
-        elif isinstance(default[0], int):
-            for each in value:
-                check.whole(f"each of {name}", each, 0)
-    return replace(grid, **own)
+__all__ = ["EXPERIMENTS", "GRIDS", "PROFILES", "everything", "figure1a", "figure1b", "figure4", "figure6a", "figure6b", "figure8",
+           "pairs", "profiles", "table1", "table2", "table3", "available", "by_seeds", "check_parameters", "collect", "rows",
+           "train_missing"]
 
 
 def check_parameters(profile, train, data_dir, device, **others):
@@ -173,7 +46,7 @@ def check_parameters(profile, train, data_dir, device, **others):
     for name, value in others.items():
         check.whole(f"parameter {name}", value, 0)
     _flag(train)
-    recipe_of(profile)
+    recipe_of(profile, dict.fromkeys(PROFILES))
     resolve_device(device)
 
 
@@ -187,7 +60,7 @@ def _flag(train):
 def collect(experiment, profile="paper", train=False, data_dir="", device="auto", **lists):
     """The rows for a notebook, which is told in print what they are: trained first if `train`, else from the store.
 
-    Where the store has no row of the `paper` profile, those of `quick` stand in.
+    Where the store has no row of the `paper` profile, those of a smaller one stand in: `short` (ImageNet), `quick`.
 
     Args:
         experiment: such as `figure4`.
@@ -200,16 +73,18 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
     if _flag(train):
         train_missing(runs, data_dir=data_dir or None, device=device)
     table, missing = rows(runs)
-    if table.empty and profile == "paper":
-        profile = "quick"
+    smaller = [name for name in ("short", "quick") if name in profiles(experiment)] if profile == "paper" else []
+    while table.empty and smaller:
+        profile = smaller.pop(0)
         runs = experiment(profile, **lists)
         table, missing = rows(runs)
-        print("Rows of the quick profile, for the direction of the effect: none of the paper's recipe yet.")
+        if not table.empty:
+            print(f"Rows of the {profile} profile, for the direction of the effect: none of the paper's recipe yet.")
     if table.empty:
         raise ValueError(f"the results have no run of this experiment in profile {profile!r}; set train = True")
     images = ", ".join(str(n) for n in sorted(table["train_images"].unique()))
     n = table["seed"].nunique()
-    print(f"Profile {profile}: {len(table)} of {len(runs)} runs, {recipe_of(profile).epochs} epochs of {images} images, "
+    print(f"Profile {profile}: {len(table)} of {len(runs)} runs, {runs[0].recipe.epochs} epochs of {images} images, "
           f"{n} seed{'s' * (n > 1)}.")
     for text in by_seeds(missing):
         print(f"missing: {text}")
@@ -227,9 +102,9 @@ def by_seeds(runs):
 
 def rows(runs, folder=None):
     """The rows of `runs` that the store has, with the fields of `models.Architecture` added, and the runs that it lacks."""
-    table = results.load(folder)
-    table = table[table["id"].isin({run.id for run in runs})].reset_index(drop=True)
-    shapes = pd.DataFrame([architecture(name) for name in table["model"]], columns=Architecture._fields)
+    table, by_id = results.load(folder), {run.id: run for run in runs}
+    table = table[table["id"].isin(by_id)].reset_index(drop=True)
+    shapes = pd.DataFrame([by_id[run_id].architecture for run_id in table["id"]], columns=Architecture._fields)
     have = set(table["id"])
     return table.join(shapes), [run for run in runs if run.id not in have]
 
@@ -268,8 +143,9 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
             if not mine or run.id in results.read(folder):
                 continue
             try:
-                result = train(run, data_dir=data_dir, device=device, precision=precision, progress=progress,
-                               label=f"{i}/{len(missing)} ", checkpoint=results.checkpoint_path(run.id, folder), stop=stop)
+                train_it = train_photos if isinstance(run, imagenet.Run) else train
+                result = train_it(run, data_dir=data_dir, device=device, precision=precision, progress=progress,
+                                  label=f"{i}/{len(missing)} ", checkpoint=results.checkpoint_path(run.id, folder), stop=stop)
             except Stopped:
                 break
             except (TrainingError, CheckpointError) as error:
@@ -290,9 +166,9 @@ def available(runs, data_dir=None):
         DataUnavailable: if none can.
     """
     unavailable = {}
-    for dataset in dict.fromkeys(run.dataset for run in runs):
+    for photos, dataset in dict.fromkeys((isinstance(run, imagenet.Run), run.dataset) for run in runs):
         try:
-            load_data(dataset, data_dir)
+            find(dataset, data_dir) if photos else load_data(dataset, data_dir)
         except DataUnavailable as error:
             unavailable[dataset] = error
     left = [run for run in runs if run.dataset not in unavailable]

@@ -33,13 +33,13 @@ def report(model, frozen=False, recipe="a2", batch=None, device="auto", precisio
     recipe, batch = profile(recipe, RECIPES), check.whole("batch", BATCH if batch is None else batch)
     kind = "frozen" if frozen else "learnable"
     peak = counted(model, frozen, recipe, batch, num_classes)
-    print(f"{model} {kind}, {batch} images of {recipe.image_size} px at a time, half precision; GB of tensors at the peak of a step")
+    print(f"{model} {kind}, {batch} images of {recipe.image_size} px at a time, half precision; GB of tensors at a step's peak")
     for what, size in peak.items():
         print(f"  {what:12} {size / GB:6.2f}")
     if device.type == "cuda":
         precision = "fp16" if precision in ("auto", "fp16") else resolve_precision(precision, device)
-        print(f"  measured     {measured(model, frozen, recipe, batch, device, precision, num_classes) / GB:6.2f} in {precision} on "
-              f"{torch.cuda.get_device_name(device)}")
+        size = measured(model, frozen, recipe, batch, device, precision, num_classes)
+        print(f"  {'measured':12} {size / GB:6.2f}  in {precision} on {torch.cuda.get_device_name(device)}")
     return peak
 
 
@@ -56,7 +56,8 @@ def counted(model, frozen, recipe, batch=BATCH, num_classes=1000):
         weights = [*trainer.network.parameters(), *trainer.network.buffers()]
         with _Peak(weights + moments) as tracked:
             trainer.step(_batches(recipe, batch, num_classes))
-        known = {"weights": _bytes(weights), "gradients": _bytes(p for p in weights if p.requires_grad), "moments": _bytes(moments)}
+        learned = [p for p in weights if p.requires_grad]
+        known = {"weights": _bytes(weights), "gradients": _bytes(learned), "moments": _bytes(moments)}
         return known | {"the rest": tracked.peak - sum(known.values()), "total": tracked.peak}
 
 

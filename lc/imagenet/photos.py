@@ -2,6 +2,7 @@
 
 import os
 import random
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..check import one_line
-from ..data import DataError, DataUnavailable, data_folder
+from ..data import DataError, DataUnavailable, data_folder, load_data
 from ..progress import Progress
 
 
@@ -27,14 +28,36 @@ class Photos:
 def find(dataset, data_dir=None):
     """The image folder of a data set's name: `data_dir/NAME`, `data_dir` as for `load_data`.
 
+    "digits", scikit-learn's handwritten digits, is written there if it is missing.
+
     Raises:
         DataUnavailable: if it is not there.
     """
     folder = data_folder(data_dir) / dataset
+    if dataset == "digits" and not folder.exists():
+        _write_digits(folder)
     if not folder.is_dir():
-        raise DataUnavailable(f"{folder} is missing; put the folder of {dataset} (train/ and val/) there, or name the folder that "
-                              "holds it with data_dir or LC_DATA_DIR")
+        raise DataUnavailable(f"{folder} is missing; put the folder of {dataset} (train/ and val/) there, or set data_dir or "
+                              "LC_DATA_DIR to the folder that holds it")
     return folder
+
+
+def _write_digits(folder):
+    from PIL import Image
+
+    digits = load_data("digits")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as made:
+        for split, images, labels in (("train", digits.x_train, digits.y_train), ("val", digits.x_test, digits.y_test)):
+            for i, (image, label) in enumerate(zip(images, labels.tolist())):
+                path = Path(made, "digits", split, digits.classes[label], f"{i:04}.png")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image.squeeze(-1).numpy()).save(path)
+        try:
+            os.rename(Path(made, "digits"), folder)
+        except OSError:  # another process was faster
+            if not folder.is_dir():
+                raise
 
 
 def name_of(folder):
@@ -180,8 +203,8 @@ class _Faults(Dataset):
 def training_loader(photos, recipe, seed, epoch, batch, replicas, rank=0, world=1, workers=0, pin=False):
     """One epoch's batches for one process: images uint8 `[batch, 3, size, size]`, labels, and the key of the batch's randomness.
 
-    An optimiser step takes `replicas` batches. timm's sampler of repeated augmentation deals the epoch to so many replicas, of which
-    each process has its share, one after another: the batches of a step are the same, however many processes there are.
+    An optimiser step takes `replicas` batches. timm's sampler of repeated augmentation deals the epoch to so many replicas, of
+    which each process has its share, one after another: a step's batches are the same, however many processes there are.
 
     Yields batches in the order of the steps; those of one step follow each other. The last, smaller step is left out.
     """

@@ -4,17 +4,18 @@ import math
 from dataclasses import dataclass, replace
 
 from .. import check, run
-from .networks import canonical_name
+from ..models import Architecture
+from .networks import canonical_name, expansion
 
 
 @dataclass(frozen=True)
 class Recipe:
     """The hyperparameters of a training on photographs; by default procedure A2, which the paper follows (Appendix A).
 
-    Sources: [RSB] Wightman, Touvron and Jegou, "ResNet strikes back" (2021), Table 2, column A2; [timm] the hyperparameter file that
-    its authors published with timm's training script for A2, for what the table leaves open. No exponential moving average of the
-    weights, label smoothing, colour jitter, random erasing or dropout, as A2 has none. The checkpoint with the best top-1 accuracy
-    on the validation images is the one that counts (Appendix A of the paper).
+    Sources: [RSB] Wightman, Touvron and Jegou, "ResNet strikes back" (2021), Table 2, column A2; [timm] the hyperparameters that
+    its authors published for timm's training script, for what the table leaves open, and that script's defaults. There is no
+    exponential moving average of the weights, label smoothing, colour jitter, random erasing or dropout, as A2 has none. The
+    checkpoint with the best top-1 accuracy on the validation images is the one that counts (Appendix A of the paper).
 
     Raises:
         ValueError: for a value with which nothing can be trained.
@@ -92,3 +93,7 @@ class Run(run.Run):
 
     _canonical_name = staticmethod(canonical_name)
     _profiles = RECIPES
+
+    @property
+    def architecture(self):
+        return Architecture(depth=0, width=0, expansion=expansion(self.model), kernel_size=3, between="")

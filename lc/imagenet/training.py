@@ -38,8 +38,8 @@ def train(run, *, data=None, data_dir=None, device="auto", precision="auto", bat
         data: the image folder; by default that of the run's data set, see `photos.find`.
         data_dir: where that is looked for, as for `load_data`.
         device: as for `lc.train`; each of several processes takes the GPU of its local rank.
-        precision: "fp32", "bf16" or "fp16" (autocast, fp16 with a gradient scaler; other products then use TF32), or "auto": fp16 on
-            a GPU, as A2 does. Evaluation never uses autocast.
+        precision: "fp32", "bf16" or "fp16" (autocast, fp16 with a gradient scaler; other products then use TF32), or "auto":
+            fp16 on a GPU, as A2 does. Evaluation never uses autocast.
         batch: images of a process at a time, which is what BatchNorm sees; by default 256, or what the recipe's batch leaves each
             process. Where the processes together take fewer than the recipe's batch, gradients accumulate.
         workers: processes that read images, for each process; by default none on a CPU, 8 on a GPU.
@@ -51,8 +51,8 @@ def train(run, *, data=None, data_dir=None, device="auto", precision="auto", bat
         stop: a function, asked by a single process after every step; when it says True, the training ends.
 
     Returns:
-        A `Result`: `accuracy`, `accuracy_top5` and `network`, folded, are those of the epoch with the best top-1. On one machine's
-        CPU, the same run gives the same bits, in one go or in several.
+        A `Result`: `accuracy`, `accuracy_top5` and `network`, folded, are those of the epoch with the best top-1. On one
+        machine's CPU, the same run gives the same bits, in one go or in several.
 
     Raises:
         ValueError: no `Run`, unknown device or precision, a batch that does not divide the recipe's; an image folder that is not
@@ -61,8 +61,8 @@ def train(run, *, data=None, data_dir=None, device="auto", precision="auto", bat
         Stopped: `stop` said so.
     """
     if not isinstance(run, Run):
-        raise ValueError("train takes an lc.imagenet.Run, such as lc.imagenet.Run('ResNet-18d', 'imagenet', frozen=True, seed=0), "
-                         f"not {run!r}")
+        raise ValueError("train takes an lc.imagenet.Run, such as lc.imagenet.Run('ResNet-18d', 'imagenet', frozen=True, seed=0),"
+                         f" not {run!r}")
     with joined(device) as (device, rank, world):
         if precision != "fp16":
             precision = "fp16" if precision == "auto" and device.type == "cuda" else resolve_precision(precision, device)
@@ -93,8 +93,8 @@ def train(run, *, data=None, data_dir=None, device="auto", precision="auto", bat
             raise type(error)(": ".join(filter(None, (run.id, str(error))))) from None
         except RuntimeError as error:
             if out_of_memory(error):
-                raise TrainingError(f"{run.id}: out of memory on {device}; nothing was recorded. Use smaller batches: the recipe's "
-                                    "is kept, by accumulating gradients") from error
+                raise TrainingError(f"{run.id}: out of memory on {device}; nothing was recorded. Use a smaller --batch: the "
+                                    "recipe's is kept, by accumulating gradients") from error
             raise
 
 
@@ -121,7 +121,8 @@ class _Training:
 
     def epoch(self, bar, stop):
         """Train one epoch, validate, and keep the state."""
-        batches = training_loader(self.photos, self.run.recipe, self.run.seed, self.epochs, self.batch, self.replicas, **self.reading)
+        batches = training_loader(self.photos, self.run.recipe, self.run.seed, self.epochs, self.batch, self.replicas,
+                                  **self.reading)
         losses = []
         for _ in range(self.steps):
             losses.append(self.trainer.step(batches))
@@ -134,8 +135,8 @@ class _Training:
         finite = losses[losses.isfinite()]
         mean, count, others = total([finite.sum().item(), len(finite), len(losses) - len(finite)], self.device)
         if others if self.precision != "fp16" else not count:  # a gradient scaler passes over single steps that overflow
-            raise TrainingError(f"the loss was not finite in epoch {self.epochs}; nothing was recorded. Lower the learning rate or "
-                                "check the data")
+            raise TrainingError(f"the loss was not finite in epoch {self.epochs}; nothing was recorded. Lower the learning rate "
+                                "or check the data")
         self.loss = mean / count
         self._validate()
         self.meter.lap()
@@ -246,8 +247,8 @@ def _load(kept, photos):
         raise CheckpointError(f"{kept.path}: checkpoint of {saved['classes']} classes, but {photos.folder} has "
                               f"{len(photos.classes)}; delete it to train from the start, or give the data set a name of its own")
     if len(set(gathered(saved and saved["epochs"]))) > 1:
-        raise CheckpointError(f"{kept.path}: not all processes see the same checkpoint; the results must lie on a file system that "
-                              "all nodes share")
+        raise CheckpointError(f"{kept.path}: not all processes see the same checkpoint; the results must lie on a file system "
+                              "that all nodes share")
     return saved
 
 
