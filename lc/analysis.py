@@ -7,7 +7,12 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from .data import TITLES
+from .imagenet import NETWORKS
 from .models import OFF_THE_SHELF, Architecture
+
+
+BASELINES = {("cifar10", name) for name in (*OFF_THE_SHELF, "ResNet-20-16")} | {
+    (dataset, name) for dataset in ("imagenet", "tiny-imagenet-40") for name in NETWORKS if name != "ResNet-18d"}
 
 
 def summary(table, *columns):
@@ -144,7 +149,7 @@ def hours(table):
         if row["between"]:
             return "Ablation"
         # The paper's baselines are those of Section 3; that its other lines include plain networks is our reading.
-        baseline = row["dataset"] == "cifar10" and row["model"] in (*OFF_THE_SHELF, "ResNet-20-16")
+        baseline = (row["dataset"], row["model"]) in BASELINES
         return f"{'Baseline' if baseline else 'LC'} {TITLES.get(row['dataset'], row['dataset'])}"
 
     groups = table.assign(line=[line(row) for _, row in table.iterrows()]).groupby(["line", "device"])

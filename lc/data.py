@@ -18,7 +18,8 @@ KNOWN = {
     "svhn": ("SVHN", (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), False),
     "fashion-mnist": ("FashionMNIST", (0.2860,), (0.3530,), False),
 }
-TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "fashion-mnist": "Fashion-MNIST"}
+TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "fashion-mnist": "Fashion-MNIST",
+          "imagenet": "ImageNet", "tiny-imagenet-40": "Tiny-ImageNet, 40 classes"}
 SIZE = 32
 PAD = 4
 

@@ -67,6 +67,13 @@ def table_1():
     return {(dataset, *run): value for dataset, values in TABLE_1.items() for run, value in zip(runs, values)}
 
 
+def table_2():
+    """Table 2, top-1 and top-5, by run: `{(data set, model, frozen): (Published, Published)}`, without what did not fit."""
+    models = {line: "ResNet-18d" if line == "baseline" else f"ResNet-18d-LC{line}" for line in TABLE_2}
+    return {("imagenet", models[line], frozen): (Published(top1), Published(top5))
+            for line, values in TABLE_2.items() for frozen, (top1, top5) in ((True, values[:2]), (False, values[2:])) if top1}
+
+
 def table_3():
     """Table 3 by run, as `table_1`."""
     return {("cifar10", f"ResNet-LC-20-16x64{between}", frozen): value

@@ -90,13 +90,14 @@ def gaps_by_kernel(axes, gaps):
         axes.legend(ncols=2)
 
 
-def by_network(axes, means, gaps):
-    """Figure 1a: accuracy of networks side by side, frozen and learnable, what freezing changes in points above each.
+def by_network(axes, means, gaps, combines=combines):
+    """Figure 1: accuracy of networks side by side, frozen and learnable, what freezing changes in points above each.
 
     Right of the vertical line stand those that combine their spatial filters.
 
     Args:
         means, gaps: of `analysis.summary` and `analysis.gaps`.
+        combines: says of a network's name whether it combines them.
     """
     size = means.groupby("model")["learnable_parameters"].max()
     names = sorted(size.index, key=lambda name: (combines(name), size[name]))

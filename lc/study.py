@@ -82,9 +82,9 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
             print(f"Rows of the {profile} profile, for the direction of the effect: none of the paper's recipe yet.")
     if table.empty:
         raise ValueError(f"the results have no run of this experiment in profile {profile!r}; set train = True")
-    images = ", ".join(str(n) for n in sorted(table["train_images"].unique()))
+    epochs, images = (", ".join(str(n) for n in sorted(table[column].unique())) for column in ("epochs", "train_images"))
     n = table["seed"].nunique()
-    print(f"Profile {profile}: {len(table)} of {len(runs)} runs, {runs[0].recipe.epochs} epochs of {images} images, "
+    print(f"Profile {profile}: {len(table)} of {len(runs)} runs, {epochs} epochs of {images} images, "
           f"{n} seed{'s' * (n > 1)}.")
     for text in by_seeds(missing):
         print(f"missing: {text}")

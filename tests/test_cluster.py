@@ -11,7 +11,6 @@ from test_results import result
 import lc
 from lc import cluster, jobs, results, study
 from lc.__main__ import main
-from lc.models import architecture
 
 TINY = lc.Recipe("tiny", epochs=1, batch_size=8, train_images=32, test_images=16)
 ENDLESS = lc.Recipe("endless", epochs=1000, batch_size=8, train_images=128, test_images=16)
@@ -86,7 +85,7 @@ def test_without_submitit_it_is_said_what_to_install(store, monkeypatch):
 @pytest.mark.parametrize("size", [1, 3, 8, 1000])
 def test_chunks_are_disjoint_complete_of_one_shape_and_no_larger_than_asked(size):
     def shape(run):
-        a = architecture(run.model)
+        a = run.architecture
         return run.dataset, a.depth, a.width, a.kernel_size, run.frozen
 
     everything = study.everything()
@@ -95,8 +94,8 @@ def test_chunks_are_disjoint_complete_of_one_shape_and_no_larger_than_asked(size
         assert sorted((r for chunk in chunked for r in chunk), key=runs.index) == runs
         for chunk in chunked:
             assert 1 <= len(chunk) <= size and len({shape(r) for r in chunk}) == 1
-            assert architecture(chunk[0].model).depth or len({r.model for r in chunk}) == 1
-    assert len(cluster.chunks(everything, 1000)) == len({(shape(r), architecture(r.model).depth or r.model) for r in everything})
+            assert chunk[0].architecture.depth or len({r.model for r in chunk}) == 1
+    assert len(cluster.chunks(everything, 1000)) == len({(shape(r), r.architecture.depth or r.model) for r in everything})
 
 
 def test_without_slurm_jobs_run_here_and_one_that_fails_is_named_with_its_log(store, no_slurm, tmp_path, capsys):

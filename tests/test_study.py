@@ -7,7 +7,7 @@ import pytest
 from test_results import result
 
 import lc
-from lc import results, study
+from lc import imagenet, results, study
 from lc.__main__ import main
 from lc.data import DataUnavailable
 
@@ -21,7 +21,9 @@ def store(tmp_path, monkeypatch):
     """An empty store, and a training that takes no time."""
     monkeypatch.setenv("LC_RESULTS_DIR", str(tmp_path))
     monkeypatch.setattr(study, "train", fake_train)
+    monkeypatch.setattr(study, "train_photos", fake_train)
     monkeypatch.setattr(study, "load_data", lambda *_: None)
+    monkeypatch.setattr(study, "find", lambda *_: None)
     return tmp_path
 
 
@@ -33,7 +35,10 @@ def names(runs):
     return {run.model for run in runs}
 
 
-@pytest.mark.parametrize("name", study.EXPERIMENTS)
+LOW_RESOLUTION = [name for name, experiment in study.EXPERIMENTS.items() if "short" not in study.profiles(experiment)]
+
+
+@pytest.mark.parametrize("name", LOW_RESOLUTION)
 def test_experiments_are_the_papers_recipe_with_four_seeds_each_run_once(name):
     runs = study.EXPERIMENTS[name]()
     assert len(runs) == len({run.id for run in runs}) and len(runs) % 4 == 0
@@ -61,7 +66,35 @@ def test_the_papers_grids():
     assert names(figure8) - both(figure8) == {f"ResNet-20-16{k}" for k in kernels}
 
 
+def test_the_imagenet_experiments_are_procedure_a2_once_and_small_ones_beside():
+    networks = {"ResNet-18", "ResNet-50", "ResNet-50d", "ResNeXt-50-32x4d", "Wide-ResNet-50x2", "MobileNet-v2", "MobileNet-v3-S",
+                "MobileNet-v3-L"}
+    figure1b, table2 = study.figure1b(), study.table2()
+    assert names(figure1b) == both(figure1b) == networks
+    assert names(table2) == both(table2) == {"ResNet-18d", *(f"ResNet-18d-LCx{e}" for e in (1, 8, 64, 128))}
+    assert {(run.dataset, run.recipe, run.seed) for run in figure1b + table2} == {("imagenet", imagenet.Recipe(), 0)}
+    for profile in ("short", "quick"):
+        runs = study.figure1b(profile) + study.table2(profile)
+        assert names(runs) == both(runs) == {"ResNet-18", "ResNet-50", "ResNet-18d", *(f"ResNet-18d-LCx{e}" for e in (1, 8, 64))}
+        assert {(run.dataset, run.recipe.profile) for run in runs} == {("tiny-imagenet-40", profile)}
+    with pytest.raises(ValueError, match="unknown profile 'short'; known: paper, quick, smoke"):
+        study.everything("short", ["figure4"])
+
+
+def test_imagenet_rows_of_the_largest_profile_there_is_stand_in(store, capsys):
+    study.train_missing(study.table2("quick"))
+    assert set(study.collect(study.table2)["profile"]) == {"quick"}
+    study.train_missing(study.table2("short")[:3])
+    table = study.collect(study.table2)
+    assert set(table["profile"]) == {"short"} and sorted(table["expansion"]) == [0, 0, 1]
+    assert "Rows of the short profile" in capsys.readouterr().out
+    study.train_missing(study.table2()[:1])
+    assert set(study.collect(study.table2)["profile"]) == {"a2"}
+
+
 @pytest.mark.parametrize("experiment, lists, models", [
+    (study.figure1b, dict(networks=["ResNet-18d"]), {"ResNet-18d"}),
+    (study.table2, dict(expansions=[4]), {"ResNet-18d", "ResNet-18d-LCx4"}),
     (study.figure4, dict(expansions=[3]), {"ResNet-20-16", "ResNet-LC-20-16x3"}),
     (study.figure1a, dict(networks=["ResNet-20"]), {"ResNet-20-16"}),
     (study.figure6a, dict(widths=[24]), {"ResNet-LC-20-24x1"}), (study.figure6b, dict(depths=[26]), {"ResNet-LC-26-16x1"}),
@@ -73,12 +106,13 @@ def test_a_list_of_ones_own_takes_the_place_of_the_papers(experiment, lists, mod
     assert names(experiment(**lists)) == models
 
 
-@pytest.mark.parametrize("profile", study.GRIDS)
+@pytest.mark.parametrize("profile", study.PROFILES)
 def test_everything_is_every_experiment_once(profile):
     runs = study.everything(profile)
     assert len(runs) == len(set(runs))
-    assert set(runs) == {run for experiment in study.EXPERIMENTS.values() for run in experiment(profile)}
-    assert study.everything(profile, ["figure6a"]) == study.figure6a(profile)
+    known = [experiment for experiment in study.EXPERIMENTS.values() if profile in study.profiles(experiment)]
+    assert set(runs) == {run for experiment in known for run in experiment(profile)}
+    assert study.everything(profile, ["table2"]) == study.table2(profile)
 
 
 def test_a_sweep_without_names_trains_every_experiment(store, capsys):

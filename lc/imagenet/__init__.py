@@ -4,7 +4,11 @@ Networks, LAMB, Mixup, RandAugment, repeated augmentation and the schedule are t
 values, and what is frozen.
 """
 
+import warnings
+
 from .networks import NETWORKS, build_model
 from .recipe import RECIPES, Recipe, Run
+
+warnings.filterwarnings("ignore", "IProgress not found")  # of a progress bar for notebooks that timm imports and nobody sees
 
 __all__ = ["NETWORKS", "RECIPES", "Recipe", "Run", "build_model"]
