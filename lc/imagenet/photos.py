@@ -28,13 +28,13 @@ class Photos:
 def find(dataset, data_dir=None):
     """The image folder of a data set's name: `data_dir/NAME`, `data_dir` as for `load_data`.
 
-    "digits", scikit-learn's handwritten digits, is written there if it is missing.
+    "digits-folder", scikit-learn's handwritten digits as files, is written there if it is missing.
 
     Raises:
         DataUnavailable: if it is not there.
     """
     folder = data_folder(data_dir) / dataset
-    if dataset == "digits" and not folder.exists():
+    if dataset == "digits-folder" and not folder.exists():
         _write_digits(folder)
     if not folder.is_dir():
         raise DataUnavailable(f"{folder} is missing; put the folder of {dataset} (train/ and val/) there, or set data_dir or "

@@ -78,7 +78,7 @@ def train(run, *, data=None, data_dir=None, device="auto", precision="auto", bat
             if faults:
                 raise DataError("; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if faults[3:] else ""))
         try:
-            with _own_randomness(run.seed, device), _tf32(precision):
+            with _own_randomness(run.seed, device), _fast_kernels(precision):
                 training = _Training(run, photos, device, precision, rank, world, batch, replicas, workers, kept)
                 if saved:
                     training.load(saved)
@@ -265,12 +265,15 @@ def _own_randomness(seed, device):
 
 
 @contextmanager
-def _tf32(precision):
-    """Where half precision is allowed, so is TF32 for the products outside of autocast, the combined filters' among them."""
-    before = torch.get_float32_matmul_precision()
+def _fast_kernels(precision):
+    """As timm's training script: cuDNN chooses by trial and, where half precision is allowed, products outside of autocast use
+    TF32, those of the combined filters among them."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
     if precision != "fp32":
         torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.benchmark = before[1]
