@@ -37,7 +37,7 @@ class Checkpoint:
         if not self.path or not self.path.exists():
             return None
         try:
-            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            saved = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
             training, state = saved["training"], saved["state"]
         except Exception as error:  # whatever zipfile and pickle come upon
             raise CheckpointError(f"{self.path}: damaged checkpoint ({one_line(error)[:80]}); delete it to train from the "

@@ -29,14 +29,18 @@ def resolve_device(device="auto"):
     return torch.device(device)
 
 
-def resolve_precision(precision, device):
+def resolve_precision(precision, device, *others):
     """The precision that "auto" means on a device: bf16 where it is computed natively.
+
+    Args:
+        others: known ones beside fp32 and bf16.
 
     Raises:
         ValueError: if it is unknown.
     """
-    if precision not in ("auto", "fp32", "bf16"):
-        raise ValueError(f"unknown precision {precision!r}; known: auto, fp32, bf16")
+    known = ("auto", "fp32", "bf16", *others)
+    if precision not in known:
+        raise ValueError(f"unknown precision {precision!r}; known: {', '.join(known)}")
     if precision != "auto":
         return precision
     if device.type == "cuda":

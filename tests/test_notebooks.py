@@ -40,7 +40,8 @@ def fill(folder, runs):
         k = run.architecture.kernel_size
         rows[run.id] = replace(result(), id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen, seed=run.seed,
                                profile=run.recipe.profile, accuracy=rng.uniform(50, 90), robust_accuracy=rng.uniform(20, 50),
-                               learnable_parameters=1000 + i, seconds=100.0, accuracy_top5=rng.uniform(90, 99), energy=float("nan") if i % 2 else 5.0).row()
+                               accuracy_top5=rng.uniform(90, 99), learnable_parameters=1000 + i, seconds=100.0,
+                               energy=float("nan") if i % 2 else 5.0).row()
         save_npz(results.arrays_path(run.id, folder), first=rng.normal(size=(16, 3, k, k)), variance_map=rng.uniform(size=(k, k)))
     results._write(rows, folder)
 

@@ -108,7 +108,7 @@ def _list(folder, split):
     root = folder / split
     if not root.is_dir():
         raise DataError(f"{root} is missing; {folder} must hold train/ and val/, each with a folder of images for each class")
-    classes = {entry.name: [] for entry in os.scandir(root) if entry.is_dir()}
+    classes = {entry.name: [] for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")}
     if not classes:
         raise DataError(f"{root} has no class folders; sort its images into one folder for each class")
     for name, paths in classes.items():

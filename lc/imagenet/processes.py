@@ -2,6 +2,7 @@
 
 import os
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -9,9 +10,17 @@ import torch.distributed as dist
 from ..machine import resolve_device
 
 
+class Process(NamedTuple):
+    """This process among all: its device, its rank, and how many there are."""
+
+    device: torch.device
+    rank: int
+    world: int
+
+
 @contextmanager
 def joined(device="auto"):
-    """Yield this process's device, rank and the number of processes; under torchrun they can talk to each other until the end.
+    """Yield this `Process`; under torchrun, all can talk to each other until the end of the context.
 
     Each process takes the GPU of its local rank; without GPUs, or told so, the CPU.
 
@@ -20,7 +29,7 @@ def joined(device="auto"):
     """
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     if world == 1:
-        yield resolve_device(device), 0, 1
+        yield Process(resolve_device(device), 0, 1)
         return
     device = resolve_device(device)
     if device.type == "cuda":
@@ -32,7 +41,7 @@ def joined(device="auto"):
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", device_id=device if device.type == "cuda" else None)
     try:
-        yield device, rank, world
+        yield Process(device, rank, world)
     finally:
         dist.destroy_process_group()
 

@@ -63,55 +63,57 @@ def train(run, *, data=None, data_dir=None, device="auto", precision="auto", bat
     if not isinstance(run, Run):
         raise ValueError("train takes an lc.imagenet.Run, such as lc.imagenet.Run('ResNet-18d', 'imagenet', frozen=True, seed=0),"
                          f" not {run!r}")
-    with joined(device) as (device, rank, world):
-        if precision != "fp16":
-            precision = "fp16" if precision == "auto" and device.type == "cuda" else resolve_precision(precision, device)
-        batch, replicas = _deal(run.recipe, batch, world)
-        if workers is None:
-            workers = 8 if device.type == "cuda" else 0
-        check.whole("workers", workers, 0)
+    with joined(device) as process:
+        on_gpu = process.device.type == "cuda"
+        precision = resolve_precision("fp16" if precision == "auto" and on_gpu else precision, process.device, "fp16")
+        batch, replicas = _deal(run.recipe, batch, process.world)
+        workers = check.whole("workers", 8 * on_gpu if workers is None else workers, 0)
         photos = open_folder(data or find(run.dataset, data_dir), run.recipe.classes, run.recipe.images_per_class)
-        kept = Checkpoint(checkpoint, f"{run}, batches of {batch}, {precision}, {device.type}")
+        kept = Checkpoint(checkpoint, f"{run}, batches of {batch}, {precision}, {process.device.type}")
         saved = _load(kept, photos)
+        shown = progress if process.rank == 0 else False
         if not saved:
-            faults = sum(gathered(check_images(photos, rank, world, workers, progress)), [])
+            faults = sum(gathered(check_images(photos, process.rank, process.world, workers, shown)), [])
             if faults:
                 raise DataError("; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if faults[3:] else ""))
         try:
-            with _own_randomness(run.seed, device), _fast_kernels(precision):
-                training = _Training(run, photos, device, precision, rank, world, batch, replicas, workers, kept)
+            with _own_randomness(run.seed, process.device), _fast_kernels(precision):
+                training = _Training(run, photos, process, precision, batch, replicas, workers, kept)
                 if saved:
                     training.load(saved)
-                with Progress(training.images(run.recipe.epochs), f"{label}{run.id}", progress if rank == 0 else False,
+                    del saved  # some gigabytes
+                with Progress(training.images(run.recipe.epochs), f"{label}{run.id}", shown,
                               training.images(training.epochs)) as bar:
                     while training.epochs < run.recipe.epochs:
-                        training.epoch(bar, stop if world == 1 else None)
-                        if log and rank == 0:
+                        training.epoch(bar, stop if process.world == 1 else None)
+                        if log and process.rank == 0:
                             log(training.line())
                 return training.result()
         except (TrainingError, Stopped) as error:
             raise type(error)(": ".join(filter(None, (run.id, str(error))))) from None
         except RuntimeError as error:
             if out_of_memory(error):
-                raise TrainingError(f"{run.id}: out of memory on {device}; nothing was recorded. Use a smaller --batch: the "
-                                    "recipe's is kept, by accumulating gradients") from error
+                raise TrainingError(f"{run.id}: out of memory on {process.device}; nothing was recorded. Use a smaller --batch: "
+                                    "the recipe's is kept, by accumulating gradients") from error
             raise
 
 
 class _Training:
     """One run under way in this process: whole epochs, the best of them, and what they cost."""
 
-    def __init__(self, run, photos, device, precision, rank, world, batch, replicas, workers, kept):
-        self.run, self.photos, self.device, self.precision = run, photos, device, precision
-        self.rank, self.world, self.batch, self.replicas, self.kept = rank, world, batch, replicas, kept
-        self.reading = dict(rank=rank, world=world, workers=workers, pin=device.type == "cuda")
-        self.meter = Meter(device)
+    def __init__(self, run, photos, process, precision, batch, replicas, workers, kept):
+        self.run, self.photos, self.precision, self.kept = run, photos, precision, kept
+        self.batch, self.replicas = batch, replicas
+        self.device, self.rank, self.world = process
+        self.reading = dict(rank=self.rank, world=self.world, workers=workers, pin=self.device.type == "cuda")
+        self.meter = Meter(self.device)
         self.steps = steps_an_epoch(photos, run.recipe, batch, replicas)
         network = build_model(run.model, len(photos.classes), run.recipe.drop_path)
         if run.frozen:
             freeze_spatial(network)
-        network.to(device, memory_format=torch.channels_last)
-        self.trainer = Trainer(network, len(photos.classes), run.recipe, self.steps, device, precision, replicas // world)
+        network.to(self.device, memory_format=torch.channels_last)
+        self.trainer = Trainer(network, len(photos.classes), run.recipe, self.steps, self.device, precision,
+                               replicas // self.world)
         self.epochs, self.loss, self.now = 0, float("nan"), ()
         self.best = {"accuracy": -1.0}
         self.meter.lap()
@@ -156,29 +158,31 @@ class _Training:
         def hits(images, labels):
             with torch.no_grad():
                 right = network(images).topk(five).indices == labels[:, None]
-            return right[:, 0].sum(), right.sum()
+            return torch.stack([right[:, 0].sum(), right.sum()])
 
-        self.now = self._percent(hits)
+        self.now = self._percent(hits, 2)
         if self.now[0] > self.best["accuracy"]:
             weights = {name: value.cpu() for name, value in network[1].state_dict().items()}
             self.best = {"accuracy": self.now[0], "accuracy_top5": self.now[1], "epoch": self.epochs, "network": weights}
             if self.rank == 0 and self.kept.path:
                 _save_weights(self.best["network"], best_path(self.kept.path))
 
-    def _percent(self, hits):
-        """Percent of the validation images for which `hits(images in [0, 1], labels)` counts each of several things."""
-        sums = 0
+    def _percent(self, hits, things):
+        """Percent of the validation images for which `hits(images in [0, 1], labels)` counts each of some things."""
+        sums = torch.zeros(things, dtype=torch.float64, device=self.device)
         for images, labels in validation_loader(self.photos, self.run.recipe, self.batch, **self.reading):
             images, labels = images.to(self.device).float() / 255, labels.to(self.device)
-            sums = sums + torch.stack(hits(images.contiguous(memory_format=torch.channels_last), labels)).double()
-        return [100 * value / len(self.photos.val) for value in total((sums + torch.zeros(1)).tolist(), self.device)]
+            sums += hits(images.contiguous(memory_format=torch.channels_last), labels)
+        return [100 * right / len(self.photos.val) for right in total(sums.tolist(), self.device)]
 
     def _energy(self):
         return total([self.meter.spent["energy"]], self.device)[0]
 
     def load(self, saved):
         self.trainer.load(saved["trainer"])
-        self.epochs, self.loss, self.best = saved["epochs"], saved["loss"], saved["best"]
+        self.epochs, self.loss = saved["epochs"], saved["loss"]
+        weights = {name: value.clone() for name, value in saved["best"]["network"].items()}  # not in the file's own memory
+        self.best = saved["best"] | {"network": weights}
         if self.rank == 0:
             self.meter.add(saved["spent"])
 
@@ -196,9 +200,9 @@ class _Training:
         def hits(images, labels):
             images = evaluate.fgsm(attacked, images, labels, 1 / 255)
             with torch.no_grad():
-                return (attacked(images).argmax(1) == labels).sum(),
+                return (attacked(images).argmax(1) == labels).sum()
 
-        robust, = self._percent(hits)
+        robust, = self._percent(hits, 1)
         self.meter.lap()
         return to_result(self.run, best, self.trainer.network, self.meter.spent | {"energy": self._energy()},
                          accuracy=self.best["accuracy"], accuracy_top5=self.best["accuracy_top5"], robust_accuracy=robust,
