@@ -131,7 +131,7 @@ def run_imagenet(a):
 
     from . import results
     from .imagenet import Run, memory, photos
-    from .imagenet.processes import is_first
+    from .imagenet.processes import count, is_first
     from .imagenet.training import best_path, train
     from .interrupt import stop_on_signals
 
@@ -143,7 +143,9 @@ def run_imagenet(a):
         raise ValueError(f"{run.id} is in the results already; --again trains it anew")
     kept = results.checkpoint_path(run.id, a.results)
     first = is_first()  # of the processes that torchrun started: it alone writes
-    with results.claim(run.id, a.results) if first else nullcontext(True) as mine, stop_on_signals() as stop:
+    claimed = results.claim(run.id, a.results) if first else nullcontext(True)
+    stopping = stop_on_signals() if count() == 1 else nullcontext()  # several at once cannot stop at the same step
+    with claimed as mine, stopping as stop:
         if not mine:
             raise ValueError(f"{run.id} is being trained by another process")
         result = train(run, data=folder, device=a.device, precision=a.precision, batch=a.batch, workers=a.workers,

@@ -10,7 +10,6 @@ from .data import TITLES
 from .imagenet import NETWORKS
 from .models import OFF_THE_SHELF, Architecture
 
-
 BASELINES = {("cifar10", name) for name in (*OFF_THE_SHELF, "ResNet-20-16")} | {
     (dataset, name) for dataset in ("imagenet", "tiny-imagenet-40") for name in NETWORKS if name != "ResNet-18d"}
 

@@ -221,7 +221,7 @@ def training_loader(photos, recipe, seed, epoch, batch, replicas, rank=0, world=
         of_batches.append(keys(len(order[-1]), seed, epoch, replica, 1))
     loader = DataLoader(Images(photos.train, transform), batch_sampler=[batch for step in zip(*order) for batch in step],
                         num_workers=workers, pin_memory=pin)
-    for (x, y), key in zip(loader, [key for step in zip(*of_batches) for key in step], strict=True):
+    for (x, y), key in zip(_read(loader), [key for step in zip(*of_batches) for key in step], strict=True):
         yield x, y, key
 
 
@@ -250,4 +250,11 @@ def validation_loader(photos, recipe, batch, rank=0, world=1, workers=0, pin=Fal
 
     transform = create_transform(recipe.image_size, use_prefetcher=True, crop_pct=recipe.crop_ratio,
                                  interpolation=recipe.interpolation)
-    return DataLoader(Images(photos.val[rank::world], transform), batch_size=batch, num_workers=workers, pin_memory=pin)
+    return _read(DataLoader(Images(photos.val[rank::world], transform), batch_size=batch, num_workers=workers, pin_memory=pin))
+
+
+def _read(loader):
+    try:
+        yield from loader
+    except DataError as error:  # a worker's comes with its traceback
+        raise DataError(str(error).strip().splitlines()[-1].rpartition("DataError: ")[2]) from None

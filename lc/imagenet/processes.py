@@ -27,7 +27,7 @@ def joined(device="auto"):
     Raises:
         ValueError: unknown device, or more processes on this node than it has GPUs.
     """
-    world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    world, rank = count(), int(os.environ.get("RANK", 0))
     if world == 1:
         yield Process(resolve_device(device), 0, 1)
         return
@@ -44,6 +44,11 @@ def joined(device="auto"):
         yield Process(device, rank, world)
     finally:
         dist.destroy_process_group()
+
+
+def count():
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def is_first():

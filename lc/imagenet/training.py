@@ -1,6 +1,7 @@
 """Training on photographs, by one process or by many, from the initialisation to the row of the results."""
 
 import random
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from .. import check, evaluate
 from ..blocks import fold, freeze_spatial
+from ..check import one_line
 from ..checkpoint import Checkpoint, CheckpointError
 from ..data import DataError
 from ..files import replacing
@@ -216,10 +218,14 @@ def best_path(checkpoint):
 
 
 def _save_weights(weights, path):
+    """Where the disk is full or read-only, this is said aloud, and the training goes on."""
     from safetensors.torch import save
 
-    with replacing(path) as f:
-        f.write(save({name: value.contiguous() for name, value in weights.items()}))
+    try:
+        with replacing(path) as f:
+            f.write(save({name: value.contiguous() for name, value in weights.items()}))
+    except OSError as error:
+        warnings.warn(f"{path}: the best network could not be written ({one_line(error)[:80]})", stacklevel=2)
 
 
 def _deal(recipe, batch, world):
