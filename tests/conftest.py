@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 
 @pytest.fixture(autouse=True)
@@ -29,3 +30,16 @@ def no_data_folder(monkeypatch, tmp_path):
     """Whatever data this machine has, a test must not see it."""
     monkeypatch.delenv("LC_DATA_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def flowers(tmp_path_factory):
+    """An image folder, not to be changed: four classes, eight images of each to train on, two to validate."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("data") / "flowers"
+    for split, images in (("train", 8), ("val", 2)):
+        for name in "abcd":
+            (folder / split / name).mkdir(parents=True)
+            for i in range(images):
+                Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / split / name / f"{i}.JPEG")
+    return folder

@@ -16,10 +16,11 @@ from lc.imagenet.trainer import Trainer
 PARAMETERS = {  # of 1000 classes: all, and those that are left to learn where the spatial convolutions are frozen
     "ResNet-18": (11_689_512, 694_632), "ResNet-18d": (11_708_744, 694_760), "ResNet-50": (25_557_032, 14_230_376),
     "ResNet-50d": (25_576_264, 14_230_504), "ResNeXt-50-32x4d": (25_028_904, 23_604_840),
-    "Wide-ResNet-50x2": (68_883_240, 23_604_840), "MobileNet-v2": (3_504_872, 3_439_784), "MobileNet-v3-S": (2_542_856, 2_483_840),
-    "MobileNet-v3-L": (5_483_032, 5_390_992), "ResNet-18d-LCx1": (13_107_528, 2_093_544),
-    "ResNet-18d-LCx8": (99_996_904, 11_885_032), "ResNet-18d-LCx64": (795_111_912, 90_216_936),
-    "ResNet-18d-LCx128": (1_589_529_064, 179_739_112)}
+    "Wide-ResNet-50x2": (68_883_240, 23_604_840), "MobileNet-v2": (3_504_872, 3_439_784),
+    "MobileNet-v3-S": (2_542_856, 2_483_840), "MobileNet-v3-L": (5_483_032, 5_390_992),
+    "ResNet-18d-LCx1": (13_107_528, 2_093_544), "ResNet-18d-LCx8": (99_996_904, 11_885_032),
+    "ResNet-18d-LCx64": (795_111_912, 90_216_936), "ResNet-18d-LCx128": (1_589_529_064, 179_739_112)}
+TINY = replace(RECIPES["a2"], profile="tiny", image_size=32, epochs=3, batch_size=16, warmup_epochs=1, drop_path=0.5)
 CPU = torch.device("cpu")
 
 
@@ -56,7 +57,7 @@ def test_a_step_moves_no_frozen_filter(name):
     network = lc.freeze_spatial(build_model(name, 4, 0.05))
     spatial = {f"{at}.weight" for at, m in network.named_modules() if isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1}
     before = {at: p.clone() for at, p in network.named_parameters()}
-    trainer = trainer_of(network, replace(RECIPES["a2"], profile="small", image_size=32))
+    trainer = trainer_of(network, replace(RECIPES["a2"], profile="small", image_size=32, drop_path=0.05))
     learned = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
     assert trainer.step(one_batch()).isfinite()
     moved = {at for at, p in network.named_parameters() if not torch.equal(p, before[at])}
@@ -105,7 +106,8 @@ def test_the_step_is_of_the_recipes_parts():
         assert decay[id(parameter)] == (0 if name.endswith("bias") or parameter.ndim == 1 else 0.02), name
     criterion, mixup = trainer.criterion, trainer.mixup
     assert type(criterion) is timm.loss.BinaryCrossEntropy and (criterion.target_threshold, criterion.smoothing) == (0.2, 0)
-    assert (mixup.mixup_alpha, mixup.cutmix_alpha, mixup.label_smoothing, mixup.mix_prob, mixup.switch_prob) == (0.1, 1, 0, 1, 0.5)
+    assert (mixup.mixup_alpha, mixup.cutmix_alpha, mixup.label_smoothing) == (0.1, 1, 0)
+    assert (mixup.mix_prob, mixup.switch_prob, mixup.mode) == (1, 0.5, "batch")
     assert max(m.drop_prob for m in trainer.network.modules() if isinstance(m, timm.layers.DropPath)) == pytest.approx(0.05)
     assert not trainer_of(build_model("ResNet-18", 4), RECIPES["short"]).mixup
 

@@ -10,39 +10,22 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from test_imagenet import TINY
 
 import lc
 from lc.data import DataError, DataUnavailable
 from lc.imagenet import RECIPES, photos
 
-TINY = replace(RECIPES["a2"], profile="tiny", image_size=32, epochs=3, batch_size=16, warmup_epochs=1, drop_path=0.5)
-
-
-def write_photos(folder, classes=4, train=8, val=2):
-    rng = np.random.default_rng(0)
-    for split, n in (("train", train), ("val", val)):
-        for name in "abcdefgh"[:classes]:
-            (folder / split / name).mkdir(parents=True)
-            for i in range(n):
-                pixels = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / split / name / f"{i}.JPEG")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_photos(tmp_path_factory.mktemp("data") / "flowers")
-
 
 @pytest.fixture
-def copied(folder, tmp_path):
-    return shutil.copytree(folder, tmp_path / "flowers")
+def copied(flowers, tmp_path):
+    return shutil.copytree(flowers, tmp_path / "flowers")
 
 
-def test_the_images_are_transformed_as_the_recipe_says(folder, monkeypatch):
+def test_the_images_are_transformed_as_the_recipe_says(flowers, monkeypatch):
     made, create = [], timm.data.create_transform
     monkeypatch.setattr(timm.data, "create_transform", lambda *a, **k: made.append(create(*a, **k)) or made[-1])
-    opened = photos.open_folder(folder)
+    opened = photos.open_folder(flowers)
     x, y, _ = next(photos.training_loader(opened, RECIPES["a2"], 0, 0, 2, 2))
     assert x.shape == (2, 3, 224, 224) and x.dtype == torch.uint8 and y.dtype == torch.int64
     next(iter(photos.validation_loader(opened, RECIPES["a2"], 2)))
@@ -69,31 +52,31 @@ def same(a, b):
     return all(torch.equal(x, u) and torch.equal(y, v) and key == code for (x, y, key), (u, v, code) in zip(a, b))
 
 
-def test_an_epoch_follows_from_its_seed_and_number_alone(folder):
-    first = batches(folder)
+def test_an_epoch_follows_from_its_seed_and_number_alone(flowers):
+    first = batches(flowers)
     torch.rand(3), np.random.rand(3)
-    assert same(first, batches(folder, workers=2))
-    assert not same(first, batches(folder, epoch=1)) and not same(first, batches(folder, seed=1))
+    assert same(first, batches(flowers, workers=2))
+    assert not same(first, batches(flowers, epoch=1)) and not same(first, batches(flowers, seed=1))
 
 
-def test_the_key_decides_the_pixels(folder):
+def test_the_key_decides_the_pixels(flowers):
     transform = timm.data.create_transform(32, is_training=True, use_prefetcher=True, auto_augment=TINY.rand_augment)
-    images = photos.Images(photos.open_folder(folder).train, transform)
+    images = photos.Images(photos.open_folder(flowers).train, transform)
     (x, label), (again, _), (other, _) = images[9, 1], images[9, 1], images[9, 2]
     assert label == 1 and np.array_equal(x, again) and not np.array_equal(x, other)
     drawn = photos.keys(1000, 0, 1, 2)
     assert len(set(drawn)) == 1000 and not {*drawn} & {*photos.keys(1000, 0, 1, 3)} and 0 <= min(drawn) <= max(drawn) < 2 ** 32
 
 
-def test_a_steps_batches_are_the_same_however_many_processes_share_it(folder):
-    alone = batches(folder)
-    shared = [batches(folder, rank=rank, world=2) for rank in (0, 1)]
+def test_a_steps_batches_are_the_same_however_many_processes_share_it(flowers):
+    alone = batches(flowers)
+    shared = [batches(flowers, rank=rank, world=2) for rank in (0, 1)]
     assert len(alone) == 8 and same(alone, [batch for pair in zip(*shared) for batch in pair])
 
 
 @pytest.mark.parametrize("replicas, seen", [(1, [3] * 10 + [2]), (3, [3] * 8), (4, [3] * 10 + [2])])
-def test_a_third_of_the_images_comes_three_times_each_in_its_own_pixels(replicas, seen, folder):
-    epoch = batches(folder, replicas)
+def test_a_third_of_the_images_comes_three_times_each_in_its_own_pixels(replicas, seen, flowers):
+    epoch = batches(flowers, replicas)
     readings = [(label, x.numpy().tobytes()) for images, labels, _ in epoch for x, label in zip(images, labels.tolist())]
     assert sorted(Counter(label for label, _ in readings).values(), reverse=True) == seen and len(set(readings)) == len(readings)
     if replicas == 3:
@@ -101,8 +84,8 @@ def test_a_third_of_the_images_comes_three_times_each_in_its_own_pixels(replicas
             assert torch.equal(epoch[i][1], epoch[i + 1][1]) and torch.equal(epoch[i][1], epoch[i + 2][1])
 
 
-def test_validation_reads_every_image_once_in_order(folder):
-    opened = photos.open_folder(folder)
+def test_validation_reads_every_image_once_in_order(flowers):
+    opened = photos.open_folder(flowers)
     whole = torch.cat([x for x, _ in photos.validation_loader(opened, TINY, 3)])
     parts = [torch.cat([x for x, _ in photos.validation_loader(opened, TINY, 3, rank, 2)]) for rank in (0, 1)]
     assert torch.equal(whole[0::2], parts[0]) and torch.equal(whole[1::2], parts[1]) and len(whole) == 8
@@ -153,14 +136,15 @@ def test_a_folder_that_is_not_whole_is_told_in_one_line(damage, message, copied)
 
 @pytest.mark.parametrize("choice, message", [((5, None), "takes 5 classes, but there are 4"),
                                              ((None, 9), "takes 9 images of each class in train/, but there are 8")])
-def test_more_than_there_is_cannot_be_chosen(choice, message, folder):
+def test_more_than_there_is_cannot_be_chosen(choice, message, flowers):
     with pytest.raises(DataError, match=message):
-        photos.open_folder(folder, *choice)
+        photos.open_folder(flowers, *choice)
 
 
 @pytest.mark.parametrize("mode, colour, kind, read", [
     ("L", 100, "JPEG", (100, 100, 100)), ("CMYK", (0, 0, 0, 0), "JPEG", (255, 255, 255)), ("P", 0, "PNG", (0, 0, 0)),
-    ("RGB", (9, 99, 199), "PNG", (9, 99, 199)), ("RGBA", (9, 99, 199, 50), "PNG", (9, 99, 199)), ("LA", (7, 255), "PNG", (7, 7, 7)),
+    ("RGB", (9, 99, 199), "PNG", (9, 99, 199)), ("RGBA", (9, 99, 199, 50), "PNG", (9, 99, 199)),
+    ("LA", (7, 255), "PNG", (7, 7, 7)),
 ])
 def test_images_of_all_kinds_are_read_as_rgb(mode, colour, kind, read, tmp_path):
     Image.new(mode, (8, 8), colour).save(tmp_path / "image.JPEG", kind)
@@ -196,16 +180,16 @@ def test_imagenet_is_known_by_its_classes(monkeypatch, copied):
 
 
 def test_digits_are_written_once(tmp_path, no_data_folder):
-    folder = photos.find("digits", tmp_path)
+    folder = photos.find("digits-folder", tmp_path)
     written = (folder.stat().st_ino, folder.stat().st_mtime_ns)
-    assert photos.find("digits", tmp_path) == folder and (folder.stat().st_ino, folder.stat().st_mtime_ns) == written
+    assert photos.find("digits-folder", tmp_path) == folder and (folder.stat().st_ino, folder.stat().st_mtime_ns) == written
     opened, digits = photos.open_folder(folder), lc.load_data("digits")
     assert opened.classes == digits.classes and len(opened.train) == 1437 and len(opened.val) == 360
     path, label = opened.val[-1]
     image = np.asarray(photos.decode(path))
     i = int(path[-8:-4])
     assert label == digits.y_test[i] == 9 and all(np.array_equal(image[..., c], digits.x_test[i, ..., 0]) for c in range(3))
-    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["digits"]
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["digits-folder"]
 
 
 def test_a_data_set_that_is_not_there_is_named(tmp_path, no_data_folder):

@@ -91,8 +91,8 @@ def open_folder(folder, classes=None, images_per_class=None):
             raise DataError(f"{folder}: {_some(only)} {'is' if len(only) == 1 else 'are'} in {here}/ but not in {there}/; both "
                             "must have the same class folders")
     names = sorted(found["train"])
-    for what, wanted, there in (("classes", classes, len(names)), ("images of each class in train/", images_per_class,
-                                min(map(len, found["train"].values())))):
+    fewest = min(len(found["train"][name]) for name in names[:classes])
+    for what, wanted, there in (("classes", classes, len(names)), ("images of each class in train/", images_per_class, fewest)):
         if wanted and wanted > there:
             raise DataError(f"{folder}: the recipe takes {wanted} {what}, but there are {there}")
     names = names[:classes]
@@ -177,7 +177,7 @@ def seed_everything(key):
 def check_images(photos, rank=0, world=1, workers=0, progress=None):
     """Read every `world`-th photograph once, from `rank` on; what is wrong with the bad ones, a message each."""
     paths = [path for path, _ in photos.train + photos.val][rank::world]
-    loader = DataLoader(_Faults(paths), batch_size=64, num_workers=workers, collate_fn=list)
+    loader = DataLoader(_Faults(paths), batch_size=64, num_workers=workers, collate_fn=list, generator=torch.Generator())
     faults = []
     with Progress(len(paths), f"checking {photos.folder.name}", progress) as bar:
         for found in loader:

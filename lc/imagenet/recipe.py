@@ -1,11 +1,15 @@
 """What an ImageNet run is: a network, an image folder, frozen or learnable, a recipe, a seed."""
 
 import math
+import re
 from dataclasses import dataclass, replace
 
 from .. import check, run
 from ..models import Architecture
 from .networks import canonical_name, expansion
+
+INTERPOLATIONS = ("bilinear", "bicubic")
+RAND_AUGMENT = r"rand(-(m|n|mstd|mmax|inc|p|w)[\d.]+)*"  # timm's notation
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,11 @@ class Recipe:
             check.number(name, getattr(self, name), 0, math.inf, "[)")
         for name in ("target_threshold", "drop_path"):
             check.number(name, getattr(self, name), 0, 1, "[)")
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, not {self.interpolation!r}")
+        if self.rand_augment is not None and not re.fullmatch(RAND_AUGMENT, str(self.rand_augment)):
+            raise ValueError(f"rand_augment must be None or such as 'rand-m7-mstd0.5-inc1', not {self.rand_augment!r}")
+        check.kind("step_on_epochs", self.step_on_epochs, bool, "True or False")
         for name in ("classes", "images_per_class"):
             if getattr(self, name) is not None:
                 check.whole(name, getattr(self, name))

@@ -166,8 +166,11 @@ class _Training:
         if self.now[0] > self.best["accuracy"]:
             weights = {name: value.cpu() for name, value in network[1].state_dict().items()}
             self.best = {"accuracy": self.now[0], "accuracy_top5": self.now[1], "epoch": self.epochs, "network": weights}
-            if self.rank == 0 and self.kept.path:
-                _save_weights(self.best["network"], best_path(self.kept.path))
+            self._keep_best()
+
+    def _keep_best(self):
+        if self.rank == 0 and self.kept.path:
+            _save_weights(self.best["network"], best_path(self.kept.path))
 
     def _percent(self, hits, things):
         """Percent of the validation images for which `hits(images in [0, 1], labels)` counts each of some things."""
@@ -185,6 +188,7 @@ class _Training:
         self.epochs, self.loss = saved["epochs"], saved["loss"]
         weights = {name: value.clone() for name, value in saved["best"]["network"].items()}  # not in the file's own memory
         self.best = saved["best"] | {"network": weights}
+        self._keep_best()
         if self.rank == 0:
             self.meter.add(saved["spent"])
 
