@@ -236,3 +236,19 @@ def test_the_command_line_counts_memory_and_trains_nothing(tmp_path, monkeypatch
     main(["imagenet", "ResNet-18d-LCx128", "--memory", "--frozen", "--device", "cpu", "--results", str(tmp_path)])
     assert asked == [("ResNet-18d-LCx128", True, RECIPES["a2"], 256, 1000)] and not list(tmp_path.iterdir())
     assert capsys.readouterr().out.splitlines()[1:] == ["  weights        5.00", "  total         29.00"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision, recorded", [("auto", "fp16"), ("bf16", "bf16"), ("fp32", "fp32")])
+def test_a_gpu_trains_what_a_cpu_does(precision, recorded, flowers, residual, tmp_path):
+    result = go(RESIDUAL, flowers, tmp_path / "run.pt", device="cuda", precision=precision)
+    assert result.precision == recorded
+    assert result.train_loss == pytest.approx(residual[0].train_loss, rel=1e-3 if precision == "fp32" else 0.05)
+    assert go(RESIDUAL, flowers, tmp_path / "run.pt", device="cuda", precision=precision).accuracy == result.accuracy
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", ["ResNet-18d", "ResNet-18d-LCx128"])
+def test_the_memory_that_is_counted_is_what_a_gpu_takes(name):
+    measured = memory.measured(name, False, RECIPES["a2"], 64, torch.device("cuda"), "fp16")
+    assert measured == pytest.approx(memory.counted(name, False, RECIPES["a2"], 64)["total"], rel=0.3)

@@ -47,7 +47,7 @@ def counted(model, frozen, recipe, batch=BATCH, num_classes=1000):
     """Bytes of tensors at the peak of the second step in half precision, `{what: bytes}`, "total" the last; nothing is computed.
 
     Fake tensors have shapes and no memory, so that a small machine counts for a large one. What the allocator wastes and a
-    library's workspaces take comes on top: a few percent.
+    library's workspaces take comes on top.
     """
     with FakeTensorMode(allow_non_fake_inputs=True):
         trainer = _trainer(model, frozen, recipe, torch.device("cpu"), "bf16", num_classes)
