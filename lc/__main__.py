@@ -18,7 +18,7 @@ a row in results/runs.csv, from which the notebooks draw.
   python -m lc sweep figure4 --profile quick        train what Figure 4 lacks; Ctrl-C, and again: it goes on
   python -m lc notebooks 03                         draw it: build/notebooks/03_expansion.html
   python -m lc train ResNet-LC-20-16x128 --frozen   one run
-  python -m lc imagenet ResNet-18d-LCx64 --frozen --data DIR   one run on photographs in folders; torchrun -m lc ... for all GPUs
+  python -m lc imagenet ResNet-18d-LCx64 --data DIR one run on photographs in folders, alone or under torchrun
   python -m lc COMMAND --help                       all options of a command
 """
 

@@ -37,7 +37,7 @@ def report(model, frozen=False, recipe="a2", batch=None, device="auto", precisio
     for what, size in peak.items():
         print(f"  {what:12} {size / GB:6.2f}")
     if device.type == "cuda":
-        precision = "fp16" if precision in ("auto", "fp16") else resolve_precision(precision, device)
+        precision = resolve_precision("fp16" if precision == "auto" else precision, device, "fp16")
         size = measured(model, frozen, recipe, batch, device, precision, num_classes)
         print(f"  {'measured':12} {size / GB:6.2f}  in {precision} on {torch.cuda.get_device_name(device)}")
     return peak
