@@ -8,11 +8,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from . import imagenet, results, study
+from .imagenet.training import BATCH
 from .machine import device_name, resolve_device
 from .models import build_model
 
-IMAGES = {"fashion-mnist": 60_000, "svhn": 73_257, "digits": 1_437, "imagenet": 1_281_167,
-          "tiny-imagenet-40": 20_000}  # for training; the CIFARs have 50,000
+IMAGES = {"fashion-mnist": 60_000, "svhn": 73_257, "digits": 1_437}  # for training; the CIFARs have 50,000
+PHOTOS = {"imagenet": (1000, 1_281_167), "tiny-imagenet-40": (40, 20_000), "digits-folder": (10, 1_437)}  # classes, images
 
 
 def report(experiments=(), profile=None, folder=None, device="auto"):
@@ -66,22 +67,21 @@ class _Seconds:
 def _images(run):
     """Images that a run is trained on."""
     recipe = run.recipe
-    if isinstance(run, imagenet.Run):
-        wanted = (recipe.classes or math.inf) * (recipe.images_per_class or math.inf)
-    else:
-        wanted = recipe.train_images or math.inf
-    return min(wanted, IMAGES.get(run.dataset, 50_000))
+    if not isinstance(run, imagenet.Run):
+        return min(recipe.train_images or math.inf, IMAGES.get(run.dataset, 50_000))
+    classes, images = PHOTOS[run.dataset]
+    return (recipe.classes or classes) * min(recipe.images_per_class or math.inf, images / classes)
 
 
 def _flops(run):
     if isinstance(run, imagenet.Run):
-        return flops(run.model, imagenet.build_model, run.recipe.image_size)
+        return flops(run.model, imagenet.build_model, run.recipe.image_size, min(BATCH, run.recipe.batch_size))
     return flops(run.model)
 
 
 @cache
 def flops(model, build=build_model, size=32, batch=64):
-    """Floating-point operations of a forward pass in training, folding included, by image of `size` x `size`."""
+    """Floating-point operations of a forward pass in training, folding once a batch included, by image of `size` x `size`."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         build(model).train()(torch.empty(batch, 3, size, size))
     return counter.get_total_flops() / batch

@@ -1,6 +1,7 @@
 """What the results have and lack, and how long the rest would take."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ HERE = device_name(resolve_device("cpu"))
 
 def row(run, seconds, device=HERE):
     return Result(run.id, run.model, run.dataset, run.frozen, run.recipe.profile, run.seed, *[1.0] * 3, 1, 1, *[1.0] * 4,
-                  epochs=run.recipe.epochs, train_images=run.recipe.train_images or 50_000, seconds=seconds,
+                  epochs=run.recipe.epochs, train_images=getattr(run.recipe, "train_images", None) or 50_000, seconds=seconds,
                   images_per_second=1.0, device=device, precision="fp32", torch="2", git="0")
 
 
@@ -52,6 +53,15 @@ def test_operations_are_those_of_the_network():
         macs += (9 * channels * width + 9 * width * width + channels * width * (stage > 0)) * height ** 2
         channels = width
     assert status.flops("ResNet-8-16") == 2 * (macs + 64 * 10)
+
+
+def test_hours_of_photographs_follow_their_number_size_and_batch():
+    (plain, *_, large), short = study.table2("quick")[::2], study.table2("short")[0]
+    seconds = status._Seconds([replace(row(plain, 60.0), train_images=1540).row()])
+    assert seconds(plain) == 60.0 and 3 < seconds(large) / 60 < 100
+    same_work = 60.0 * (20_000 * 20) / (1_540 * 5)
+    assert seconds(short) == pytest.approx(same_work, rel=1e-3)
+    assert status._images(study.table2("smoke")[0]) == 160 and status._images(study.table2()[0]) == 1_281_167
 
 
 def test_another_devices_rows_say_nothing_about_this_one(tmp_path):
