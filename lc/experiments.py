@@ -110,7 +110,7 @@ class PhotoGrid:
 _TINY = PhotoGrid(dataset="tiny-imagenet-40", recipe="short", networks=("ResNet-18", "ResNet-50"), expansions=(1, 8, 64))
 PHOTO_GRIDS = {
     "paper": PhotoGrid(),
-    "short": _TINY,  # 40 classes of ImageNet at 64 px, half an hour on a GPU
+    "short": _TINY,  # 40 classes of ImageNet at 64 px, for a GPU
     "quick": replace(_TINY, recipe="quick"),  # ten of them, an hour and a half on two CPU cores, most of it for x64
     "smoke": PhotoGrid(dataset="digits-folder", recipe="smoke", networks=("ResNet-18", "MobileNet-v3-S"), expansions=(1,)),
 }
