@@ -2,6 +2,7 @@
 
 import time
 import warnings
+import zipfile
 from pathlib import Path
 
 import torch
@@ -37,6 +38,9 @@ class Checkpoint:
         if not self.path or not self.path.exists():
             return None
         try:
+            with open(self.path, "rb") as f:
+                if not zipfile.is_zipfile(f):  # of which mmap says nothing that helps
+                    raise ValueError("it is no zip archive")
             saved = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
             training, state = saved["training"], saved["state"]
         except Exception as error:  # whatever zipfile and pickle come upon

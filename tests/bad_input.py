@@ -170,7 +170,7 @@ LIBRARY = {
         "results.load(rows(text + text.splitlines()[2]))": "line 4: a second row for digits/",
         "results.load(rows(text.replace(b'87.5', b'caf\\xe9')))": "repair or delete the line",
         "results.load(rows(edit=put(2, 'seed', '1.5')))": "line 3: seed cannot be '1.5'; repair or delete the line",
-        "results.append(result(), rows(text[:text.rindex(b',')]))": "line 3: 23 fields instead of 24; repair or delete the line",
+        "results.append(result(), rows(text[:text.rindex(b',')]))": "line 3: 24 fields instead of 25; repair or delete the line",
         "results.append(result(id='../../outside'), root / 'store')": "'../../outside' is not the id of a run",
         "results.load_arrays('../../outside', rows())": "'../../outside' is not the id of a run, such as cifar10/",
         "results.load_arrays('/outside', rows())": "'/outside' is not the id of a run, such as cifar10/",
@@ -187,7 +187,7 @@ LIBRARY = {
         "results.merge(rows(text.replace(b'ResNet-LC-8-8x2', b'../x')), other)": "'digits/../x/frozen/smoke/seed0' is not",
     }),
     "checkpoints": (CheckpointError, {
-        "resume(file('run.pt', b''))": "damaged checkpoint (EOFError); delete it to train",
+        "resume(file('run.pt', b''))": "damaged checkpoint (it is no zip archive); delete it to train",
         "resume(file('run.pt', b'PK' * 99))": "run.pt: damaged checkpoint (",
         "resume(file('run.pt', None))": "Is a directory",
         "resume(saved([1, 2]))": "run.pt: damaged checkpoint (",

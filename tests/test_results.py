@@ -115,10 +115,10 @@ def put(line, column, value):
     (put(1, "frozen", "yes"), r"line 2: frozen cannot be 'yes'"),
     (put(2, "seed", ""), r"line 3: seed cannot be ''"),
     (put(2, "seed", "7"), r"line 3: the id .* does not fit the row"),
-    (lambda lines: lines[2].pop(), r"line 3: 23 fields instead of 24"),
+    (lambda lines: lines[2].pop(), r"line 3: 24 fields instead of 25"),
     (lambda lines: lines.append(lines[1]), r"line 4: a second row for digits/"),
     (lambda lines: [line.append("watts") for line in lines], r"line 1: unknown column 'watts'; another version of lc"),
-    (lambda lines: [line.pop(-2) for line in lines], r"line 1: missing column 'git'; another version of lc"),
+    (lambda lines: [line.pop(-3) for line in lines], r"line 1: missing column 'git'; another version of lc"),
 ])
 def test_damage_is_reported_with_its_line_and_never_dropped(tmp_path, edit, message):
     edited(tmp_path, edit)
