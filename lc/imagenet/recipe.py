@@ -18,7 +18,8 @@ class Recipe:
 
     Sources: [RSB] Wightman, Touvron and Jegou, "ResNet strikes back" (2021), Table 2, column A2; [timm] the hyperparameters that
     its authors published for timm's training script, for what the table leaves open, and that script's defaults. There is no
-    exponential moving average of the weights, label smoothing, colour jitter, random erasing or dropout, as A2 has none. The
+    exponential moving average of the weights, label smoothing, colour jitter, random erasing or dropout, as A2 has none. LAMB's
+    other values are timm's defaults: betas 0.9 and 0.999, eps 1e-6, the gradient's global norm at most 1. The
     checkpoint with the best top-1 accuracy on the validation images is the one that counts (Appendix A of the paper).
 
     Raises:
