@@ -66,7 +66,8 @@ def normalize_and_combine(norm, rest, z):
 def _average(norm, mean, variance):
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
     norm.running_var.lerp_(variance.to(norm.running_var.dtype), norm.momentum)
-    norm.num_batches_tracked += 1
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked += 1
 
 
 def no_autocast(device):

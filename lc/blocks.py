@@ -63,6 +63,7 @@ class LCBlock(nn.Module):
                                  bias=False, padding_mode=padding_mode, **factory)
         self.between = nn.Sequential(*(BETWEEN[name](expanded) for name in between)).to(device, dtype)
         self.pointwise = nn.Conv2d(expanded, out_channels, 1, bias=bias, **factory)
+        self.register_buffer("combined", None, persistent=False)  # where a training step hands in what it computed for many blocks
 
     def combined_weight(self):
         """The combined filters `W[i] = sum_j P[i, j] S[j]` (Equation 4), `[out_channels, in_channels, k, k]`.
@@ -100,15 +101,14 @@ class LCBlock(nn.Module):
                 scale, shift = (values.to(pointwise.dtype) for values in scale_and_shift)
                 bias = pointwise @ shift if bias is None else pointwise @ shift + bias
                 pointwise = pointwise * scale
-            if spatial.is_contiguous():
-                return (pointwise @ spatial.flatten(1)).unflatten(1, spatial.shape[1:]), bias
-            channels_last = spatial.permute(0, 2, 3, 1)  # the layout it has in memory, so that nothing is copied
-            weight = (pointwise @ channels_last.flatten(1)).unflatten(1, channels_last.shape[1:])
-            return weight.permute(0, 3, 1, 2), bias
+            filters, restore = as_rows(spatial)
+            return restore(pointwise @ filters), bias
 
     def forward(self, x):
         norm = self._norm
-        if self.folds and not (norm and norm.training):
+        if self.combined is not None:
+            weight, bias = self.combined, self.pointwise.bias
+        elif self.folds and not (norm and norm.training):
             weight, bias = self._combine(self._running())
         elif self.folds and self.spatial.out_channels > self.spatial.weight[0].numel():
             weight, bias = self._combine(affine(norm, *patch_statistics(self.spatial, norm, x)))
@@ -251,6 +251,18 @@ def combined_filters(model):
             continue
         filters[name] = weight.detach()
     return filters
+
+
+def as_rows(weight):
+    """A convolution's weight as one filter a row, `[out, in * k * k]`, in the order of its memory, so that nothing is copied.
+
+    Returns:
+        The rows, and a function that makes a weight `[out', in, k, k]` of others.
+    """
+    if weight.is_contiguous():
+        return weight.flatten(1), lambda others: others.unflatten(1, weight.shape[1:])
+    channels_last = weight.permute(0, 2, 3, 1)
+    return channels_last.flatten(1), lambda others: others.unflatten(1, channels_last.shape[1:]).permute(0, 3, 1, 2)
 
 
 def is_spatial(module):

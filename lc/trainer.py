@@ -5,6 +5,8 @@ import torch.nn.functional as F
 
 from .checkpoint import CheckpointError
 from .data import draw_epoch, gather, pad
+from .machine import arithmetic
+from .stacks import Stacks
 
 
 class TrainingError(RuntimeError):
@@ -32,6 +34,7 @@ class Trainer:
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
         self.network = network.to(device, memory_format=layout).train()
         self.recipe, self.device, self.precision = recipe, device, precision
+        self.stacks = Stacks(self.network, torch.bfloat16 if precision == "bf16" else None)
         self.generator = torch.Generator().manual_seed(seed)
 
         images = data.x_train[:recipe.train_images]
@@ -49,7 +52,7 @@ class Trainer:
         self.schedule = (recipe.learning_rate / 2 * (1 + torch.cos(torch.pi * progress))).float().to(device)
         self.learning_rate = torch.tensor(recipe.learning_rate, device=device)
         self.optimizer = torch.optim.SGD(
-            [p for p in self.network.parameters() if p.requires_grad], lr=self.learning_rate,
+            self.stacks.learned(), lr=self.learning_rate,
             momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay, fused=True)
 
         self.plan = torch.zeros(self.n, 4, dtype=torch.int64, device=device)  # this epoch's order and augmentation
@@ -69,10 +72,11 @@ class Trainer:
     def step(self, batch):
         """One optimisation step on the next `batch` images of the plan."""
         images, labels = self.next_batch(batch)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False):
-            loss = F.cross_entropy(self.network(images), labels, label_smoothing=self.recipe.label_smoothing)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with arithmetic(self.precision, self.device):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False):
+                loss = F.cross_entropy(self.stacks(images), labels, label_smoothing=self.recipe.label_smoothing)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
         self.learning_rate.copy_(self.schedule[self.count][0])
         self.optimizer.step()
         self.losses.index_copy_(0, self.count, loss.detach().float()[None])
@@ -125,7 +129,9 @@ class Trainer:
             CheckpointError: if it is not of this network, data set and number of steps.
         """
         mine = self.state()["tensors"]
-        if [t.shape for t in mine] != [t.shape for t in state["tensors"]]:
+        of_mine = [p for p, value in zip(self._learned(), state["momentum"]) if value is not None]
+        of_theirs = [value for value in state["momentum"] if value is not None]
+        if [t.shape for t in [*mine, *of_mine]] != [t.shape for t in [*state["tensors"], *of_theirs]]:
             raise CheckpointError("checkpoint of another network or data set; delete it to train from the start")
         for tensor, value in zip(mine, state["tensors"]):
             tensor.copy_(value)

@@ -112,13 +112,14 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
         train(short_run(recipe=longer), checkpoint=path)
 
 
-def test_a_checkpoint_of_other_data_is_refused(tmp_path):
+@pytest.mark.parametrize("part, at", [("tensors", -4), ("momentum", 0)])
+def test_a_checkpoint_of_other_data_or_weights_is_refused(part, at, tmp_path):
     path = tmp_path / "run.pt"
     with pytest.raises(training.Stopped):
         train(short_run(), checkpoint=path, stop=After(1))
     saved = torch.load(path, weights_only=True)
-    tensors = saved["state"]["trainer"]["tensors"]
-    tensors[-4] = tensors[-4][:-1]  # the plan of an epoch: of one image less
+    tensors = saved["state"]["trainer"][part]
+    tensors[at] = tensors[at][:-1]  # of the plan of an epoch: of one image less
     torch.save(saved, path)
     with pytest.raises(CheckpointError, match=f"{path}: checkpoint of another network or data set; delete it"):
         train(short_run(), checkpoint=path)

@@ -1,4 +1,4 @@
-"""The energy meter, on a GPU that is not there: NVML's answers are played to it."""
+"""What is known of a GPU that is not there: its energy meter, for which NVML's answers are played, and its arithmetic."""
 
 import math
 import sys
@@ -7,7 +7,7 @@ import types
 import pytest
 import torch
 
-from lc.machine import energy_meter
+from lc.machine import arithmetic, energy_meter
 
 GPU = torch.device("cuda", 1)
 
@@ -50,3 +50,17 @@ def test_energy_is_left_out_where_nothing_counts_it(nvml, monkeypatch):
     assert math.isnan(energy_meter(GPU)())
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert math.isnan(energy_meter(GPU)())
+
+
+@pytest.mark.parametrize("precision, products, convolutions", [("fp32", "highest", False), ("bf16", "high", True)])
+def test_fp32_is_exact_on_a_gpu_and_tf32_stands_beside_bf16(precision, products, convolutions):
+    def modes():
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+    before = modes()
+    with pytest.raises(KeyError), arithmetic(precision, torch.device("cuda")):
+        assert modes() == (products, convolutions)
+        raise KeyError
+    with arithmetic(precision, torch.device("cpu")):
+        assert modes() == before
+    assert modes() == before
