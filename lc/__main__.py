@@ -53,7 +53,7 @@ def main(argv=None):
     sweep = add("sweep", "train the runs of an experiment that the results lack")
     sweep.add_argument("experiment", nargs="*", help="such as figure4; all if none is named")
     sweep.add_argument("--workers", type=int, metavar="N", help="processes that train at once; else one a GPU")
-    sweep.add_argument("--time-limit", type=float, metavar="MINUTES", help="start no run that would not end by then")
+    sweep.add_argument("--time-limit", type=float, metavar="MINUTES", help="end by then; a run in training leaves a checkpoint")
     sweep.add_argument("--slurm", nargs="?", const="", metavar="KEY=VALUE,...", help="train as jobs of Slurm, or of this machine "
                        "if it has none; keys: partition, time (minutes), gpus, ... (docs/cluster.md)")
 

@@ -118,7 +118,9 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
 
     Args:
         folder: the store; by default $LC_RESULTS_DIR, else `results` of this project.
-        time_limit: minutes after which no run is started that would not end, judged by the longest so far.
+        time_limit: minutes after which the run in training is left as a checkpoint (of photographs, that of its last whole
+            epoch); no run is started that would not end by then, judged by the longest so far. Steps that a GPU has queued,
+            an epoch at most, and an evaluation that has begun come to their end.
         stop: a function, asked after every step; when it says True, the run in training is left as a checkpoint.
 
     Returns:
@@ -135,6 +137,10 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
     resolve_precision(precision, resolve_device(device))
     missing = available(missing, data_dir)
     trained, failed = [], []
+
+    def end():
+        return time_limit is not None and time.monotonic() - start > 60 * time_limit or stop is not None and stop()
+
     for i, run in enumerate(missing, 1):
         began = time.monotonic()
         if time_limit is not None and began - start + longest > 60 * time_limit:
@@ -145,7 +151,7 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
             try:
                 train_it = train_photos if isinstance(run, imagenet.Run) else train
                 result = train_it(run, data_dir=data_dir, device=device, precision=precision, progress=progress,
-                                  label=f"{i}/{len(missing)} ", checkpoint=results.checkpoint_path(run.id, folder), stop=stop)
+                                  label=f"{i}/{len(missing)} ", checkpoint=results.checkpoint_path(run.id, folder), stop=end)
             except Stopped:
                 break
             except (TrainingError, CheckpointError) as error:

@@ -32,7 +32,7 @@ def sweep(experiments=(), profile="paper", folder=None, *, workers=None, data_di
         experiments: names of `study.EXPERIMENTS`; all if there is none.
         folder: the store; by default $LC_RESULTS_DIR, else `results` of this project.
         workers: how many processes; by default one a visible GPU, and one on a CPU.
-        time_limit: minutes after which no run is started that would not end, judged by the longest so far.
+        time_limit: of each worker, in minutes, as for `study.train_missing`.
         stop: a function; when it says True, the workers are told to stop, and waited for.
 
     Returns:

@@ -1,7 +1,9 @@
 """Checkpoints: a training that is cut off anywhere ends with the bits of one that was not, and a bad file is said aloud."""
 
+import itertools
 import os
 import signal
+import types
 
 import numpy as np
 import pytest
@@ -141,6 +143,18 @@ def test_a_sweep_stops_where_it_is_and_goes_on_from_there(tmp_path):
     assert study.train_missing(runs, tmp_path, device="cpu") == [runs[1].id]
     assert not kept.exists()
     assert results.read(tmp_path)[runs[1].id]["train_loss"] == pytest.approx(train(runs[1]).train_loss, rel=1e-5)
+
+
+def test_a_sweep_leaves_the_run_in_training_at_its_time_limit_and_goes_on_from_there(tmp_path, monkeypatch):
+    runs, ticks = [short_run(frozen=frozen) for frozen in (False, True)], itertools.count()
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "time", types.SimpleNamespace(monotonic=lambda: next(ticks)))  # a second passes at each question
+        assert study.train_missing(runs, tmp_path, device="cpu", time_limit=5 / 60) == []
+    path = results.checkpoint_path(runs[0].id, tmp_path)
+    assert torch.load(path, weights_only=True)["state"]["trainer"]["done"] == (1, 2)  # of three steps an epoch, the fifth
+    assert not results.read(tmp_path) and not results.checkpoint_path(runs[1].id, tmp_path).exists()
+    assert study.train_missing(runs, tmp_path, device="cpu", time_limit=60) == [run.id for run in runs]
+    assert results.read(tmp_path)[runs[0].id]["train_loss"] == pytest.approx(train(runs[0]).train_loss, rel=1e-5)
 
 
 def test_a_damaged_checkpoint_does_not_keep_the_other_runs_of_a_sweep(tmp_path):

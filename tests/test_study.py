@@ -10,6 +10,7 @@ import lc
 from lc import imagenet, results, study
 from lc.__main__ import main
 from lc.data import DataUnavailable
+from lc.training import Stopped
 
 
 def fake_train(run, **_):
@@ -139,6 +140,20 @@ def test_a_sweep_passes_over_a_run_that_another_process_trains(store):
 
 def test_a_sweep_starts_no_run_after_its_time(store):
     assert study.train_missing(study.figure4("smoke"), time_limit=0) == []
+
+
+@pytest.mark.parametrize("experiment", ["figure4", "table2"])  # of each kind of run
+def test_at_the_time_limit_a_sweep_ends_as_at_its_end(experiment, store, monkeypatch, capsys):
+    def train(run, stop, **_):
+        while not stop():
+            pass
+        raise Stopped(run.id)
+
+    monkeypatch.setattr(study, "train", train)
+    monkeypatch.setattr(study, "train_photos", train)
+    main(["sweep", experiment, "--profile", "smoke", "--device", "cpu", "--time-limit", "0.005"])
+    runs = study.EXPERIMENTS[experiment]("smoke")
+    assert f"{len(runs)} of {len(runs)} are still missing" in capsys.readouterr().out
 
 
 def test_a_run_that_fails_costs_no_other_and_is_named(store, monkeypatch):
