@@ -63,7 +63,7 @@ class LCBlock(nn.Module):
                                  bias=False, padding_mode=padding_mode, **factory)
         self.between = nn.Sequential(*(BETWEEN[name](expanded) for name in between)).to(device, dtype)
         self.pointwise = nn.Conv2d(expanded, out_channels, 1, bias=bias, **factory)
-        self.register_buffer("combined", None, persistent=False)  # where a training step hands in what it computed for many blocks
+        self.register_buffer("combined", None, persistent=False)  # where `stacks` hands in what it computed for many blocks
 
     def combined_weight(self):
         """The combined filters `W[i] = sum_j P[i, j] S[j]` (Equation 4), `[out_channels, in_channels, k, k]`.

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 
 from .checkpoint import CheckpointError
 from .data import draw_epoch, gather, pad
+from .fused import compiled
+from .fused import fuse as fuse_network
 from .machine import arithmetic
 from .stacks import Stacks
 
@@ -27,15 +29,17 @@ class Trainer:
         seed: of the order, crops and flips.
         device: a `torch.device`.
         precision: "fp32" or "bf16".
+        fuse: whether what stands between a CIFAR-ResNet's convolutions is compiled, and the augmentation.
     """
 
-    def __init__(self, network, data, recipe, seed, device, precision):
+    def __init__(self, network, data, recipe, seed, device, precision, fuse=False):
         # Images are channels last everywhere; weights on a GPU only, since a CPU's fused SGD would copy them at every step.
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
         self.network = network.to(device, memory_format=layout).train()
         self.recipe, self.device, self.precision = recipe, device, precision
         self.stacks = Stacks(self.network, torch.bfloat16 if precision == "bf16" else None)
         self.generator = torch.Generator().manual_seed(seed)
+        self.batch_of = compiled(_batch) if fuse and fuse_network(self.network) else _batch
 
         images = data.x_train[:recipe.train_images]
         self.n, self.size, self.augment = len(images), images.shape[1], data.augment
@@ -65,9 +69,7 @@ class Trainer:
 
     def next_batch(self, batch):
         """The next `batch` images of the plan, augmented and normalised, `[batch, c, h, w]`, and their labels."""
-        plan = self.plan[self.row + self.along[:batch]]
-        images = ((gather(self.images, plan, self.size) - self.mean) / self.std).permute(0, 3, 1, 2)
-        return images, self.labels[plan[:, 0]]
+        return self.batch_of(self.images, self.labels, self.plan, self.row, self.along[:batch], self.size, self.mean, self.std)
 
     def step(self, batch):
         """One optimisation step on the next `batch` images of the plan."""
@@ -185,3 +187,8 @@ class Trainer:
                 momentum["momentum_buffer"].zero_()  # as good as none: the first step adds the gradient to it
         self.optimizer.zero_grad(set_to_none=True)
         dropout.set_state(drawn)
+
+
+def _batch(images, labels, plan, row, along, size, mean, std):
+    plan = plan[row + along]
+    return ((gather(images, plan, size) - mean) / std).permute(0, 3, 1, 2), labels[plan[:, 0]]

@@ -22,13 +22,13 @@ def short_run(model="ResNet-LC-8-8x2", frozen=True, seed=0, **changes):
     return lc.Run(model, "digits", frozen, seed, replace(SHORT, **changes))
 
 
-def trainer_of(run, device=CPU, precision="fp32", augment=True, dtype=torch.float32):
+def trainer_of(run, device=CPU, precision="fp32", augment=True, dtype=torch.float32, fuse=False):
     data = replace(lc.load_data(run.dataset), augment=augment)
     torch.manual_seed(run.seed)
     network = lc.build_model(run.model, len(data.classes), data.channels)
     if run.frozen:
         lc.freeze_spatial(network)
-    return Trainer(network.to(dtype), data, run.recipe, run.seed, device, precision)
+    return Trainer(network.to(dtype), data, run.recipe, run.seed, device, precision, fuse)
 
 
 class NoProgress:

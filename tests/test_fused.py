@@ -1,0 +1,93 @@
+"""Compiled regions: the same function, gradients and statistics, compiled once for all expansions."""
+
+import copy
+import shutil
+
+import pytest
+import torch
+from functorch.compile import make_boxed_func
+from test_training import epochs, short_run, trainer_of
+from torch._dynamo.backends.common import aot_autograd
+
+import lc
+from lc import fused
+
+MODELS = ["ResNet-14-8", "ResNet-LC-14-8x3", "ResNet-LC-8-8x2+BN+ReLU"]
+IMAGES = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)).double()
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """Lets the compiler stop at the graphs, which takes no time, and keeps those of the forward passes."""
+    kept = []
+
+    def keep(graph, inputs):
+        kept.append(graph)
+        return make_boxed_func(graph)
+
+    monkeypatch.setattr(fused, "BACKEND", aot_autograd(fw_compiler=keep, bw_compiler=lambda graph, _: make_boxed_func(graph)))
+    fused.compiled.cache_clear()
+    yield kept
+    fused.compiled.cache_clear()
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_outputs_gradients_and_statistics_are_the_networks_own(model, graphs):
+    torch.manual_seed(0)
+    network = lc.build_model(model).double().train()
+    other = copy.deepcopy(network)
+    assert fused.fuse(other) == 1 + sum(hasattr(module, "conv2") for module in network.modules())
+    for _ in range(2):
+        expected, output = network(IMAGES), other(IMAGES)
+        torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
+        expected.square().sum().backward(), output.square().sum().backward()
+    for p, mine in zip(network.parameters(), other.parameters()):
+        torch.testing.assert_close(mine.grad, p.grad, rtol=1e-7, atol=1e-7)
+    for buffer, mine in zip(network.buffers(), other.buffers()):
+        torch.testing.assert_close(mine, buffer)
+    assert graphs
+    torch.testing.assert_close(other.eval()(IMAGES), network.eval()(IMAGES), rtol=1e-9, atol=1e-9)
+    assert torch.equal(copy.deepcopy(other)(IMAGES), other(IMAGES))
+
+
+def test_networks_of_all_expansions_share_what_is_compiled(graphs):
+    def graphs_after(model, frozen):
+        trainer_of(short_run(model, frozen), fuse=True).step(24)
+        return len(graphs)
+
+    first = graphs_after("ResNet-LC-8-8x1", True)
+    assert first == 1 + 3 * 2  # the augmentation; of each stage's shape a region with a shortcut and one without
+    assert graphs_after("ResNet-LC-8-8x4", True) == graphs_after("ResNet-LC-8-8x2", False) == first
+    assert graphs_after("ResNet-8-8", False) == graphs_after("ResNet-14-8", False) == first
+    assert graphs_after("ResNet-8-16", False) > first
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_fused_training_follows_one_that_is_not(precision, graphs):
+    dtype, tolerance = (torch.float64, 1e-6) if precision == "fp32" else (torch.float32, 0.05)
+    plain, other = (trainer_of(short_run(), precision=precision, dtype=dtype, fuse=fuse) for fuse in (False, True))
+    epochs(plain), epochs(other)
+    assert graphs
+    torch.testing.assert_close(other.losses, plain.losses, rtol=0, atol=tolerance)
+
+
+def test_other_networks_have_nothing_to_fuse():
+    trainer = trainer_of(short_run("MobileNet-v2"))
+    assert fused.fuse(trainer.network) == 0
+
+
+@pytest.mark.skipif(not (torch.cuda.is_available() or shutil.which("g++")), reason="needs a compiler")
+@pytest.mark.parametrize("shortcut", [False, True])
+def test_the_compiled_code_computes_the_same(shortcut):
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x, y = (torch.randn(8, 16, 8, 8, device=device).contiguous(memory_format=torch.channels_last) for _ in range(2))
+    results = []
+    for function in (lc.models.normalize_relu, fused._normalize_relu):
+        torch.manual_seed(0)
+        norm = torch.nn.BatchNorm2d(16).to(device)
+        inputs = [t.clone().requires_grad_() for t in ((x, y) if shortcut else (x,))]
+        output = function(norm, *inputs)
+        output.square().sum().backward()
+        results.append([output, *(t.grad for t in (*inputs, *norm.parameters())), *norm.buffers()])
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
