@@ -52,6 +52,7 @@ def main(argv=None):
 
     sweep = add("sweep", "train the runs of an experiment that the results lack")
     sweep.add_argument("experiment", nargs="*", help="such as figure4; all if none is named")
+    sweep.add_argument("--only", nargs="+", action="extend", default=[], metavar="EXPERIMENT", help="the same, as an option")
     sweep.add_argument("--workers", type=int, metavar="N", help="processes that train at once; else one a GPU")
     sweep.add_argument("--time-limit", type=float, metavar="MINUTES", help="end by then; a run in training leaves a checkpoint")
     sweep.add_argument("--slurm", nargs="?", const="", metavar="KEY=VALUE,...", help="train as jobs of Slurm, or of this machine "
@@ -95,7 +96,8 @@ def main(argv=None):
     for command in (train, imagenet, sweep, notebooks, status, benchmark):
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     for command in (train, imagenet, sweep, status, merge):
-        command.add_argument("--results", metavar="DIR", help="results folder; else $LC_RESULTS_DIR or the project's")
+        names = ["--results", "--out"] if command is sweep else ["--results"]
+        command.add_argument(*names, metavar="DIR", help="results folder; else $LC_RESULTS_DIR or the project's")
 
     arguments = parser.parse_args(argv)
     from .training import Stopped, TrainingError  # after parsing: PyTorch takes seconds to import
@@ -168,7 +170,8 @@ def run_sweep(a):
     from .training import Stopped
     from .workers import sweep
 
-    runs = study.everything(a.profile, a.experiment)
+    names = [*a.experiment, *a.only]
+    runs = study.everything(a.profile, names)
     options = dict(data_dir=a.data_dir, device=a.device, precision=a.precision)
     if a.slurm is not None and (a.workers, a.time_limit) != (None, None):
         raise ValueError("--slurm goes without --workers and --time-limit: give it jobs=N and time=MINUTES instead")
@@ -178,7 +181,7 @@ def run_sweep(a):
             trained = cluster.sweep(runs, jobs, a.results, stop=stop, **options)
         else:
             cluster.take_over(runs, a.results)
-            trained = sweep(a.experiment, a.profile, a.results, workers=a.workers, time_limit=a.time_limit, stop=stop, **options)
+            trained = sweep(names, a.profile, a.results, workers=a.workers, time_limit=a.time_limit, stop=stop, **options)
         _, missing = study.rows(runs, a.results)
         print(f"trained {len(trained)} runs; {len(missing)} of {len(runs)} are still missing")
         if stop():

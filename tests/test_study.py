@@ -123,6 +123,15 @@ def test_a_sweep_without_names_trains_every_experiment(store, capsys):
     assert f"trained {len(runs)} runs; 0 of {len(runs)} are still missing" in capsys.readouterr().out
 
 
+def test_a_sweep_goes_by_options_alone_or_by_names(store, capsys):
+    main(["sweep", "--profile", "smoke", "--only", "figure4", "table1", "--time-limit", "9", "--out", str(store / "options")])
+    main(["sweep", "figure4", "--only", "table1", "--profile", "smoke", "--results", str(store / "names")])
+    wanted = {run.id for run in study.figure4("smoke") + study.table1("smoke")}
+    assert set(results.read(store / "options")) == set(results.read(store / "names")) == wanted
+    with pytest.raises(SystemExit, match="unknown experiment 'figure5'; known: figure4"):
+        main(["sweep", "--only", "figure5"])
+
+
 def test_a_sweep_trains_what_is_missing_and_resumes(store):
     runs = study.figure4("smoke")
     assert study.train_missing(runs[:2]) == [run.id for run in runs[:2]]
