@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+import time
+from datetime import timedelta
 
 from .experiments import PROFILES
 from .imagenet import RECIPES
@@ -83,11 +85,14 @@ def main(argv=None):
     status.add_argument("experiment", nargs="*", help="such as figure4; all if none is named")
     status.add_argument("--profile", choices=PROFILES, help="of one profile, with the ids of the missing runs")
 
-    benchmark = add("benchmark", "measure training steps: images/s, memory and ratios, all from one run")
+    benchmark = add("benchmark", "measure training steps: images/s, memory, kernels and ratios, all from one run; into results/speed.csv")
     benchmark.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     benchmark.add_argument("--batch", type=int, default=256, help="images a step")
-    benchmark.add_argument("models", nargs="*", metavar="NAME", help="the first is what the others are compared with; else "
-                           "ResNet-20-16 and ResNet-LC-20-16x1 to x128")
+    benchmark.add_argument("--paths", nargs="+", metavar="PATH", help="ways to compute a step: eager, graph, fused, unfolded, loop; "
+                           "else all that the device can do")
+    benchmark.add_argument("--seconds", type=float, default=1.0, help="to time each case in each of three rounds")
+    benchmark.add_argument("models", nargs="*", metavar="NAME", help="else ResNet-20-16 and ResNet-LC-20-16x1 to x128, and on a "
+                           "GPU the same wider, deeper and with 9x9 kernels")
 
     merge = add("merge", "take over the runs of another results folder")
     merge.add_argument("source", help="the other folder")
@@ -95,7 +100,7 @@ def main(argv=None):
 
     for command in (train, imagenet, sweep, notebooks, status, benchmark):
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    for command in (train, imagenet, sweep, status, merge):
+    for command in (train, imagenet, sweep, status, benchmark, merge):
         names = ["--results", "--out"] if command is sweep else ["--results"]
         command.add_argument(*names, metavar="DIR", help="results folder; else $LC_RESULTS_DIR or the project's")
 
@@ -165,12 +170,13 @@ def _print(result):
 
 
 def run_sweep(a):
-    from . import cluster, study
+    from . import cluster, results, study
     from .interrupt import stop_on_signals
+    from .status import spent
     from .training import Stopped
     from .workers import sweep
 
-    names = [*a.experiment, *a.only]
+    began, names = time.monotonic(), [*a.experiment, *a.only]
     runs = study.everything(a.profile, names)
     options = dict(data_dir=a.data_dir, device=a.device, precision=a.precision)
     if a.slurm is not None and (a.workers, a.time_limit) != (None, None):
@@ -182,8 +188,11 @@ def run_sweep(a):
         else:
             cluster.take_over(runs, a.results)
             trained = sweep(names, a.profile, a.results, workers=a.workers, time_limit=a.time_limit, stop=stop, **options)
-        _, missing = study.rows(runs, a.results)
-        print(f"trained {len(trained)} runs; {len(missing)} of {len(runs)} are still missing")
+        rows = results.read(a.results)
+        setup, training, evaluation = spent(rows[run_id] for run_id in trained)
+        parts = f": set-up {setup:.0f} s, training {training:.0f} s, evaluation {evaluation:.0f} s" if trained else ""
+        print(f"trained {len(trained)} runs in {timedelta(seconds=round(time.monotonic() - began))}{parts}; "
+              f"{sum(run.id not in rows for run in runs)} of {len(runs)} are still missing")
         if stop():
             raise Stopped
 
@@ -212,9 +221,9 @@ def run_status(a):
 
 
 def run_benchmark(a):
-    from .benchmark import MODELS, benchmark
+    from .benchmark import benchmark
 
-    benchmark(a.device, a.precision, a.batch, a.models or MODELS)
+    benchmark(a.device, a.precision, a.batch, a.models, a.paths, a.seconds, a.results)
 
 
 def run_merge(a):

@@ -153,6 +153,7 @@ class Result:
     git: str
     energy: float = math.nan  # watt hours of the whole GPU during the run (NVML); nan if not recorded
     accuracy_top5: float = math.nan  # percent of the test images with the right class among the first five; nan if not recorded
+    setup_seconds: float = math.nan  # of `seconds`, before the first training step: data, network, warm-up, graph capture
     arrays: dict = field(default_factory=dict, repr=False, compare=False)  # {name: numpy array}: see filters.summarize
     network: object = field(default=None, repr=False, compare=False)
 
@@ -162,7 +163,7 @@ class Result:
 
 
 COLUMNS = {f.name: f.type for f in fields(Result) if f.name not in ("arrays", "network")}
-OPTIONAL = {"energy", "accuracy_top5"}  # columns that rows written by an earlier version lack: nan
+OPTIONAL = {"energy", "accuracy_top5", "setup_seconds"}  # columns that rows written by an earlier version lack: nan
 
 
 def results_folder():

@@ -45,6 +45,18 @@ def report(experiments=(), profile=None, folder=None, device="auto"):
         yield "--profile NAME lists the missing runs"
 
 
+def spent(rows):
+    """What runs took in sum, whoever trained them at the same time: seconds of set-up, of training, and of evaluation.
+
+    Args:
+        rows: an iterable of rows, as `results.read` gives them. One without `setup_seconds` makes set-up and evaluation nan.
+    """
+    parts = [(row["seconds"], row["setup_seconds"], row["epochs"] * row["train_images"] / row["images_per_second"])
+             for row in rows]
+    seconds, setup, training = (sum(part) for part in zip(*parts)) if parts else (0.0, 0.0, 0.0)
+    return setup, training, seconds - setup - training
+
+
 class _Seconds:
     """Estimates the seconds of a run on the device that `rows` are of; nan without any."""
 

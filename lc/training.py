@@ -1,5 +1,6 @@
 """Training one network by the paper's recipe (Appendix A), from its initialisation to its row of the results."""
 
+import math
 import time
 import warnings
 from contextlib import contextmanager
@@ -61,7 +62,7 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
     def after_step():
         stopping = stop is not None and stop()
         if stopping or kept.due():
-            meter.lap(training=True)
+            meter.lap("training")
             kept.save({"trainer": trainer.state(), "spent": meter.spent})
         if stopping:
             raise Stopped(run.id)
@@ -77,12 +78,12 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
             if saved:
                 trainer.load(saved["trainer"])
                 meter.add(saved["spent"])
-            meter.lap()
+            meter.lap("setup")
             total = trainer.n * run.recipe.epochs
             with Progress(total, f"{label}{run.id}", progress, trainer.images_done()) as bar:
                 while trainer.epochs < run.recipe.epochs:
                     loss = trainer.epoch(bar, after_step)
-            meter.lap(training=True)
+            meter.lap("training")
         accuracy, robust_accuracy = _accuracies(network.eval(), data, run.recipe.test_images, device)
     except TrainingError as error:
         raise TrainingError(f"{run.id}: {error}") from None
@@ -120,25 +121,29 @@ def to_result(run, network, trained, spent, images, **measured):
         fve_first=float(arrays["fve"][0]), fve_last=float(arrays["fve"][-1]),
         fve_first_normalized=normalized[0], fve_last_normalized=normalized[1],
         epochs=run.recipe.epochs, seconds=spent["seconds"], images_per_second=images / spent["training"],
-        torch=torch.__version__, git=git_version(), energy=spent["energy"], arrays=arrays, network=network, **measured)
+        torch=torch.__version__, git=git_version(), energy=spent["energy"], setup_seconds=spent["setup"], arrays=arrays,
+        network=network, **measured)
 
 
 class Meter:
-    """What a run costs: seconds, those of training alone, and watt hours; what it cost before it was cut off included."""
+    """What a run costs: seconds, those of set-up and of training among them, and watt hours; from before it was cut off, too."""
 
     def __init__(self, device):
+        began = time.monotonic()  # before the meter starts the driver of a GPU
         self.energy = energy_meter(device)
-        self.spent = {"seconds": 0.0, "training": 0.0, "energy": 0.0}
-        self.last = time.monotonic(), self.energy()
+        self.spent = {"seconds": 0.0, "setup": 0.0, "training": 0.0, "energy": 0.0}
+        self.last = began, self.energy()
 
-    def lap(self, training=False):
-        """Count what was spent since the last lap."""
+    def lap(self, part=None):
+        """Count what was spent since the last lap, on "setup", "training" or anything else."""
         before, self.last = self.last, (time.monotonic(), self.energy())
         seconds, energy = self.last[0] - before[0], self.last[1] - before[1]
-        self.add({"seconds": seconds, "training": seconds * training, "energy": energy})
+        self.add({"seconds": seconds, "setup": seconds * (part == "setup"), "training": seconds * (part == "training"),
+                  "energy": energy})
 
     def add(self, spent):
-        self.spent = {name: self.spent[name] + spent[name] for name in self.spent}
+        """Count what else was spent; a part that is not told of makes its sum unknown (nan)."""
+        self.spent = {name: self.spent[name] + spent.get(name, math.nan) for name in self.spent}
 
 
 @contextmanager

@@ -170,7 +170,7 @@ LIBRARY = {
         "results.load(rows(text + text.splitlines()[2]))": "line 4: a second row for digits/",
         "results.load(rows(text.replace(b'87.5', b'caf\\xe9')))": "repair or delete the line",
         "results.load(rows(edit=put(2, 'seed', '1.5')))": "line 3: seed cannot be '1.5'; repair or delete the line",
-        "results.append(result(), rows(text[:text.rindex(b',')]))": "line 3: 24 fields instead of 25; repair or delete the line",
+        "results.append(result(), rows(text[:text.rindex(b',')]))": "line 3: 25 fields instead of 26; repair or delete the line",
         "results.append(result(id='../../outside'), root / 'store')": "'../../outside' is not the id of a run",
         "results.load_arrays('../../outside', rows())": "'../../outside' is not the id of a run, such as cifar10/",
         "results.load_arrays('/outside', rows())": "'/outside' is not the id of a run, such as cifar10/",

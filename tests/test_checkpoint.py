@@ -1,6 +1,7 @@
 """Checkpoints: a training that is cut off anywhere ends with the bits of one that was not, and a bad file is said aloud."""
 
 import itertools
+import math
 import os
 import signal
 import types
@@ -84,10 +85,14 @@ def test_time_before_the_cut_counts(tmp_path):
     with pytest.raises(training.Stopped):
         train(run, checkpoint=path, stop=After(8))
     state = torch.load(path, weights_only=True)
-    state["state"]["spent"] = {"seconds": 1000.0, "training": 900.0, "energy": 5.0}
+    state["state"]["spent"] = {"seconds": 1000.0, "setup": 50.0, "training": 900.0, "energy": 5.0}
     torch.save(state, path)
     result = train(run, checkpoint=path)
     assert 1000 < result.seconds < 1100 and 64 * 3 / 1000 < result.images_per_second < 64 * 3 / 900
+    assert 50 < result.setup_seconds < 150
+    del state["state"]["spent"]["setup"]  # as an earlier version left it
+    torch.save(state, path)
+    assert math.isnan(train(run, checkpoint=path).setup_seconds)
 
 
 @pytest.mark.parametrize("damage, message", [

@@ -140,7 +140,7 @@ def test_a_training_that_was_stopped_goes_on_with_the_same_bits(flowers, referen
     same_bits(path, reference[2])
     for column in ("accuracy", "accuracy_top5", "robust_accuracy", "train_loss", "fve_first", "fve_last"):
         assert result.row()[column] == reference[0].row()[column]
-    assert result.seconds > state(path)["spent"]["seconds"]
+    assert result.seconds > state(path)["spent"]["seconds"] > 0 and result.setup_seconds == state(path)["spent"]["setup"] > 0
 
 
 def kill_in_the_second_epoch(folder, path):

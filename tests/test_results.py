@@ -14,7 +14,7 @@ import pytest
 
 import lc
 from lc import results
-from lc.run import COLUMNS
+from lc.run import COLUMNS, OPTIONAL, ROOT
 
 
 def result(seed=0, **changes):
@@ -24,7 +24,7 @@ def result(seed=0, **changes):
         robust_accuracy=50.25, train_loss=1.5, learnable_parameters=100, total_parameters=200, fve_first=0.75, fve_last=0.5,
         fve_first_normalized=float("nan"), fve_last_normalized=1.0, epochs=4, train_images=512, seconds=3.5,
         images_per_second=600.0, device="some CPU, 2 threads", precision="fp32", torch="2.15.0", git="0123456789",
-        arrays={"fve": np.arange(3.0), "layers": np.array(["a", "b", "c"])}), **changes)
+        setup_seconds=0.05, arrays={"fve": np.arange(3.0), "layers": np.array(["a", "b", "c"])}), **changes)
 
 
 def append_many(folder, seeds):
@@ -115,10 +115,10 @@ def put(line, column, value):
     (put(1, "frozen", "yes"), r"line 2: frozen cannot be 'yes'"),
     (put(2, "seed", ""), r"line 3: seed cannot be ''"),
     (put(2, "seed", "7"), r"line 3: the id .* does not fit the row"),
-    (lambda lines: lines[2].pop(), r"line 3: 24 fields instead of 25"),
+    (lambda lines: lines[2].pop(), r"line 3: 25 fields instead of 26"),
     (lambda lines: lines.append(lines[1]), r"line 4: a second row for digits/"),
     (lambda lines: [line.append("watts") for line in lines], r"line 1: unknown column 'watts'; another version of lc"),
-    (lambda lines: [line.pop(-3) for line in lines], r"line 1: missing column 'git'; another version of lc"),
+    (lambda lines: [line.pop(-4) for line in lines], r"line 1: missing column 'git'; another version of lc"),
 ])
 def test_damage_is_reported_with_its_line_and_never_dropped(tmp_path, edit, message):
     edited(tmp_path, edit)
@@ -129,11 +129,19 @@ def test_damage_is_reported_with_its_line_and_never_dropped(tmp_path, edit, mess
     assert (tmp_path / "runs.csv").read_bytes() == before
 
 
-def test_rows_from_before_the_energy_was_recorded_are_read_and_kept(tmp_path):
-    edited(tmp_path, lambda lines: [line.pop() for line in lines])
-    assert results.load(tmp_path)["energy"].isna().all() and len(results.load(tmp_path)) == 2
+@pytest.mark.parametrize("lacking", [1, 2, 3])  # of the columns that came to be: energy, accuracy_top5, setup_seconds
+def test_rows_of_earlier_versions_are_read_and_kept(lacking, tmp_path):
+    assert list(COLUMNS)[-3:] == ["energy", "accuracy_top5", "setup_seconds"] and OPTIONAL == set(list(COLUMNS)[-3:])
+    edited(tmp_path, lambda lines: [line.__delitem__(slice(-lacking, None)) for line in lines])
+    assert results.load(tmp_path)["setup_seconds"].isna().all() and len(results.load(tmp_path)) == 2
     results.append(result(5, energy=7.5), tmp_path)
-    assert results.load(tmp_path)["energy"].tolist()[2] == 7.5 and results.load(tmp_path)["accuracy"].tolist() == [87.5] * 3
+    table = results.load(tmp_path)
+    assert table["energy"].tolist()[2] == 7.5 and table["accuracy"].tolist() == [87.5] * 3
+    assert table["setup_seconds"].fillna(-1).tolist() == [-1, -1, 0.05]
+
+
+def test_the_rows_of_this_project_are_read():
+    assert len(results.load(ROOT / "results")) > 100
 
 
 def test_a_file_that_is_not_text_is_reported(tmp_path):

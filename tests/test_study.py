@@ -120,7 +120,12 @@ def test_a_sweep_without_names_trains_every_experiment(store, capsys):
     main(["sweep", "--profile", "smoke", "--device", "cpu"])
     runs = study.everything("smoke")
     assert set(results.read()) == {run.id for run in runs}
-    assert f"trained {len(runs)} runs; 0 of {len(runs)} are still missing" in capsys.readouterr().out
+    training, n = 4 * 512 / 600, len(runs)
+    assert (f"trained {n} runs in 0:00:0" in (said := capsys.readouterr().out)
+            and f": set-up {0.05 * n:.0f} s, training {training * n:.0f} s, evaluation {(3.45 - training) * n:.0f} s; "
+                f"0 of {n} are still missing" in said)
+    main(["sweep", "--profile", "smoke", "--device", "cpu"])
+    assert f"trained 0 runs in 0:00:00; 0 of {n} are still missing" in capsys.readouterr().out
 
 
 def test_a_sweep_goes_by_options_alone_or_by_names(store, capsys):

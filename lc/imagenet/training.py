@@ -118,7 +118,7 @@ class _Training:
                                replicas // self.world)
         self.epochs, self.loss, self.now = 0, float("nan"), ()
         self.best = {"accuracy": -1.0}
-        self.meter.lap()
+        self.meter.lap("setup")
 
     def images(self, epochs):
         return epochs * self.steps * self.batch * self.replicas
@@ -134,7 +134,7 @@ class _Training:
             if stop is not None and stop():
                 raise Stopped
         losses = torch.stack(losses).double().cpu()
-        self.meter.lap(training=True)
+        self.meter.lap("training")
         self.epochs += 1
         finite = losses[losses.isfinite()]
         mean, count, others = total([finite.sum().item(), len(finite), len(losses) - len(finite)], self.device)
