@@ -1,190 +1,231 @@
 """How fast a training step is, and how much memory it takes: everything measured in one run, so that ratios hold."""
 
 import gc
-import os
-import time
+import math
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 
+import pandas as pd
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from . import check
 from .blocks import freeze_spatial, unfold
+from .conventional import Loop
 from .data import Data
-from .machine import device_name, out_of_memory, resolve_device, resolve_precision
-from .models import build_model, canonical_name
-from .run import Recipe
+from .files import replacing
+from .machine import device_name, git_version, out_of_memory, resolve_device, resolve_precision
+from .measure import CHUNK, Operations, copy_bandwidth, kernels, peak_memory, seconds_of
+from .models import architecture, build_model, canonical_name
+from .run import Recipe, results_folder
 from .trainer import Trainer
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler, which counts memory, talks to the terminal
-MODELS = ("ResNet-20-16", *(f"ResNet-LC-20-16x{e}" for e in (1, 8, 32, 128)))
 ROUNDS = 3  # each case is timed once a round, and its best round taken: what else runs on a machine only ever slows
-EPOCH = 16  # steps, on random images
 UNFOLDED_CPU_BATCH = 16  # the expanded features of a whole batch would not fit, and images/s hardly depend on it
+KINDS = ("", "x1", "x8", "x128")  # plain, and with LC-Blocks
+SHAPES = [(20, 16, 3), (20, 16, 9), (20, 64, 3), (20, 128, 3), (110, 16, 3)]  # depth, width, kernel size; on a CPU the first
+PATHS = {
+    "eager": "operation by operation",
+    "graph": "as one CUDA graph, as `train` does on a GPU",
+    "fused": "the same, with BatchNorm, addition and ReLU compiled",
+    "unfolded": "through the expanded features, operation by operation",
+    "loop": "by a conventional loop: DataLoader, fp32, operation by operation",
+}
 
 
-def benchmark(device="auto", precision="auto", batch=256, models=MODELS, seconds=2.0):
-    """Print images/s and peak memory of training steps, folded and unfolded, and of the data pipeline alone.
+@dataclass
+class Step:
+    """A row of `speed.csv`: one way to compute the training step of one network, and what it costs."""
+
+    device: str
+    torch: str
+    git: str
+    precision: str
+    copy_gb_per_s: float  # that a copy of a large tensor reads and writes on this device
+    model: str
+    frozen: bool
+    path: str  # of PATHS
+    batch: int  # images
+    milliseconds: float = math.inf
+    memory_mib: float = math.nan  # tensors at the peak, weights and momentum included
+    kernels: int = 0  # on a CPU: operations
+    gigabytes: float = math.nan  # that the operations of an eager step read and write
+    run: object = field(default=None, repr=False)  # takes one step
+
+    @property
+    def rate(self):
+        """Images/s."""
+        return 1000 * self.batch / self.milliseconds
+
+
+KEYS = ["device", "precision", "model", "frozen", "path", "batch"]
+COLUMNS = [f.name for f in fields(Step) if f.name != "run"]
+
+
+def benchmark(device="auto", precision="auto", batch=256, models=None, paths=None, seconds=1.0, folder=None):
+    """Measure training steps, print a table of them with ratios, and keep it in `speed.csv`.
 
     Args:
         device, precision: as for `train`.
         batch: images a step; the unfolded reference takes 16 on a CPU.
-        models: names; the first is what the others are compared with.
-        seconds: how long to time each case in each round; at least one step.
+        models: names; by default ResNet-{D}-{W}, plain and with LC-Blocks of E = 1, 8, 128, in all `SHAPES` on a GPU, on a CPU
+            in the first. Networks of one shape are measured in turns.
+        paths: names of `PATHS`; by default all that the device can do, the slow references for networks of the first shape
+            only, the compiled one on a GPU only.
+        seconds: how long to time each case in each of three rounds; at least one step.
+        folder: where `speed.csv` lies; by default $LC_RESULTS_DIR, else `results` of this project. Rows of the same device,
+            precision, network, path and batch are replaced, all others stay.
 
     Returns:
-        `{(model, "frozen" or "learnable", "lc" or "unfolded"): images/s}`, of the cases that fitted.
+        A list of `Step`, of the cases that fitted.
 
     Raises:
-        ValueError: unknown device, precision or model, a batch below 1, or a first model that does not fit.
+        ValueError: unknown device, precision, model or path, a batch below 1, or a `speed.csv` that is none; before anything
+            is measured.
     """
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
     check.whole("batch", batch)
-    models = [canonical_name(model) for model in models]
-    if not models:
-        raise ValueError("no model to measure: give at least one name")
-    print(f"{device_name(device)}, torch {torch.__version__}, {precision}")
-    cases, memory = {}, {}
-    for model in models:
-        for kind in ("learnable", "frozen"):
-            for path in ("lc", "unfolded") if "-LC-" in model else ("lc",):
-                size = UNFOLDED_CPU_BATCH if path == "unfolded" and device.type == "cpu" else batch
-                try:
-                    trainer = _trainer(model, kind, path, size, device, precision)
-                    memory[model, kind, path] = _peak_memory(trainer)
-                    if device.type == "cuda" and path == "lc":  # a graph would keep the unfolded features' memory
-                        trainer.capture()
-                    cases[model, kind, path] = trainer
-                except RuntimeError as error:
-                    if not out_of_memory(error):
-                        raise
-                    print(f"{model} {kind}, {path}: {size} images do not fit on {device}")
-                    gc.collect(), torch.cuda.empty_cache()
-    if (models[0], "learnable", "lc") not in cases:
-        raise ValueError(f"{models[0]}, which the others are compared with, does not fit on {device}; use a smaller batch")
-    rates = {case: [] for case in cases}
+    gpu = device.type == "cuda"
+    names = models or [f"ResNet{'-LC' * bool(e)}-{d}-{w}{e}-k{k}" for d, w, k in SHAPES[:None if gpu else 1] for e in KINDS]
+    possible = [path for path in PATHS if gpu or path not in ("graph", "fused")]
+    for path in paths or ():
+        if path not in possible:
+            raise ValueError(f"unknown path {path!r}; known on {device}: {', '.join(possible)}")
+    table, shapes = _load(folder), {}
+    for name in map(canonical_name, names):
+        shapes.setdefault(_shape(name), []).append(name)
+    copied = copy_bandwidth(device) / 1e9
+    print(f"{device_name(device)}, torch {torch.__version__}, {precision}; a copy moves {copied:.0f} GB/s")
+    done = []
+    for i, (shape, names) in enumerate(shapes.items()):
+        wanted = paths or [path for path in possible if i == 0 or path not in ("unfolded", "loop")]
+        cases = [(name, frozen, path) for name in names for frozen in (False, True) for path in wanted
+                 if _differs(name, path)]
+        done += _measure(cases, batch, device, precision, copied, seconds)
+    _keep(table, done, folder)
+    return done
+
+
+def _shape(name):
+    shape = architecture(name)
+    return shape.depth, shape.width, shape.kernel_size
+
+
+def _differs(name, path):
+    """Whether a path is another one for this network: only LC-Blocks unfold, only CIFAR-ResNets are fused."""
+    shape = architecture(name)
+    return bool(shape.expansion if path == "unfolded" else shape.depth if path == "fused" else True)
+
+
+def _measure(cases, batch, device, precision, copied, seconds):
+    """The steps of networks of one shape, timed in turns, printed."""
+    about = device_name(device), torch.__version__, git_version()
+    steps = []
+    for name, frozen, path in cases:
+        size = min(batch, UNFOLDED_CPU_BATCH) if path == "unfolded" and device.type == "cpu" else batch
+        step = Step(*about, "fp32" if path == "loop" else precision, copied, name, frozen, path, size)
+        try:
+            _set_up(step, device)
+            steps.append(step)
+        except RuntimeError as error:
+            if not out_of_memory(error) and path != "fused":
+                raise
+            why = f"{size} images do not fit on {device}" if out_of_memory(error) else f"not compiled ({check.one_line(error)})"
+            print(f"{name} {'frozen' if frozen else 'learnable'}, {path}: {why}")
+            _free()
     for _ in range(ROUNDS):
-        for case, trainer in cases.items():
-            rates[case].append(_rate(trainer, _train_step, seconds))
-    rates = {case: max(values) for case, values in rates.items()}
-
-    plain = rates[models[0], "learnable", "lc"]
-    print(f"\n{'network':27} {'spatial':9} {'path':8} {'batch':>5} {'images/s':>9} {'of plain':>8} {'of unfolded':>11} "
-          f"{'MiB':>7} {'MiB/image':>9}")
-    for case, rate in rates.items():
-        model, kind, path = case
-        size = cases[case].recipe.batch_size
-        unfolded = rates.get((model, kind, "unfolded")) if path == "lc" else None
-        print(f"{model:27} {kind:9} {path:8} {size:5} {rate:9.1f} {rate / plain:8.2f} "
-              f"{f'{rate / unfolded:.1f}x' if unfolded else '':>11} {memory[case]:7.0f} {memory[case] / size:9.2f}")
-    trainer = cases[models[0], "learnable", "lc"]
-    data_rate = _rate(trainer, lambda trainer: trainer.next_batch(batch), seconds)
-    print(f"\ndata pipeline alone: {data_rate:.0f} images/s, {data_rate / plain:.0f} times the plain network's training")
-    if device.type == "cuda":
-        _print_bandwidth(trainer, plain / batch, device)
-    return rates
+        for step in steps:
+            step.milliseconds = min(step.milliseconds, 1000 * seconds_of(step.run, device, seconds))
+    _print(steps)
+    for step in steps:
+        step.run = None
+    _free()
+    return steps
 
 
-def _trainer(model, kind, path, batch, device, precision):
+def _free():
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def _set_up(step, device):
+    """Make the step, and count its memory, kernels and bytes."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (EPOCH * batch, 32, 32, 3), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(10, (EPOCH * batch,), generator=generator)
+    images = torch.randint(256, (CHUNK * step.batch, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(10, (len(images),), generator=generator)
     data = Data("random", images, labels, images, labels, tuple("0123456789"), (0.5,) * 3, (0.25,) * 3, augment=True)
-    network = build_model(model)
-    if kind == "frozen":
+    recipe = Recipe("benchmark", epochs=1, batch_size=step.batch)
+    network = build_model(step.model)
+    if step.frozen:
         freeze_spatial(network)
-    if path == "unfolded":
-        network = unfold(network)
-    return Trainer(network, data, Recipe("benchmark", epochs=1, batch_size=batch), 0, device, precision)
-
-
-def _train_step(trainer):
-    batch = trainer.recipe.batch_size
-    trainer.graphs[batch].replay() if batch in trainer.graphs else trainer.step(batch)
-
-
-def _rate(trainer, step, seconds):
-    """Images/s of repeated steps, after one that is not timed: it takes up the memory that the case before gave back."""
-    _rewind(trainer)
-    step(trainer)
-    steps = 0
-    _wait(trainer.device)
-    start = time.perf_counter()
-    while not steps or time.perf_counter() - start < seconds:
-        _rewind(trainer)
-        for _ in range(1 if trainer.device.type == "cpu" else EPOCH):
-            step(trainer)
-            steps += 1
-        _wait(trainer.device)  # or the host would run ahead of the clock
-    return steps * trainer.recipe.batch_size / (time.perf_counter() - start)
-
-
-def _rewind(trainer):
-    trainer.row.zero_()
-    trainer.count.zero_()
-
-
-def _wait(device):
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _peak_memory(trainer):
-    """MiB of tensors at the peak of one step, weights and momentum included; the second step, when momentum exists."""
-    _rewind(trainer)
-    _train_step(trainer)
-    trainer.optimizer.zero_grad()  # what is freed in the measured step was then allocated in it
-    if trainer.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(trainer.device)
-        before = torch.cuda.memory_allocated(trainer.device)
-        _train_step(trainer)
-        peak = torch.cuda.max_memory_allocated(trainer.device) - before
+    if step.path == "loop":
+        trainer = Loop(network, data, recipe, device)
+        step.run = trainer.step
     else:
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-            _train_step(trainer)
-        events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-        level = peak = 0
-        for event in sorted(events, key=lambda e: e.start_ns()):
-            level += event.nbytes()
-            peak = max(peak, level)
+        trainer = Trainer(unfold(network) if step.path == "unfolded" else network, data, recipe, 0, device, step.precision,
+                          fuse=step.path == "fused")
+        step.run = _repeatable(trainer)
+    step.run()  # now momentum exists
+    trainer.optimizer.zero_grad()  # what is freed in the measured step was then allocated in it
+    peak = peak_memory(step.run, device)
     kept = [*trainer.network.parameters(), *trainer.network.buffers(),
             *(state["momentum_buffer"] for state in trainer.optimizer.state.values())]
-    return (peak + sum(t.nbytes for t in kept)) / 2**20
+    step.memory_mib = (peak + sum(t.nbytes for t in kept)) / 2**20
+    if step.path == "eager":
+        with Operations() as operations:
+            step.run()
+        step.gigabytes = operations.bytes / 1e9
+    if step.path in ("graph", "fused"):
+        trainer.capture()
+    step.kernels = kernels(step.run, device)
 
 
-class _Traffic(TorchDispatchMode):
-    """Counts the bytes that each operation reads and writes, views aside: what an eager step moves through memory."""
+def _repeatable(trainer):
+    """A function that takes the next step, from the first image again where the images end."""
+    batch = trainer.recipe.batch_size
 
-    def __init__(self):
-        super().__init__()
-        self.bytes = 0
+    def run():
+        if trainer.position == CHUNK:
+            trainer.row.zero_(), trainer.count.zero_()
+            trainer.position = 0
+        trainer.position += 1
+        trainer.graphs[batch].replay() if batch in trainer.graphs else trainer.step(batch)
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        read = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
-        written = [t for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
-        storages = {t.untyped_storage().data_ptr() for t in read}
-        is_view = not function._schema.is_mutable and all(t.untyped_storage().data_ptr() in storages for t in written)
-        if not is_view:
-            self.bytes += sum(t.nbytes for t in read + written)
-        return out
+    return run
 
 
-def _print_bandwidth(trainer, steps_per_second, device):
-    with _Traffic() as traffic:
-        _rewind(trainer)
-        trainer.step(trainer.recipe.batch_size)
-    source = torch.empty(2**30, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    target.copy_(source)
-    start.record()
-    for _ in range(20):
-        target.copy_(source)
-    end.record()
-    _wait(device)
-    copied = 20 * 2 * 2**30 / (start.elapsed_time(end) / 1000)
-    moved = traffic.bytes * steps_per_second
-    print(f"copy bandwidth {copied / 1e12:.2f} TB/s; a plain step's operations read and write {traffic.bytes / 1e9:.2f} GB: "
-          f"{moved / 1e12:.2f} TB/s, {moved / copied:.0%} of it")
+def _print(steps):
+    print(f"\n{'network':24} {'spatial':9} {'path':8} {'batch':>5} {'images/s':>9} {'ms':>8} {'of plain':>8} {'of unfolded':>11} "
+          f"{'of loop':>8} {'MiB':>7} {'of plain':>8} {'kernels':>7} {'GB':>6}")
+    by = {(step.model, step.frozen, step.path): step for step in steps}
+    for step in steps:
+        plain = next((s for s in steps if "-LC-" not in s.model and not s.frozen and s.path == step.path), None)
+        unfolded, loop = (by.get((step.model, step.frozen, path)) for path in ("unfolded", "loop"))
+        same_batch = plain and plain.batch == step.batch
+        print(f"{step.model:24} {'frozen' if step.frozen else 'learnable':9} {step.path:8} {step.batch:5} {step.rate:9.1f} "
+              f"{step.milliseconds:8.2f} {_ratio(step.rate, plain and plain.rate):>8} "
+              f"{_ratio(step.rate, unfolded and unfolded.rate, 'x'):>11} {_ratio(step.rate, loop and loop.rate, 'x'):>8} "
+              f"{step.memory_mib:7.0f} {_ratio(step.memory_mib, plain.memory_mib if same_batch else None):>8} "
+              f"{step.kernels:7} {step.gigabytes:6.2f}", flush=True)
+
+
+def _ratio(value, of, unit=""):
+    return f"{value / of:.2f}{unit}" if of else ""
+
+
+def _load(folder):
+    """What `speed.csv` has."""
+    path = Path(folder or results_folder()) / "speed.csv"
+    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
+    if list(table.columns) != COLUMNS:
+        raise ValueError(f"{path} has other columns than this version of lc writes; move the file away")
+    return table
+
+
+def _keep(table, steps, folder):
+    path = Path(folder or results_folder()) / "speed.csv"
+    rows = [[getattr(step, column) for column in COLUMNS] for step in steps]
+    table = pd.DataFrame([*table.values.tolist(), *rows], columns=COLUMNS)
+    with replacing(path) as f:
+        table.drop_duplicates(KEYS, keep="last").to_csv(f, index=False, float_format="%.6g")
+    print(f"\n{path}")

@@ -1,16 +1,88 @@
-"""The benchmark prints every case with its ratios; how fast they are is not tested."""
+"""The benchmark prints and keeps every case with its ratios; how fast they are is not tested."""
 
-from lc.benchmark import benchmark
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from lc.benchmark import COLUMNS, benchmark
+from lc.measure import Operations, kernels, peak_memory
+
+CPU = torch.device("cpu")
 
 
-def test_every_case_is_printed_with_its_ratios(capsys):
-    rates = benchmark("cpu", "fp32", batch=4, models=("ResNet-8-8", "ResNet-LC-8-8x2"), seconds=0)
-    assert set(rates) == {("ResNet-8-8", kind, "lc") for kind in ("frozen", "learnable")} | {
-        ("ResNet-LC-8-8x2", kind, path) for kind in ("frozen", "learnable") for path in ("lc", "unfolded")}
-    assert all(rate > 0 for rate in rates.values())
+def test_every_case_is_printed_with_its_ratios_and_kept(capsys, tmp_path):
+    models = ["ResNet-8-8", "ResNet-LC-8-8x2", "ResNet-8-16"]
+    steps = {(s.model, s.frozen, s.path): s for s in benchmark("cpu", "fp32", 4, models, seconds=0, folder=tmp_path)}
+    assert set(steps) == {(model, frozen, path) for frozen in (False, True) for model, path in (
+        ("ResNet-8-8", "eager"), ("ResNet-8-8", "loop"), ("ResNet-LC-8-8x2", "eager"), ("ResNet-LC-8-8x2", "unfolded"),
+        ("ResNet-LC-8-8x2", "loop"), ("ResNet-8-16", "eager"))}
+    assert all(s.rate > 0 and s.memory_mib > 0 and s.kernels > 0 and s.copy_gb_per_s > 0 for s in steps.values())
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    ratios = {tuple(line[:3]): line for line in lines if line and line[0] in ("ResNet-8-8", "ResNet-LC-8-8x2")}
-    assert ratios["ResNet-8-8", "learnable", "lc"][5] == "1.00"
-    ours, unfolded = (rates["ResNet-LC-8-8x2", "frozen", path] for path in ("lc", "unfolded"))
-    assert ratios["ResNet-LC-8-8x2", "frozen", "lc"][6] == f"{ours / unfolded:.1f}x"
-    assert "data pipeline alone" in " ".join(lines[-1])
+    printed = {tuple(line[:3]): line for line in lines if line and line[0] in models}
+    assert printed["ResNet-8-8", "learnable", "eager"][6] == printed["ResNet-8-16", "learnable", "eager"][6] == "1.00"
+    ours, unfolded, loop, plain = (steps[key] for key in (
+        ("ResNet-LC-8-8x2", True, "eager"), ("ResNet-LC-8-8x2", True, "unfolded"), ("ResNet-LC-8-8x2", True, "loop"),
+        ("ResNet-8-8", False, "eager")))
+    assert printed["ResNet-LC-8-8x2", "frozen", "eager"][6:9] == [
+        f"{ours.rate / plain.rate:.2f}", f"{ours.rate / unfolded.rate:.2f}x", f"{ours.rate / loop.rate:.2f}x"]
+    assert printed["ResNet-LC-8-8x2", "frozen", "eager"][10] == f"{ours.memory_mib / plain.memory_mib:.2f}"
+    table = pd.read_csv(tmp_path / "speed.csv")
+    assert list(table.columns) == COLUMNS and len(table) == len(steps)
+    for row in table.itertuples():
+        step = steps[row.model, row.frozen, row.path]
+        assert row.milliseconds == pytest.approx(step.milliseconds, rel=1e-5) and row.device == step.device
+
+
+def test_cases_measured_again_are_replaced_and_all_others_stay(tmp_path):
+    first, = (s for s in benchmark("cpu", "fp32", 2, ["ResNet-8-4"], ["eager"], 0, tmp_path) if s.frozen)
+    table = pd.read_csv(tmp_path / "speed.csv")
+    table["device"] = "another device"
+    table.to_csv(tmp_path / "speed.csv", index=False)
+    for _ in range(2):
+        benchmark("cpu", "fp32", 2, ["ResNet-8-4"], ["eager"], 0, tmp_path)
+    table = pd.read_csv(tmp_path / "speed.csv")
+    assert sorted(table["device"]) == sorted([first.device] * 2 + ["another device"] * 2)
+
+
+def test_a_case_that_does_not_fit_is_said_and_left_out(monkeypatch, capsys, tmp_path):
+    def unfold(network):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("lc.benchmark.unfold", unfold)
+    steps = benchmark("cpu", "fp32", 2, ["ResNet-LC-8-4x2"], ["eager", "unfolded"], 0, tmp_path)
+    assert {step.path for step in steps} == {"eager"}
+    assert "ResNet-LC-8-4x2 frozen, unfolded: 2 images do not fit on cpu" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (dict(paths=["graph"]), "unknown path 'graph'; known on cpu: eager, unfolded, loop"), (dict(batch=0), "batch must be"),
+    (dict(models=["ResNet-9-8"]), "depth must be"), (dict(precision="fp8"), "unknown precision"),
+])
+def test_mistakes_are_said_before_anything_is_measured(arguments, message, monkeypatch, tmp_path):
+    monkeypatch.setattr("lc.benchmark.copy_bandwidth", None)
+    with pytest.raises(ValueError, match=message):
+        benchmark(**{"device": "cpu", "folder": tmp_path} | arguments)
+
+
+def test_a_table_of_other_columns_is_not_written_over(monkeypatch, tmp_path):
+    monkeypatch.setattr("lc.benchmark.copy_bandwidth", None)
+    (tmp_path / "speed.csv").write_text("device,speed\na,1\n")
+    with pytest.raises(ValueError, match="speed.csv has other columns than this version of lc writes; move the file away"):
+        benchmark("cpu", folder=tmp_path)
+
+
+def test_operations_bytes_and_memory_are_counted():
+    a, b = torch.zeros(1000), torch.ones(1000)
+
+    def step():
+        c = a + b
+        c.view(10, 100).mul_(2)
+        return c.sum()
+
+    with Operations() as operations:
+        step()
+    assert operations.count == kernels(step, CPU) == 3
+    assert operations.bytes == 4 * (3 * 1000 + 2 * 1000 + 1000 + 1)
+    assert 4000 <= peak_memory(step, CPU) < 4200
