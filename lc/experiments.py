@@ -29,6 +29,9 @@ class Grid:
     kernel_expansions: tuple = (1, 2, 4, 8, 16, 32, 64, 128)
     kernel_width: int = 16
     between_expansion: int = 64
+    precision_seeds: tuple = (0, 1, 2, 3)
+    precision_expansion: int = 128
+    precision_epochs: int = 75
 
 
 GRIDS = {
@@ -36,10 +39,13 @@ GRIDS = {
     # each experiment in under 20 minutes on two CPU cores, but for those on photographs
     "quick": Grid(seeds=(0, 1), networks=("ResNet-14", "ResNet-20", "MobileNet-v2"), network_seeds=(0,), depth=8,
                   expansions=(1, 2, 8, 32, 128), widths=(8, 16, 32), depths=(8, 14, 20), datasets_expansion=8,
-                  kernel_expansions=(1, 8), kernel_width=8, between_expansion=2),
+                  kernel_expansions=(1, 8), kernel_width=8, between_expansion=2,
+                  # a CPU without bf16 takes nine times as long to emulate it
+                  precision_expansion=8, precision_epochs=2),
     "smoke": Grid(seeds=(0,), dataset="digits", networks=("ResNet-20", "MobileNet-v2"), network_seeds=(0,), depth=8,
                   expansions=(1, 8), widths=(8, 16), depths=(8, 14), datasets=("digits",), datasets_expansion=8,
-                  kernel_sizes=(3, 5), kernel_expansions=(1, 8), kernel_width=8, between_expansion=2),
+                  kernel_sizes=(3, 5), kernel_expansions=(1, 8), kernel_width=8, between_expansion=2,
+                  precision_seeds=(0, 1), precision_expansion=8, precision_epochs=1),
 }
 
 
@@ -95,6 +101,19 @@ def figure1a(profile="paper", networks=None, seeds=None):
     return pairs(grid.networks, grid.dataset, profile, grid.network_seeds)
 
 
+def precision(profile="paper", seeds=None):
+    """Not in the paper: the plain ResNet-20-16, learnable, and ResNet-LC-20-16x128, frozen, each in fp32 and in bf16.
+
+    Their profiles are `paper-fp32` and `paper-bf16`: the recipe is the paper's; in the other profiles, it has fewer epochs.
+    """
+    grid = _grid(profile, precision_seeds=seeds)
+    recipes = [replace(recipe_of(profile), profile=f"{profile}-{kind}", precision=kind, epochs=grid.precision_epochs)
+               for kind in ("fp32", "bf16")]
+    networks = (f"ResNet-{grid.depth}-16", False), (f"ResNet-LC-{grid.depth}-16x{grid.precision_expansion}", True)
+    return [Run(model, grid.dataset, frozen, seed, recipe)
+            for seed in grid.precision_seeds for model, frozen in networks for recipe in recipes]
+
+
 @dataclass(frozen=True)
 class PhotoGrid:
     """What the ImageNet experiments vary, and on what; by default what the paper does."""
@@ -129,7 +148,8 @@ def table2(profile="paper", expansions=None, seeds=None):
 
 
 # In the order to train them in
-EXPERIMENTS = {f.__name__: f for f in (figure4, table1, figure8, figure6a, figure6b, table3, figure1a, table2, figure1b)}
+EXPERIMENTS = {f.__name__: f for f in (figure4, table1, figure8, figure6a, figure6b, table3, figure1a, precision, table2,
+                                     figure1b)}
 PROFILES = tuple(dict.fromkeys([*GRIDS, *PHOTO_GRIDS]))
 
 

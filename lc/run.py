@@ -10,6 +10,7 @@ from . import check
 from .models import architecture, canonical_name
 
 ROOT = Path(__file__).resolve().parent.parent
+PRECISIONS = "auto", "fp32", "bf16"
 PART = r"\w[\w.-]*"  # of an id, and so of a path: never ".."
 ID = re.compile(rf"{PART}/\w[\w.+-]*/(frozen|learnable)/{PART}/seed\d+")
 
@@ -40,6 +41,9 @@ class Recipe:
     label_smoothing: float = 0.1
     train_images: int | None = None  # only the first n
     test_images: int | None = None
+    # "fp32" or "bf16": what a run of this recipe is trained in on any device, whatever else asks for; "fp32" also means step by
+    # step, without a CUDA graph. "auto" leaves both to the device and to who starts the run
+    precision: str = "auto"
 
     def __post_init__(self):
         check_part(self.profile)
@@ -52,6 +56,8 @@ class Recipe:
         for name in ("train_images", "test_images"):
             if getattr(self, name) is not None:
                 check.whole(name, getattr(self, name))
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
 
 
 PROFILES = {

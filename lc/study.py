@@ -12,7 +12,7 @@ from . import check, imagenet, results
 from .checkpoint import CheckpointError
 from .data import DataUnavailable, load_data
 from .experiments import (EXPERIMENTS, GRIDS, PROFILES, everything, figure1a, figure1b, figure4, figure6a, figure6b, figure8,
-                          pairs, profiles, table1, table2, table3)
+                          pairs, precision, profiles, table1, table2, table3)
 from .imagenet.photos import find
 from .imagenet.training import train as train_photos
 from .machine import resolve_device, resolve_precision
@@ -21,8 +21,8 @@ from .run import profile as recipe_of
 from .training import Stopped, TrainingError, train
 
 __all__ = ["EXPERIMENTS", "GRIDS", "PROFILES", "everything", "figure1a", "figure1b", "figure4", "figure6a", "figure6b", "figure8",
-           "pairs", "profiles", "table1", "table2", "table3", "available", "by_seeds", "check_parameters", "collect", "rows",
-           "train_missing"]
+           "pairs", "precision", "profiles", "table1", "table2", "table3", "available", "by_seeds", "check_parameters", "collect",
+           "rows", "train_missing"]
 
 
 def check_parameters(profile, train, data_dir, device, **others):

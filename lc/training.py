@@ -32,8 +32,8 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
         data_dir: as for `load_data`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
         precision: "fp32", "bf16" (autocast; weights, their combination and the optimiser stay fp32), or "auto": bf16
-            where the device computes it natively. Evaluation never uses autocast.
-        graph: on a GPU, run each step as one CUDA graph.
+            where the device computes it natively. A recipe's own precision takes its place. Evaluation never uses autocast.
+        graph: on a GPU, run each step as one CUDA graph; not where the recipe's own precision is "fp32".
         progress: show a progress line; by default where a person watches.
         label: stands before the progress line.
         checkpoint: a file. It is written every two minutes, and a training that finds it goes on from there; deleting it
@@ -54,6 +54,9 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
         raise ValueError(f"train takes an lc.Run, such as lc.Run('ResNet-20-16', 'cifar10', frozen=True, seed=0), not {run!r}")
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
+    if run.recipe.precision != "auto":
+        precision = run.recipe.precision
+        graph = graph and precision != "fp32"
     kept = Checkpoint(checkpoint, f"{run}, {precision}, {device.type}")
     saved = kept.load()
     meter = Meter(device)

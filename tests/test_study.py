@@ -2,6 +2,7 @@
 
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 from test_results import result
@@ -43,7 +44,8 @@ LOW_RESOLUTION = [name for name, experiment in study.EXPERIMENTS.items() if "sho
 def test_experiments_are_the_papers_recipe_with_four_seeds_each_run_once(name):
     runs = study.EXPERIMENTS[name]()
     assert len(runs) == len({run.id for run in runs}) and len(runs) % 4 == 0
-    assert {run.recipe for run in runs} == {lc.Recipe()} and {run.seed for run in runs} == {0, 1, 2, 3}
+    assert {replace(run.recipe, profile="paper", precision="auto") for run in runs} == {lc.Recipe()}
+    assert {run.seed for run in runs} == {0, 1, 2, 3}
     if name != "table1":
         assert {run.dataset for run in runs} == {"cifar10"} and [run.seed for run in runs] == sorted(run.seed for run in runs)
         assert {run.dataset for run in study.EXPERIMENTS[name]("smoke")} == {"digits"}
@@ -62,6 +64,10 @@ def test_the_papers_grids():
     assert both(table1) == {"ResNet-LC-20-16x128"} and names(table1) - both(table1) == {"ResNet-20-16"}
     table3 = study.table3()
     assert names(table3) == both(table3) == {f"ResNet-LC-20-16x64{between}" for between in ("", "+ReLU", "+BN", "+BN+ReLU")}
+    precision = study.precision()
+    assert {(run.model, run.frozen, run.recipe.profile, run.recipe.precision) for run in precision} == {
+        (*network, f"paper-{kind}", kind)
+        for network in (("ResNet-20-16", False), ("ResNet-LC-20-16x128", True)) for kind in ("fp32", "bf16")}
     figure8, kernels = study.figure8(), ("", "-k5", "-k7", "-k9")
     assert both(figure8) == {f"ResNet-LC-20-16x{e}{k}" for e in powers[:8] for k in kernels}
     assert names(figure8) - both(figure8) == {f"ResNet-20-16{k}" for k in kernels}
@@ -101,6 +107,7 @@ def test_imagenet_rows_of_the_largest_profile_there_is_stand_in(store, capsys):
     (study.figure6a, dict(widths=[24]), {"ResNet-LC-20-24x1"}), (study.figure6b, dict(depths=[26]), {"ResNet-LC-26-16x1"}),
     (study.table1, dict(datasets=["svhn"], expansion=2), {"ResNet-20-16", "ResNet-LC-20-16x2"}),
     (study.figure8, dict(kernel_sizes=[11], expansions=[2]), {"ResNet-20-16-k11", "ResNet-LC-20-16x2-k11"}),
+    (study.precision, dict(seeds=[5]), {"ResNet-20-16", "ResNet-LC-20-16x128"}),
     (study.table3, dict(expansion=1, seeds=[7]), {f"ResNet-LC-20-16x1{between}" for between in ("", "+ReLU", "+BN", "+BN+ReLU")}),
 ], ids=lambda value: getattr(value, "__name__", ""))
 def test_a_list_of_ones_own_takes_the_place_of_the_papers(experiment, lists, models):
