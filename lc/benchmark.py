@@ -79,8 +79,8 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
         A list of `Step`, of the cases that fitted.
 
     Raises:
-        ValueError: unknown device, precision, model or path, a batch below 1, or a `speed.csv` that is none; before anything
-            is measured.
+        ValueError: unknown device, precision, model or path, a batch below 1, or a `speed.csv` that is none, before anything
+            is measured; if nothing fits.
     """
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
@@ -102,6 +102,8 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
         cases = [(name, frozen, path) for name in names for frozen in (False, True) for path in wanted
                  if _differs(name, path)]
         done += _measure(cases, batch, device, precision, copied, seconds)
+    if not done:
+        raise ValueError(f"nothing of this fits on {device}; use a smaller batch")
     _keep(table, done, folder)
     return done
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from . import check, results, study
 from .machine import resolve_device, resolve_precision
+from .mps import multi_process_service
 from .run import ROOT
 from .training import TrainingError
 
@@ -31,7 +32,8 @@ def sweep(experiments=(), profile="paper", folder=None, *, workers=None, data_di
     Args:
         experiments: names of `study.EXPERIMENTS`; all if there is none.
         folder: the store; by default $LC_RESULTS_DIR, else `results` of this project.
-        workers: how many processes; by default one a visible GPU, and one on a CPU.
+        workers: how many processes; by default one a visible GPU, and one on a CPU. Several on one GPU run at the same time
+            where NVIDIA's Multi-Process Service can be had.
         time_limit: of each worker, in minutes, as for `study.train_missing`.
         stop: a function; when it says True, the workers are told to stop, and waited for.
 
@@ -57,15 +59,16 @@ def sweep(experiments=(), profile="paper", folder=None, *, workers=None, data_di
     LOGS.mkdir(parents=True, exist_ok=True)
     logs = Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=LOGS))
     print(f"{len(missing)} runs, {len(differences)} workers; their logs: {logs}", flush=True)
-    crew = []
-    try:
-        for i, difference in enumerate(differences, 1):
-            crew.append(_start(command, difference, logs / f"worker-{i}.log"))
-        trained = _wait(crew, missing, folder, stop)
-    finally:  # whatever happened here, nobody is left behind
-        for worker in crew:
-            worker.process.terminate()
-            worker.process.wait()
+    crew, gpus = [], {difference.get("CUDA_VISIBLE_DEVICES") for difference in differences} - {None}
+    with multi_process_service(0 < len(gpus) < len(differences)) as shared:
+        try:
+            for i, difference in enumerate(differences, 1):
+                crew.append(_start(command, difference | shared, logs / f"worker-{i}.log"))
+            trained = _wait(crew, missing, folder, stop)
+        finally:  # whatever happened here, nobody is left behind
+            for worker in crew:
+                worker.process.terminate()
+                worker.process.wait()
     failed = [str(worker) for worker in crew if worker.process.returncode]
     if failed and not (stop and stop()):
         raise TrainingError("; ".join(failed))

@@ -84,6 +84,8 @@ LIBRARY = {
         "lc.Recipe('mine', momentum=1)": "momentum must be a number in (0, 1), not 1",
         "lc.Recipe('mine', weight_decay=-0.01)": "weight_decay must be a number in [0, inf), not -0.01",
         "lc.Recipe('mine', label_smoothing=10)": "label_smoothing must be a number in [0, 1], not 10",
+        "lc.Recipe('mine', precision='fp16')": "precision must be one of auto, fp32, bf16, not 'fp16'",
+        "lc.Recipe('mine', precision=None)": "precision must be one of auto, fp32, bf16, not None",
         "lc.Recipe('..')": "'..' cannot be part of a run's id: use letters, digits",
     }),
     "runs": (ValueError, {
@@ -111,8 +113,8 @@ LIBRARY = {
         "lc.train(run, precision='fp16', device='cpu')": "unknown precision 'fp16'; known: auto, fp32, bf16",
         "benchmark.benchmark('cpu', batch=0)": "batch must be a whole number of at least 1, not 0",
         "benchmark.benchmark('cpu', batch='256')": "batch must be a whole number of at least 1, not '256'",
-        "benchmark.benchmark('cpu', models=[])": "no model to measure: give at least one name",
-        "benchmark.benchmark('cpu', batch=10 ** 13, models=['ResNet-8-8'])": "does not fit on cpu; use a smaller batch",
+        "benchmark.benchmark('cpu', paths=['graph'])": "unknown path 'graph'; known on cpu: eager, unfolded, loop",
+        "benchmark.benchmark('cpu', batch=10 ** 13, models=['ResNet-8-8'])": "nothing of this fits on cpu; use a smaller batch",
     }),
     "experiments": (ValueError, {
         "study.collect(study.figure4, 'smoke', expansions=[])": "expansions must be a list such as [1, 8], or None",

@@ -1,0 +1,88 @@
+"""Several processes on one GPU: a program that stands for NVIDIA's writes down how it is called."""
+
+import os
+import sys
+
+import pytest
+import torch
+
+from lc import mps, results, workers
+
+
+@pytest.fixture
+def control(tmp_path, monkeypatch):
+    """Puts a `nvidia-cuda-mps-control` in the path; returns what it was told so far, and its folder, line by line."""
+    log = tmp_path / "calls"
+    program = tmp_path / mps.CONTROL
+    program.write_text(f'#!/bin/sh\n[ "$1" = -d ] && echo "start $CUDA_MPS_PIPE_DIRECTORY" >>{log} || cat >>{log}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
+    log.touch()
+    return lambda: log.read_text().splitlines()
+
+
+def probe(monkeypatch, code):
+    monkeypatch.setattr(mps, "PROBE", [sys.executable, "-c", code])
+
+
+def test_the_service_runs_for_as_long_as_the_workers(control, monkeypatch):
+    probe(monkeypatch, "import os; assert os.path.isdir(os.environ['CUDA_MPS_PIPE_DIRECTORY'])")
+    with pytest.raises(KeyError), mps.multi_process_service() as variables:
+        folder = variables["CUDA_MPS_PIPE_DIRECTORY"]
+        assert control() == [f"start {folder}"] and os.path.isdir(folder) and "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
+        raise KeyError
+    assert control() == [f"start {folder}", "quit"] and not os.path.exists(folder)
+
+
+def test_one_that_does_not_work_is_said_and_left_out(control, monkeypatch, capsys):
+    probe(monkeypatch, "raise SystemExit(1)")
+    with mps.multi_process_service() as variables:
+        assert variables == {}
+    assert control()[1] == "quit"
+    assert "does not work here: workers on one GPU take turns" in capsys.readouterr().out
+
+
+def test_one_that_hangs_does_not_hold_up_the_workers(control, monkeypatch):
+    probe(monkeypatch, "import time; time.sleep(60)")
+    monkeypatch.setattr(mps, "TIMEOUT", 2.0)
+    with mps.multi_process_service() as variables:
+        assert variables == {}
+
+
+def test_one_that_is_not_installed_is_said(monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    with mps.multi_process_service() as variables:
+        assert variables == {}
+    assert "nvidia-cuda-mps-control is not here: workers on one GPU take turns" in capsys.readouterr().out
+
+
+def test_one_that_runs_already_is_left_alone(control, monkeypatch):
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", "/somewhere")
+    with mps.multi_process_service() as variables:
+        assert variables == {}
+    assert control() == []
+
+
+@pytest.mark.parametrize("gpus, shares", [(["0", "0"], True), (["0", "1"], False)])
+def test_workers_have_the_service_if_they_share_a_gpu(gpus, shares, control, monkeypatch, tmp_path):
+    probe(monkeypatch, "")
+    monkeypatch.setattr(workers, "LOGS", tmp_path / "logs")
+    monkeypatch.setattr(workers, "environments", lambda *_: [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus])
+    seen, start = [], workers._start
+
+    def record(command, difference, log):
+        seen.append(difference)
+        return start([sys.executable, "-c", ""], difference, log)
+
+    monkeypatch.setattr(workers, "_start", record)
+    assert workers.sweep(["figure4"], "smoke", tmp_path / "store", workers=2, device="cpu") == []
+    assert [difference["CUDA_VISIBLE_DEVICES"] for difference in seen] == gpus
+    assert all(("CUDA_MPS_PIPE_DIRECTORY" in difference) == shares for difference in seen) and bool(control()) == shares
+    assert results.read(tmp_path / "store") == {}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_it_works_or_is_left_out():
+    with mps.multi_process_service() as variables:
+        assert mps.subprocess.run(mps.PROBE, env=os.environ | variables).returncode == 0
