@@ -1,9 +1,10 @@
-"""From rows to what a figure draws and a table says: means over seeds, gaps, break-evens, matched filters, hours."""
+"""From rows to what a figure draws and a table says: means over seeds, gaps, differences, break-evens, matched filters, hours."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
 from .data import TITLES
@@ -36,6 +37,30 @@ def gaps(table, column="accuracy"):
     learnable, frozen = (table[table["frozen"] == kind].set_index([*keys, "seed"])[column] for kind in (False, True))
     difference = (learnable - frozen).dropna().rename("gap").reset_index()
     return _means(difference.groupby(keys), ["gap"])
+
+
+def differences(table, column):
+    """What bf16 changes: the mean of `column` over the runs in bf16 minus that over the runs in fp32, for each network.
+
+    The interval is Welch's, which takes the two variances as they are. Runs are not paired by seed: what rounding changes in the
+    first steps, training enlarges until two runs of one seed have no more in common than any two.
+
+    Args:
+        table: rows of `study.precision`, told apart by their column `precision`.
+
+    Returns:
+        A DataFrame with a row for each data set, model and `frozen`: `n_fp32` and `n_bf16`, runs; `fp32` and `bf16`, means;
+        `difference`; `low` and `high`, the ends of its 95 % interval. What there are too few runs for is nan.
+    """
+    groups = table.groupby(["dataset", "model", "frozen", "precision"])[column]
+    n, mean, variance = (part.unstack().reindex(columns=["fp32", "bf16"])
+                         for part in (groups.size(), groups.mean(), groups.var() / groups.size()))
+    both = variance.sum(axis=1, skipna=False)
+    freedom = both ** 2 / (variance ** 2 / (n - 1)).sum(axis=1, skipna=False)
+    half = stats.t.ppf(0.975, freedom) * both ** 0.5
+    difference = mean["bf16"] - mean["fp32"]
+    n = n.fillna(0).astype(int).add_prefix("n_")
+    return n.join(mean).assign(difference=difference, low=difference - half, high=difference + half).reset_index()
 
 
 def _means(groups, columns, **more):
@@ -141,10 +166,13 @@ def hours(table):
     """What runs cost (Table 4), from their own rows.
 
     Returns:
-        A DataFrame with a row for each line of Table 4 that has runs, and each device: `line`, `device`, `runs`, `hours` (the
-        sum of the runs' own times, evaluation included), `runs_per_hour`, `energy` (kWh; nan unless every run recorded it).
+        A DataFrame with a row for each line of Table 4 that has runs, one more for those of `study.precision`, and each device:
+        `line`, `device`, `runs`, `hours` (the sum of the runs' own times, evaluation included), `runs_per_hour`, `energy` (kWh;
+        nan unless every run recorded it).
     """
     def line(row):
+        if row["profile"].endswith(("-fp32", "-bf16")):
+            return "Precision"
         if row["between"]:
             return "Ablation"
         # The paper's baselines are those of Section 3; that its other lines include plain networks is our reading.

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from lc import analysis
 from lc.models import Architecture, architecture
@@ -36,6 +37,22 @@ def test_gaps_are_paired_by_seed_and_need_both_runs():
     assert list(gaps["model"]) == [name] and list(gaps["n"]) == [2] and list(gaps["width"]) == [16]
     assert gaps["gap"][0] == 12 and gaps["gap_std"][0] == pytest.approx(8 ** 0.5)
     assert analysis.gaps(table[table["frozen"]]).empty
+
+
+def test_differences_are_welchs_and_need_runs_of_both_kinds():
+    rng = np.random.default_rng(0)
+    accuracy = {("A", "fp32"): rng.normal(80, 1, 4), ("A", "bf16"): rng.normal(79, 3, 3), ("B", "fp32"): rng.normal(50, 1, 2),
+                ("B", "bf16"): rng.normal(50, 1, 1), ("C", "fp32"): rng.normal(50, 1, 4)}
+    table = pd.DataFrame([(model, kind, value) for (model, kind), values in accuracy.items() for value in values],
+                         columns=["model", "precision", "accuracy"]).sample(frac=1, random_state=0)
+    found = analysis.differences(table.assign(dataset="cifar10", frozen=False), "accuracy").set_index("model")
+    assert found[["n_fp32", "n_bf16"]].values.tolist() == [[4, 3], [2, 1], [4, 0]]
+    test = scipy.stats.ttest_ind(accuracy["A", "bf16"], accuracy["A", "fp32"], equal_var=False)
+    a = found.loc["A"]
+    assert (a["low"], a["high"]) == pytest.approx(tuple(test.confidence_interval(0.95)))
+    assert a["difference"] == pytest.approx(a["bf16"] - a["fp32"]) == pytest.approx((a["low"] + a["high"]) / 2)
+    assert a["fp32"] == pytest.approx(accuracy["A", "fp32"].mean()) and math.isnan(found.loc["C", "bf16"])
+    assert found["difference"].isna().tolist() == [False, False, True] and found["low"].isna().tolist() == [False, True, True]
 
 
 def curve(widths, means, std=1.0, n=4):
@@ -98,13 +115,16 @@ def test_hours_by_line_of_table_4_and_device():
         rows(("ResNet-20-16", True, 0, 50.0), ("MobileNet-v2", False, 0, 50.0), ("ResNet-LC-20-16x8", True, 0, 50.0),
              ("ResNet-LC-20-16x8+BN", True, 0, 50.0), ("ResNet-20-16-k5", False, 0, 50.0)),
         rows(("ResNet-20-16", False, 0, 50.0), ("ResNet-LC-20-16x8", False, 0, 50.0), dataset="svhn")], ignore_index=True)
-    table = table.assign(seconds=1800.0, device=["A", "B", *"AAAAA"], energy=[math.nan, 500, 500, math.nan, 500, 500, math.nan])
+    table = table.assign(seconds=1800.0, profile="paper", device=["A", "B", *"AAAAA"],
+                         energy=[math.nan, 500, 500, math.nan, 500, 500, math.nan])
     costs = analysis.hours(table).set_index(["line", "device"])
     assert list(costs.index) == [("Ablation", "A"), ("Baseline CIFAR-10", "A"), ("Baseline CIFAR-10", "B"), ("LC CIFAR-10", "A"),
                                  ("LC SVHN", "A")]
     assert list(costs["runs"]) == [1, 1, 1, 2, 2] and list(costs["hours"]) == [0.5, 0.5, 0.5, 1, 1]
     assert (costs["runs_per_hour"] == 2).all()
     assert costs["energy"].fillna(-1).tolist() == [-1, -1, 0.5, 1, -1]
+    costs = analysis.hours(table.assign(profile=["paper"] * 5 + ["paper-fp32", "paper-bf16"]))
+    assert list(costs["line"])[-1] == "Precision" and list(costs["runs"]) == [1, 1, 1, 2, 2]
 
 
 def test_centre_to_border():

@@ -39,7 +39,8 @@ def fill(folder, runs):
     for i, run in enumerate(runs):
         k = run.architecture.kernel_size
         rows[run.id] = replace(result(), id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen, seed=run.seed,
-                               profile=run.recipe.profile, accuracy=rng.uniform(50, 90), robust_accuracy=rng.uniform(20, 50),
+                               profile=run.recipe.profile, precision="bf16" if "bf16" in run.recipe.profile else "fp32",
+                               accuracy=rng.uniform(50, 90), robust_accuracy=rng.uniform(20, 50),
                                accuracy_top5=rng.uniform(90, 99), learnable_parameters=1000 + i, seconds=100.0,
                                energy=float("nan") if i % 2 else 5.0).row()
         save_npz(results.arrays_path(run.id, folder), first=rng.normal(size=(16, 3, k, k)), variance_map=rng.uniform(size=(k, k)))
@@ -82,7 +83,7 @@ def execute(name, monkeypatch, tmp_path, store):
 @pytest.mark.parametrize("name", PATHS)
 def test_notebooks_draw_whatever_rows_there_are(name, store, stores, monkeypatch, tmp_path, capsys):
     names = execute(name, monkeypatch, tmp_path, stores[store])
-    assert set(names["table"]["profile"]) <= {"paper", "a2"} and len(names["table"]) > 0
+    assert set(names["table"]["profile"]) <= {"paper", "a2", "paper-fp32", "paper-bf16"} and len(names["table"]) > 0
     said = capsys.readouterr().out
     assert "Profile paper: " in said and ("missing: " in said) == (store != "whole")
 
