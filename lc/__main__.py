@@ -79,6 +79,7 @@ def main(argv=None):
         command.add_argument("--data-dir", metavar="DIR", help="folder of the data sets; else $LC_DATA_DIR or the user's cache")
     for command in (train, sweep):
         command.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
+        command.add_argument("--fuse", action="store_true", help="compile BatchNorm, addition and ReLU of CIFAR-ResNets, for a GPU")
     imagenet.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
 
     status = add("status", "how many rows each experiment has, what is missing, and the hours it would take on this device")
@@ -127,7 +128,7 @@ def run_train(a):
     with results.claim(run.id, a.results) as mine, stop_on_signals() as stop:
         if not mine:
             raise ValueError(f"{run.id} is being trained by another process")
-        result = train(run, data_dir=a.data_dir, device=a.device, precision=a.precision,
+        result = train(run, data_dir=a.data_dir, device=a.device, precision=a.precision, fuse=a.fuse,
                        checkpoint=results.checkpoint_path(run.id, a.results), stop=stop)
         results.append(result, a.results)
     _print(result)
@@ -178,7 +179,7 @@ def run_sweep(a):
 
     began, names = time.monotonic(), [*a.experiment, *a.only]
     runs = study.everything(a.profile, names)
-    options = dict(data_dir=a.data_dir, device=a.device, precision=a.precision)
+    options = dict(data_dir=a.data_dir, device=a.device, precision=a.precision, fuse=a.fuse)
     if a.slurm is not None and (a.workers, a.time_limit) != (None, None):
         raise ValueError("--slurm goes without --workers and --time-limit: give it jobs=N and time=MINUTES instead")
     jobs = None if a.slurm is None else cluster.parse(a.slurm)

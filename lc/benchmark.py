@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from tqdm import tqdm
 
 from . import check
 from .blocks import freeze_spatial, unfold
@@ -48,7 +49,7 @@ class Step:
     milliseconds: float = math.inf
     memory_mib: float = math.nan  # tensors at the peak, weights and momentum included
     kernels: int = 0  # on a CPU: operations
-    gigabytes: float = math.nan  # that the operations of an eager step read and write
+    gigabytes: float = math.nan  # that the operations of a step read and write, one by one
     run: object = field(default=None, repr=False)  # takes one step
 
     @property
@@ -123,7 +124,7 @@ def _measure(cases, batch, device, precision, copied, seconds):
     """The steps of networks of one shape, timed in turns, printed."""
     about = device_name(device), torch.__version__, git_version()
     steps = []
-    for name, frozen, path in cases:
+    for name, frozen, path in tqdm(cases, "setting up", unit="case", leave=False, disable=None):
         size = min(batch, UNFOLDED_CPU_BATCH) if path == "unfolded" and device.type == "cpu" else batch
         step = Step(*about, "fp32" if path == "loop" else precision, copied, name, frozen, path, size)
         try:
@@ -135,7 +136,7 @@ def _measure(cases, batch, device, precision, copied, seconds):
             why = f"{size} images do not fit on {device}" if out_of_memory(error) else f"not compiled ({check.one_line(error)})"
             print(f"{name} {'frozen' if frozen else 'learnable'}, {path}: {why}")
             _free()
-    for _ in range(ROUNDS):
+    for _ in tqdm(range(ROUNDS), "measuring", unit="round", leave=False, disable=None):
         for step in steps:
             step.milliseconds = min(step.milliseconds, 1000 * seconds_of(step.run, device, seconds))
     _print(steps)
@@ -173,13 +174,14 @@ def _set_up(step, device):
     kept = [*trainer.network.parameters(), *trainer.network.buffers(),
             *(state["momentum_buffer"] for state in trainer.optimizer.state.values())]
     step.memory_mib = (peak + sum(t.nbytes for t in kept)) / 2**20
-    if step.path == "eager":
+    if step.path not in ("graph", "fused"):
         with Operations() as operations:
             step.run()
-        step.gigabytes = operations.bytes / 1e9
-    if step.path in ("graph", "fused"):
+        step.kernels, step.gigabytes = operations.count, operations.bytes / 1e9
+    else:
         trainer.capture()
-    step.kernels = kernels(step.run, device)
+    if device.type == "cuda":
+        step.kernels = kernels(step.run, device)
 
 
 def _repeatable(trainer):

@@ -63,7 +63,7 @@ def chunks(runs, size):
     return [same[i:i + size] for same in shapes.values() for i in range(0, len(same), size)]
 
 
-def sweep(runs, options, folder=None, *, data_dir=None, device="auto", precision="auto", stop=None):
+def sweep(runs, options, folder=None, *, data_dir=None, device="auto", precision="auto", fuse=False, stop=None):
     """Train the runs that the store lacks, but for those under way, as jobs; wait for them, and merge what they leave.
 
     Args:
@@ -83,7 +83,8 @@ def sweep(runs, options, folder=None, *, data_dir=None, device="auto", precision
     if not (slurm and device.startswith("cuda")):  # a GPU of the nodes, which this machine need not have
         resolve_device(device)
     resolve_precision(precision, resolve_device("cpu"))
-    arguments = {"data_dir": data_dir and str(Path(data_dir).absolute()), "device": device, "precision": precision}
+    arguments = {"data_dir": data_dir and str(Path(data_dir).absolute()), "device": device, "precision": precision,
+                 "fuse": fuse}
     with jobs.lock(folder):
         under_way = jobs.take_over(folder)
         _, missing = study.rows([run for run in runs if run.id not in under_way], folder)

@@ -9,7 +9,9 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
+from .check import one_line
 from .models import BasicBlock, CIFARResNet, normalize_relu
 
 BACKEND = "inductor"
@@ -32,6 +34,20 @@ def fuse(network):
     for module in places:
         module.normalize_relu = _normalize_relu
     return len(places)
+
+
+@cache
+def check(device):
+    """Compile a small region on a device.
+
+    Raises:
+        ValueError: if this machine cannot: it takes a C++ compiler, and on a GPU Triton.
+    """
+    try:
+        norm = nn.BatchNorm2d(1).to(device)
+        _normalize_relu(norm, torch.rand(2, 1, 2, 2, device=device)).sum().backward()
+    except Exception as error:  # whatever stops the compiler
+        raise ValueError(f"nothing can be compiled on this machine ({one_line(error)[:100]}); leave out fuse") from None
 
 
 def _normalize_relu(norm, x, shortcut=None):

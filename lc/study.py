@@ -5,6 +5,7 @@ import math
 import sys
 import time
 import warnings
+from functools import partial
 
 import pandas as pd
 
@@ -109,8 +110,8 @@ def rows(runs, folder=None):
     return table.join(shapes), [run for run in runs if run.id not in have]
 
 
-def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision="auto", time_limit=None, progress=None,
-                  stop=None):
+def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision="auto", fuse=False, time_limit=None,
+                  progress=None, stop=None):
     """Train the runs that the store lacks, one after another, each recorded as it ends.
 
     Several processes may work on one store: a run that another one is training is passed over. A run that cannot be
@@ -118,6 +119,7 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
 
     Args:
         folder: the store; by default $LC_RESULTS_DIR, else `results` of this project.
+        data_dir, device, precision, fuse, progress: as for `train`; what is not of photographs is fused.
         time_limit: minutes after which the run in training is left as a checkpoint (of photographs, that of its last whole
             epoch); no run is started that would not end by then, judged by the longest so far. Steps that a GPU has queued,
             an epoch at most, and an evaluation that has begun come to their end.
@@ -149,7 +151,7 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
             if not mine or run.id in results.read(folder):
                 continue
             try:
-                train_it = train_photos if isinstance(run, imagenet.Run) else train
+                train_it = train_photos if isinstance(run, imagenet.Run) else partial(train, fuse=fuse)
                 result = train_it(run, data_dir=data_dir, device=device, precision=precision, progress=progress,
                                   label=f"{i}/{len(missing)} ", checkpoint=results.checkpoint_path(run.id, folder), stop=end)
             except Stopped:

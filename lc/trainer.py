@@ -41,9 +41,9 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         self.batch_of = compiled(_batch) if fuse and fuse_network(self.network) else _batch
 
-        images = data.x_train[:recipe.train_images]
+        images = data.x_train[:recipe.train_images].to(device)
         self.n, self.size, self.augment = len(images), images.shape[1], data.augment
-        self.images = (pad(images) if data.augment else images).to(device)
+        self.images = pad(images) if data.augment else images
         self.labels = data.y_train[:recipe.train_images].to(device)
         dtype = next(network.parameters()).dtype
         self.mean = 255 * torch.tensor(data.mean, dtype=dtype, device=device)

@@ -4,14 +4,15 @@ import math
 import time
 import warnings
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 from torch import nn
 
-from . import evaluate, filters
+from . import evaluate, filters, fused
 from .blocks import fold, freeze_spatial
 from .checkpoint import Checkpoint, CheckpointError
-from .data import load_data, to_unit
+from .data import data_folder, load_data, to_unit
 from .machine import device_name, energy_meter, git_version, out_of_memory, resolve_device, resolve_precision
 from .models import build_model
 from .progress import Progress
@@ -23,8 +24,8 @@ class Stopped(Exception):
     """A run that was asked to stop before its end; its checkpoint, if it has one, holds what was done."""
 
 
-def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, progress=None, label="", checkpoint=None,
-          stop=None):
+def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, fuse=False, progress=None, label="",
+          checkpoint=None, stop=None):
     """Train and evaluate one run.
 
     Args:
@@ -33,7 +34,8 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
         precision: "fp32", "bf16" (autocast; weights, their combination and the optimiser stay fp32), or "auto": bf16
             where the device computes it natively. A recipe's own precision takes its place. Evaluation never uses autocast.
-        graph: on a GPU, run each step as one CUDA graph; not where the recipe's own precision is "fp32".
+        graph: on a GPU, run each step as one CUDA graph; this and `fuse` not where the recipe's own precision is "fp32".
+        fuse: compile what stands between a CIFAR-ResNet's convolutions, and the augmentation; for a GPU, a CPU is slower so.
         progress: show a progress line; by default where a person watches.
         label: stands before the progress line.
         checkpoint: a file. It is written every two minutes, and a training that finds it goes on from there; deleting it
@@ -45,8 +47,8 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
         On one machine's CPU, the same run gives the same bits, in one go or in several.
 
     Raises:
-        ValueError: no `Run`, unknown device, precision or data set, or a checkpoint that is damaged or of another run, before any
-            training.
+        ValueError: no `Run`, unknown device, precision or data set, nothing to compile with, or a checkpoint that is damaged or
+            of another run, before any training.
         TrainingError: a loss that is not finite, or out of memory.
         Stopped: `stop` said so.
     """
@@ -56,11 +58,13 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
     precision = resolve_precision(precision, device)
     if run.recipe.precision != "auto":
         precision = run.recipe.precision
-        graph = graph and precision != "fp32"
+        graph, fuse = graph and precision != "fp32", fuse and precision != "fp32"
+    if fuse:
+        fused.check(device)
     kept = Checkpoint(checkpoint, f"{run}, {precision}, {device.type}")
     saved = kept.load()
     meter = Meter(device)
-    data = load_data(run.dataset, data_dir)
+    data = _data(run.dataset, data_dir)
 
     def after_step():
         stopping = stop is not None and stop()
@@ -75,7 +79,7 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, pr
             network = build_model(run.model, len(data.classes), data.channels)
             if run.frozen:
                 freeze_spatial(network)
-            trainer = Trainer(network, data, run.recipe, run.seed, device, precision)
+            trainer = Trainer(network, data, run.recipe, run.seed, device, precision, fuse)
             if graph and device.type == "cuda":
                 _capture_or_say(trainer, run)
             if saved:
@@ -157,6 +161,18 @@ def own_randomness(seed, device):
         for generator in (torch.default_generator, *(torch.cuda.default_generators[i] for i in cuda)):
             generator.manual_seed(seed)
         yield
+
+
+def _data(name, data_dir):
+    """As `load_data`; for the runs of a sweep, a file is read once, as long as it stays the same."""
+    folder = data_folder(data_dir)
+    path = folder / f"{name}.npz"
+    return _read_once(name, folder, path.stat().st_mtime_ns if path.exists() else None)
+
+
+@lru_cache(maxsize=1)
+def _read_once(name, folder, changed):
+    return load_data(name, folder)
 
 
 def _accuracies(network, data, test_images, device):

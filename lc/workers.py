@@ -23,7 +23,7 @@ LOGS = ROOT / "build" / "logs"
 
 
 def sweep(experiments=(), profile="paper", folder=None, *, workers=None, data_dir=None, device="auto", precision="auto",
-          time_limit=None, stop=None):
+          fuse=False, time_limit=None, stop=None):
     """Train the runs of experiments that the store lacks, by several processes at once; by this one if one is enough.
 
     A line is printed for each run that ends. What a worker itself prints goes to its log, in a new folder of `build/logs`;
@@ -48,11 +48,11 @@ def sweep(experiments=(), profile="paper", folder=None, *, workers=None, data_di
     _, missing = study.rows(study.everything(profile, experiments), folder)
     differences = environments(device, workers)[:len(missing)]
     if len(differences) < 2:
-        return study.train_missing(missing, folder, data_dir=data_dir, device=device, precision=precision,
+        return study.train_missing(missing, folder, data_dir=data_dir, device=device, precision=precision, fuse=fuse,
                                    time_limit=time_limit, stop=stop)
     resolve_precision(precision, torch.device("cpu"))  # the name alone: this process takes no memory of a GPU
     missing = study.available(missing, data_dir)
-    command = [sys.executable, "-m", "lc", "sweep", *experiments]
+    command = [sys.executable, "-m", "lc", "sweep", *experiments, *["--fuse"] * fuse]
     for option, value in {"profile": profile, "workers": 1, "device": resolve_device(device).type, "precision": precision,
                           "data-dir": data_dir, "results": folder, "time-limit": time_limit}.items():
         command += [] if value is None else [f"--{option}", str(value)]

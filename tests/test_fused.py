@@ -2,11 +2,12 @@
 
 import copy
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from functorch.compile import make_boxed_func
-from test_training import epochs, short_run, trainer_of
+from test_training import SHORT, epochs, short_run, trainer_of
 from torch._dynamo.backends.common import aot_autograd
 
 import lc
@@ -26,9 +27,9 @@ def graphs(monkeypatch):
         return make_boxed_func(graph)
 
     monkeypatch.setattr(fused, "BACKEND", aot_autograd(fw_compiler=keep, bw_compiler=lambda graph, _: make_boxed_func(graph)))
-    fused.compiled.cache_clear()
+    fused.compiled.cache_clear(), fused.check.cache_clear()
     yield kept
-    fused.compiled.cache_clear()
+    fused.compiled.cache_clear(), fused.check.cache_clear()
     torch._dynamo.reset()
 
 
@@ -70,6 +71,26 @@ def test_a_fused_training_follows_one_that_is_not(precision, graphs):
     epochs(plain), epochs(other)
     assert graphs
     torch.testing.assert_close(other.losses, plain.losses, rtol=0, atol=tolerance)
+
+
+def test_a_run_can_be_trained_fused(graphs):
+    plain, other = (lc.train(short_run(), device="cpu", precision="fp32", fuse=fuse, progress=False) for fuse in (False, True))
+    assert graphs and other.train_loss == pytest.approx(plain.train_loss, rel=1e-3)
+    kept = len(graphs)
+    lc.train(lc.Run("ResNet-8-24", "digits", True, 0, replace(SHORT, precision="fp32")), device="cpu", fuse=True, progress=False)
+    assert len(graphs) == kept  # the reference in fp32 is never fused
+
+
+def test_a_machine_without_a_compiler_is_told_before_any_training(monkeypatch):
+    def backend(graph, inputs):
+        raise OSError("no compiler")
+
+    monkeypatch.setattr(fused, "BACKEND", backend)
+    monkeypatch.setattr(lc.training, "load_data", None)
+    fused.compiled.cache_clear(), fused.check.cache_clear()
+    with pytest.raises(ValueError, match="nothing can be compiled on this machine .*no compiler.*; leave out fuse"):
+        lc.train(short_run(), device="cpu", fuse=True)
+    fused.compiled.cache_clear(), fused.check.cache_clear()
 
 
 def test_other_networks_have_nothing_to_fuse():

@@ -1,6 +1,7 @@
 """Training: the paper's recipe step for step, frozen weights, seeds, warm-up, CUDA graphs, and what stops a run."""
 
 import math
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -265,3 +266,20 @@ def test_a_run_is_checked_when_it_is_made(arguments, message):
 def test_a_runs_id_is_its_configuration():
     assert lc.Run("ResNet-LC-20-16x128", "cifar10", True, 0).id == "cifar10/ResNet-LC-20-16x128/frozen/paper/seed0"
     assert lc.Run("ResNet-LC-20-16-k3", "cifar10", False, 2, "quick").id == "cifar10/ResNet-LC-20-16x1/learnable/quick/seed2"
+
+
+def test_the_runs_of_a_sweep_read_their_data_once_as_long_as_it_stays_the_same(layout, tmp_path, monkeypatch):
+    read, load_data = [], training.load_data
+    monkeypatch.setattr(training, "load_data", lambda *arguments: read.append(arguments) or load_data(*arguments))
+
+    def train():
+        run = lc.Run("ResNet-8-4", "mine", True, 0, replace(SHORT, train_images=None))
+        lc.train(run, data_dir=tmp_path, device="cpu", progress=False)
+        return len(read)
+
+    np.savez(tmp_path / "mine.npz", **layout())
+    assert train() == train() == 1
+    os.utime(tmp_path / "mine.npz", ns=(0, 0))
+    assert train() == 2
+    lc.train(short_run(), device="cpu", progress=False)
+    assert train() == 4  # one data set is kept at a time

@@ -147,10 +147,10 @@ def three_gpus(monkeypatch):
 
 def test_each_gpu_has_a_worker(three_gpus, store, stand_in):
     given = stand_in("")
-    assert workers.sweep(["table1"], "smoke", store, data_dir="data", time_limit=5) == []
+    assert workers.sweep(["table1"], "smoke", store, data_dir="data", fuse=True, time_limit=5) == []
     assert [environment["CUDA_VISIBLE_DEVICES"] for _, environment in given] == ["0", "1", "2"]
     command = " ".join(given[0][0][1:])
-    assert command == (f"-m lc sweep table1 --profile smoke --workers 1 --device cuda --precision auto --data-dir data "
+    assert command == (f"-m lc sweep table1 --fuse --profile smoke --workers 1 --device cuda --precision auto --data-dir data "
                        f"--results {store} --time-limit 5")
 
 
