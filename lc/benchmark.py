@@ -103,9 +103,9 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
         cases = [(name, frozen, path) for name in names for frozen in (False, True) for path in wanted
                  if _differs(name, path)]
         done += _measure(cases, batch, device, precision, copied, seconds)
+        _keep(table, done, folder)
     if not done:
         raise ValueError(f"nothing of this fits on {device}; use a smaller batch")
-    _keep(table, done, folder)
     return done
 
 
@@ -158,7 +158,8 @@ def _set_up(step, device):
     labels = torch.randint(10, (len(images),), generator=generator)
     data = Data("random", images, labels, images, labels, tuple("0123456789"), (0.5,) * 3, (0.25,) * 3, augment=True)
     recipe = Recipe("benchmark", epochs=1, batch_size=step.batch)
-    network = build_model(step.model)
+    with device:  # what the weights are does not matter, and drawing many takes a CPU long
+        network = build_model(step.model)
     if step.frozen:
         freeze_spatial(network)
     if step.path == "loop":
@@ -232,4 +233,3 @@ def _keep(table, steps, folder):
     table = pd.DataFrame([*table.values.tolist(), *rows], columns=COLUMNS)
     with replacing(path) as f:
         table.drop_duplicates(KEYS, keep="last").to_csv(f, index=False, float_format="%.6g")
-    print(f"\n{path}")

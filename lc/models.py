@@ -39,8 +39,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x):
         y = self.normalize_relu(self.bn1, self.conv1(x))
-        # every second pixel here: a 1x1 convolution with a stride corrupts memory below 8 channels in PyTorch on a CPU
-        x = x[:, :, ::self.stride, ::self.stride]
+        if self.stride > 1:  # here: a 1x1 convolution with a stride corrupts memory below 8 channels in PyTorch on a CPU
+            x = F.avg_pool2d(x, 1, self.stride)  # every second pixel; the gradient of a slice would lose the channels-last layout
         return self.normalize_relu(self.bn2, self.conv2(y), self.shortcut(x))
 
 

@@ -1,6 +1,5 @@
 """The benchmark prints and keeps every case with its ratios; how fast they are is not tested."""
 
-
 import pandas as pd
 import pytest
 import torch
