@@ -98,12 +98,12 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
     copied = copy_bandwidth(device) / 1e9
     print(f"{device_name(device)}, torch {torch.__version__}, {precision}; a copy moves {copied:.0f} GB/s")
     done = []
-    for i, (shape, names) in enumerate(shapes.items()):
+    for i, names in enumerate(shapes.values()):
         wanted = paths or [path for path in possible if i == 0 or path not in ("unfolded", "loop")]
-        cases = [(name, frozen, path) for name in names for frozen in (False, True) for path in wanted
-                 if _differs(name, path)]
+        cases = [(name, frozen, path) for name in names for frozen in (False, True) for path in wanted if _differs(name, path)]
         done += _measure(cases, batch, device, precision, copied, seconds)
-        _keep(table, done, folder)
+        if done:  # after each shape, for a run may be cut off
+            _keep(table, done, folder)
     if not done:
         raise ValueError(f"nothing of this fits on {device}; use a smaller batch")
     return done
