@@ -79,18 +79,18 @@ def main(argv=None):
         command.add_argument("--data-dir", metavar="DIR", help="folder of the data sets; else $LC_DATA_DIR or the user's cache")
     for command in (train, sweep):
         command.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
-        command.add_argument("--fuse", action="store_true", help="compile BatchNorm, addition and ReLU of CIFAR-ResNets, for a GPU")
+        command.add_argument("--fuse", action="store_true", help="compile a CIFAR-ResNet's BatchNorm, addition and ReLU, for a GPU")
     imagenet.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
 
     status = add("status", "how many rows each experiment has, what is missing, and the hours it would take on this device")
     status.add_argument("experiment", nargs="*", help="such as figure4; all if none is named")
     status.add_argument("--profile", choices=PROFILES, help="of one profile, with the ids of the missing runs")
 
-    benchmark = add("benchmark", "measure training steps: images/s, memory, kernels and ratios, all from one run; into results/speed.csv")
+    benchmark = add("benchmark", "measure training steps: images/s, memory and kernels, all in one run; into results/speed.csv")
     benchmark.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     benchmark.add_argument("--batch", type=int, default=256, help="images a step")
-    benchmark.add_argument("--paths", nargs="+", metavar="PATH", help="ways to compute a step: eager, graph, fused, unfolded, loop; "
-                           "else all that the device can do")
+    benchmark.add_argument("--paths", nargs="+", metavar="PATH", help="ways to compute a step: eager, graph, fused, "
+                           "unfolded, loop; else all that the device can do")
     benchmark.add_argument("--seconds", type=float, default=1.0, help="to time each case in each of three rounds")
     benchmark.add_argument("models", nargs="*", metavar="NAME", help="else ResNet-20-16 and ResNet-LC-20-16x1 to x128, and on a "
                            "GPU the same wider, deeper and with 9x9 kernels")

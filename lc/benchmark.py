@@ -53,13 +53,12 @@ class Step:
     run: object = field(default=None, repr=False)  # takes one step
 
     @property
-    def rate(self):
-        """Images/s."""
+    def images_per_second(self):
         return 1000 * self.batch / self.milliseconds
 
 
 KEYS = ["device", "precision", "model", "frozen", "path", "batch"]
-COLUMNS = [f.name for f in fields(Step) if f.name != "run"]
+COLUMNS = [*(f.name for f in fields(Step) if f.name != "run"), "images_per_second"]
 
 
 def benchmark(device="auto", precision="auto", batch=256, models=None, paths=None, seconds=1.0, folder=None):
@@ -206,16 +205,17 @@ def _print(steps):
     for step in steps:
         plain = next((s for s in steps if "-LC-" not in s.model and not s.frozen and s.path == step.path), None)
         unfolded, loop = (by.get((step.model, step.frozen, path)) for path in ("unfolded", "loop"))
-        same_batch = plain and plain.batch == step.batch
-        print(f"{step.model:24} {'frozen' if step.frozen else 'learnable':9} {step.path:8} {step.batch:5} {step.rate:9.1f} "
-              f"{step.milliseconds:8.2f} {_ratio(step.rate, plain and plain.rate):>8} "
-              f"{_ratio(step.rate, unfolded and unfolded.rate, 'x'):>11} {_ratio(step.rate, loop and loop.rate, 'x'):>8} "
-              f"{step.memory_mib:7.0f} {_ratio(step.memory_mib, plain.memory_mib if same_batch else None):>8} "
-              f"{step.kernels:7} {step.gigabytes:6.2f}", flush=True)
+        print(f"{step.model:24} {'frozen' if step.frozen else 'learnable':9} {step.path:8} {step.batch:5} "
+              f"{step.images_per_second:9.1f} {step.milliseconds:8.2f} {_ratio(step, plain):>8} {_ratio(step, unfolded):>11} "
+              f"{_ratio(step, loop):>8} {step.memory_mib:7.0f} {_ratio(step, plain, 'memory_mib'):>8} {step.kernels:7} "
+              f"{step.gigabytes:6.2f}", flush=True)
 
 
-def _ratio(value, of, unit=""):
-    return f"{value / of:.2f}{unit}" if of else ""
+def _ratio(step, other, what="images_per_second"):
+    """To another step, of the same batch where it is not of rates."""
+    if not other or what != "images_per_second" and other.batch != step.batch:
+        return ""
+    return f"{getattr(step, what) / getattr(other, what):.2f}"
 
 
 def _load(folder):

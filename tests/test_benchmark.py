@@ -16,7 +16,7 @@ def test_every_case_is_printed_with_its_ratios_and_kept(capsys, tmp_path):
     assert set(steps) == {(model, frozen, path) for frozen in (False, True) for model, path in (
         ("ResNet-8-8", "eager"), ("ResNet-8-8", "loop"), ("ResNet-LC-8-8x2", "eager"), ("ResNet-LC-8-8x2", "unfolded"),
         ("ResNet-LC-8-8x2", "loop"), ("ResNet-8-16", "eager"))}
-    assert all(s.rate > 0 and s.memory_mib > 0 and s.kernels > 0 and s.copy_gb_per_s > 0 for s in steps.values())
+    assert all(s.images_per_second > 0 and s.memory_mib > 0 and s.kernels > 0 and s.copy_gb_per_s > 0 for s in steps.values())
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     printed = {tuple(line[:3]): line for line in lines if line and line[0] in models}
     assert printed["ResNet-8-8", "learnable", "eager"][6] == printed["ResNet-8-16", "learnable", "eager"][6] == "1.00"
@@ -24,7 +24,7 @@ def test_every_case_is_printed_with_its_ratios_and_kept(capsys, tmp_path):
         ("ResNet-LC-8-8x2", True, "eager"), ("ResNet-LC-8-8x2", True, "unfolded"), ("ResNet-LC-8-8x2", True, "loop"),
         ("ResNet-8-8", False, "eager")))
     assert printed["ResNet-LC-8-8x2", "frozen", "eager"][6:9] == [
-        f"{ours.rate / plain.rate:.2f}", f"{ours.rate / unfolded.rate:.2f}x", f"{ours.rate / loop.rate:.2f}x"]
+        f"{ours.images_per_second / other.images_per_second:.2f}" for other in (plain, unfolded, loop)]
     assert printed["ResNet-LC-8-8x2", "frozen", "eager"][10] == f"{ours.memory_mib / plain.memory_mib:.2f}"
     table = pd.read_csv(tmp_path / "speed.csv")
     assert list(table.columns) == COLUMNS and len(table) == len(steps)
