@@ -79,7 +79,7 @@ def main(argv=None):
         command.add_argument("--data-dir", metavar="DIR", help="folder of the data sets; else $LC_DATA_DIR or the user's cache")
     for command in (train, sweep):
         command.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
-        command.add_argument("--fuse", action="store_true", help="compile a CIFAR-ResNet's BatchNorm, addition and ReLU, for a GPU")
+        command.add_argument("--fuse", action="store_true", help="compile a CIFAR-ResNet's BatchNorm and ReLU, for a GPU")
     imagenet.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
 
     status = add("status", "how many rows each experiment has, what is missing, and the hours it would take on this device")

@@ -42,25 +42,31 @@ def gaps(table, column="accuracy"):
 def differences(table, column):
     """What bf16 changes: the mean of `column` over the runs in bf16 minus that over the runs in fp32, for each network.
 
-    The interval is Welch's, which takes the two variances as they are. Runs are not paired by seed: what rounding changes in the
-    first steps, training enlarges until two runs of one seed have no more in common than any two.
+    Two 95 % intervals: Welch's, which takes the two variances as they are and the runs as independent, and Student's of
+    the differences between runs of one seed. What rounding changes in the first steps, training enlarges; where it is too
+    short for runs of one seed to part, the first interval is wider than it need be.
 
     Args:
         table: rows of `study.precision`, told apart by their column `precision`.
 
     Returns:
         A DataFrame with a row for each data set, model and `frozen`: `n_fp32` and `n_bf16`, runs; `fp32` and `bf16`, means;
-        `difference`; `low` and `high`, the ends of its 95 % interval. What there are too few runs for is nan.
+        `difference`; `low` and `high`, the ends of Welch's interval; `paired_low` and `paired_high`, of the seeds that have both
+        runs. What there are too few runs for is nan.
     """
-    groups = table.groupby(["dataset", "model", "frozen", "precision"])[column]
-    n, mean, variance = (part.unstack().reindex(columns=["fp32", "bf16"])
+    keys, kinds = ["dataset", "model", "frozen"], ["fp32", "bf16"]
+    groups = table.groupby([*keys, "precision"])[column]
+    n, mean, variance = (part.unstack().reindex(columns=kinds)
                          for part in (groups.size(), groups.mean(), groups.var() / groups.size()))
-    both = variance.sum(axis=1, skipna=False)
+    both, difference = variance.sum(axis=1, skipna=False), mean["bf16"] - mean["fp32"]
     freedom = both ** 2 / (variance ** 2 / (n - 1)).sum(axis=1, skipna=False)
     half = stats.t.ppf(0.975, freedom) * both ** 0.5
-    difference = mean["bf16"] - mean["fp32"]
-    n = n.fillna(0).astype(int).add_prefix("n_")
-    return n.join(mean).assign(difference=difference, low=difference - half, high=difference + half).reset_index()
+    by_seed = table.set_index([*keys, "seed", "precision"])[column].unstack().reindex(columns=kinds)
+    pairs = (by_seed["bf16"] - by_seed["fp32"]).groupby(keys)
+    paired, paired_half = pairs.mean(), stats.t.ppf(0.975, pairs.count() - 1) * pairs.sem()
+    return n.fillna(0).astype(int).add_prefix("n_").join(mean).assign(
+        difference=difference, low=difference - half, high=difference + half, paired_low=paired - paired_half,
+        paired_high=paired + paired_half).reset_index()
 
 
 def _means(groups, columns, **more):

@@ -39,20 +39,24 @@ def test_gaps_are_paired_by_seed_and_need_both_runs():
     assert analysis.gaps(table[table["frozen"]]).empty
 
 
-def test_differences_are_welchs_and_need_runs_of_both_kinds():
+def test_differences_have_both_intervals_and_need_runs_of_both_kinds():
     rng = np.random.default_rng(0)
     accuracy = {("A", "fp32"): rng.normal(80, 1, 4), ("A", "bf16"): rng.normal(79, 3, 3), ("B", "fp32"): rng.normal(50, 1, 2),
                 ("B", "bf16"): rng.normal(50, 1, 1), ("C", "fp32"): rng.normal(50, 1, 4)}
-    table = pd.DataFrame([(model, kind, value) for (model, kind), values in accuracy.items() for value in values],
-                         columns=["model", "precision", "accuracy"]).sample(frac=1, random_state=0)
+    table = pd.DataFrame([(model, kind, seed, value) for (model, kind), values in accuracy.items()
+                          for seed, value in enumerate(values)], columns=["model", "precision", "seed", "accuracy"])
+    table = table.sample(frac=1, random_state=0)
     found = analysis.differences(table.assign(dataset="cifar10", frozen=False), "accuracy").set_index("model")
     assert found[["n_fp32", "n_bf16"]].values.tolist() == [[4, 3], [2, 1], [4, 0]]
     test = scipy.stats.ttest_ind(accuracy["A", "bf16"], accuracy["A", "fp32"], equal_var=False)
     a = found.loc["A"]
     assert (a["low"], a["high"]) == pytest.approx(tuple(test.confidence_interval(0.95)))
+    test = scipy.stats.ttest_rel(accuracy["A", "bf16"], accuracy["A", "fp32"][:3])
+    assert (a["paired_low"], a["paired_high"]) == pytest.approx(tuple(test.confidence_interval(0.95)))
     assert a["difference"] == pytest.approx(a["bf16"] - a["fp32"]) == pytest.approx((a["low"] + a["high"]) / 2)
     assert a["fp32"] == pytest.approx(accuracy["A", "fp32"].mean()) and math.isnan(found.loc["C", "bf16"])
     assert found["difference"].isna().tolist() == [False, False, True] and found["low"].isna().tolist() == [False, True, True]
+    assert found["paired_high"].isna().tolist() == [False, True, True]
 
 
 def curve(widths, means, std=1.0, n=4):
