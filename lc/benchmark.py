@@ -2,22 +2,20 @@
 
 import gc
 import math
-from dataclasses import dataclass, field, fields
-from pathlib import Path
+import time
 
-import pandas as pd
 import torch
 from tqdm import tqdm
 
-from . import check
+from . import check, speed
 from .blocks import freeze_spatial, unfold
 from .conventional import Loop
 from .data import Data
-from .files import replacing
 from .machine import device_name, git_version, out_of_memory, resolve_device, resolve_precision
 from .measure import CHUNK, Operations, copy_bandwidth, kernels, peak_memory, seconds_of
 from .models import architecture, build_model, canonical_name
-from .run import Recipe, results_folder
+from .run import Recipe
+from .speed import Step
 from .trainer import Trainer
 
 ROUNDS = 3  # each case is timed once a round, and its best round taken: what else runs on a machine only ever slows
@@ -31,34 +29,6 @@ PATHS = {
     "unfolded": "through the expanded features, operation by operation",
     "loop": "by a conventional loop: DataLoader, fp32, operation by operation",
 }
-
-
-@dataclass
-class Step:
-    """A row of `speed.csv`: one way to compute the training step of one network, and what it costs."""
-
-    device: str
-    torch: str
-    git: str
-    precision: str
-    copy_gb_per_s: float  # that a copy of a large tensor reads and writes on this device
-    model: str
-    frozen: bool
-    path: str  # of PATHS
-    batch: int  # images
-    milliseconds: float = math.inf
-    memory_mib: float = math.nan  # tensors at the peak, weights and momentum included
-    kernels: int = 0  # on a CPU: operations
-    gigabytes: float = math.nan  # that the operations of a step read and write, one by one
-    run: object = field(default=None, repr=False)  # takes one step
-
-    @property
-    def images_per_second(self):
-        return 1000 * self.batch / self.milliseconds
-
-
-KEYS = ["device", "precision", "model", "frozen", "path", "batch"]
-COLUMNS = [*(f.name for f in fields(Step) if f.name != "run"), "images_per_second"]
 
 
 def benchmark(device="auto", precision="auto", batch=256, models=None, paths=None, seconds=1.0, folder=None):
@@ -76,7 +46,7 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
             precision, network, path and batch are replaced, all others stay.
 
     Returns:
-        A list of `Step`, of the cases that fitted.
+        A DataFrame of the cases that fitted, with their ratios: see `speed.ratios`.
 
     Raises:
         ValueError: unknown device, precision, model or path, a batch below 1, or a `speed.csv` that is none, before anything
@@ -91,26 +61,22 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
     for path in paths or ():
         if path not in possible:
             raise ValueError(f"unknown path {path!r}; known on {device}: {', '.join(possible)}")
-    table, shapes = _load(folder), {}
+    before, shapes = speed.load(folder), {}
     for name in map(canonical_name, names):
-        shapes.setdefault(_shape(name), []).append(name)
-    copied = copy_bandwidth(device) / 1e9
-    print(f"{device_name(device)}, torch {torch.__version__}, {precision}; a copy moves {copied:.0f} GB/s")
+        shapes.setdefault(speed.shape(name), []).append(name)
+    about = dict(started=time.strftime("%Y-%m-%d %H:%M:%S"), device=device_name(device), torch=torch.__version__,
+                 git=git_version(), copy_gb_per_s=copy_bandwidth(device) / 1e9)
+    print("{device}, torch {torch}, {}; a copy moves {copy_gb_per_s:.0f} GB/s".format(precision, **about))
     done = []
     for i, names in enumerate(shapes.values()):
         wanted = paths or [path for path in possible if i == 0 or path not in ("unfolded", "loop")]
         cases = [(name, frozen, path) for name in names for frozen in (False, True) for path in wanted if _differs(name, path)]
-        done += _measure(cases, batch, device, precision, copied, seconds)
+        done += _measure(cases, batch, device, precision, about, seconds)
         if done:  # after each shape, for a run may be cut off
-            _keep(table, done, folder)
+            speed.keep(before, done, folder)
     if not done:
         raise ValueError(f"nothing of this fits on {device}; use a smaller batch")
-    return done
-
-
-def _shape(name):
-    shape = architecture(name)
-    return shape.depth, shape.width, shape.kernel_size
+    return speed.ratios(speed.to_table(done))
 
 
 def _differs(name, path):
@@ -119,13 +85,12 @@ def _differs(name, path):
     return bool(shape.expansion if path == "unfolded" else shape.depth if path == "fused" else True)
 
 
-def _measure(cases, batch, device, precision, copied, seconds):
+def _measure(cases, batch, device, precision, about, seconds):
     """The steps of networks of one shape, timed in turns, printed."""
-    about = device_name(device), torch.__version__, git_version()
     steps = []
     for name, frozen, path in tqdm(cases, "setting up", unit="case", leave=False, disable=None):
         size = min(batch, UNFOLDED_CPU_BATCH) if path == "unfolded" and device.type == "cpu" else batch
-        step = Step(*about, "fp32" if path == "loop" else precision, copied, name, frozen, path, size)
+        step = Step(**about, precision="fp32" if path == "loop" else precision, model=name, frozen=frozen, path=path, batch=size)
         try:
             _set_up(step, device)
             steps.append(step)
@@ -138,9 +103,9 @@ def _measure(cases, batch, device, precision, copied, seconds):
     for _ in tqdm(range(ROUNDS), "measuring", unit="round", leave=False, disable=None):
         for step in steps:
             step.milliseconds = min(step.milliseconds, 1000 * seconds_of(step.run, device, seconds))
-    _print(steps)
     for step in steps:
-        step.run = None
+        step.images_per_second, step.run = 1000 * step.batch / step.milliseconds, None
+    _print(steps)
     _free()
     return steps
 
@@ -201,35 +166,12 @@ def _repeatable(trainer):
 def _print(steps):
     print(f"\n{'network':24} {'spatial':9} {'path':8} {'batch':>5} {'images/s':>9} {'ms':>8} {'of plain':>8} {'of unfolded':>11} "
           f"{'of loop':>8} {'MiB':>7} {'of plain':>8} {'kernels':>7} {'GB':>6}")
-    by = {(step.model, step.frozen, step.path): step for step in steps}
-    for step in steps:
-        plain = next((s for s in steps if "-LC-" not in s.model and not s.frozen and s.path == step.path), None)
-        unfolded, loop = (by.get((step.model, step.frozen, path)) for path in ("unfolded", "loop"))
-        print(f"{step.model:24} {'frozen' if step.frozen else 'learnable':9} {step.path:8} {step.batch:5} "
-              f"{step.images_per_second:9.1f} {step.milliseconds:8.2f} {_ratio(step, plain):>8} {_ratio(step, unfolded):>11} "
-              f"{_ratio(step, loop):>8} {step.memory_mib:7.0f} {_ratio(step, plain, 'memory_mib'):>8} {step.kernels:7} "
-              f"{step.gigabytes:6.2f}", flush=True)
+    for row in speed.ratios(speed.to_table(steps)).itertuples():
+        print(f"{row.model:24} {'frozen' if row.frozen else 'learnable':9} {row.path:8} {row.batch:5} "
+              f"{row.images_per_second:9.1f} {row.milliseconds:8.2f} {_ratio(row.of_plain):>8} {_ratio(row.of_unfolded):>11} "
+              f"{_ratio(row.of_loop):>8} {row.memory_mib:7.0f} {_ratio(row.memory_of_plain):>8} {row.kernels:7} "
+              f"{row.gigabytes:6.2f}", flush=True)
 
 
-def _ratio(step, other, what="images_per_second"):
-    """To another step, of the same batch where it is not of rates."""
-    if not other or what != "images_per_second" and other.batch != step.batch:
-        return ""
-    return f"{getattr(step, what) / getattr(other, what):.2f}"
-
-
-def _load(folder):
-    """What `speed.csv` has."""
-    path = Path(folder or results_folder()) / "speed.csv"
-    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
-    if list(table.columns) != COLUMNS:
-        raise ValueError(f"{path} has other columns than this version of lc writes; move the file away")
-    return table
-
-
-def _keep(table, steps, folder):
-    path = Path(folder or results_folder()) / "speed.csv"
-    rows = [[getattr(step, column) for column in COLUMNS] for step in steps]
-    table = pd.DataFrame([*table.values.tolist(), *rows], columns=COLUMNS)
-    with replacing(path) as f:
-        table.drop_duplicates(KEYS, keep="last").to_csv(f, index=False, float_format="%.6g")
+def _ratio(value):
+    return "" if math.isnan(value) else f"{value:.2f}"

@@ -148,7 +148,7 @@ def table2(profile="paper", expansions=None, seeds=None):
 
 
 # In the order to train them in
-EXPERIMENTS = {f.__name__: f for f in (figure4, table1, figure8, figure6a, figure6b, table3, figure1a, precision, table2,
+EXPERIMENTS = {f.__name__: f for f in (figure4, table1, figure8, figure6a, figure6b, table3, precision, figure1a, table2,
                                      figure1b)}
 PROFILES = tuple(dict.fromkeys([*GRIDS, *PHOTO_GRIDS]))
 

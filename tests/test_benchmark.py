@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 import torch
 
-from lc.benchmark import COLUMNS, benchmark
+from lc import speed
+from lc.benchmark import benchmark
 from lc.measure import Operations, kernels, peak_memory
 
 CPU = torch.device("cpu")
@@ -12,7 +13,7 @@ CPU = torch.device("cpu")
 
 def test_every_case_is_printed_with_its_ratios_and_kept(capsys, tmp_path):
     models = ["ResNet-8-8", "ResNet-LC-8-8x2", "ResNet-8-16"]
-    steps = {(s.model, s.frozen, s.path): s for s in benchmark("cpu", "fp32", 4, models, seconds=0, folder=tmp_path)}
+    steps = {(s.model, s.frozen, s.path): s for s in benchmark("cpu", "fp32", 4, models, seconds=0, folder=tmp_path).itertuples()}
     assert set(steps) == {(model, frozen, path) for frozen in (False, True) for model, path in (
         ("ResNet-8-8", "eager"), ("ResNet-8-8", "loop"), ("ResNet-LC-8-8x2", "eager"), ("ResNet-LC-8-8x2", "unfolded"),
         ("ResNet-LC-8-8x2", "loop"), ("ResNet-8-16", "eager"))}
@@ -27,14 +28,27 @@ def test_every_case_is_printed_with_its_ratios_and_kept(capsys, tmp_path):
         f"{ours.images_per_second / other.images_per_second:.2f}" for other in (plain, unfolded, loop)]
     assert printed["ResNet-LC-8-8x2", "frozen", "eager"][10] == f"{ours.memory_mib / plain.memory_mib:.2f}"
     table = pd.read_csv(tmp_path / "speed.csv")
-    assert list(table.columns) == COLUMNS and len(table) == len(steps)
+    assert list(table.columns) == speed.COLUMNS and len(table) == len(steps)
     for row in table.itertuples():
         step = steps[row.model, row.frozen, row.path]
         assert row.milliseconds == pytest.approx(step.milliseconds, rel=1e-5) and row.device == step.device
 
 
+def test_only_what_was_measured_together_is_compared(tmp_path):
+    steps = [speed.Step(str(day), "a GPU", "2", "0", "bf16", 4300.0, model, False, path, 256, memory_mib=memory,
+                        images_per_second=rate) for day, model, path, memory, rate in (
+                 (1, "ResNet-20-16", "eager", 200.0, 100.0), (1, "ResNet-20-64", "eager", 800.0, 50.0),
+                 (1, "ResNet-LC-20-16x8", "eager", 300.0, 80.0), (1, "ResNet-LC-20-16x8", "loop", 300.0, 10.0),
+                 (2, "ResNet-LC-20-16x8", "graph", 300.0, 160.0), (2, "MobileNet-v2", "graph", 300.0, 7.0))]
+    speed.keep(speed.load(tmp_path), steps, tmp_path)
+    found = speed.ratios(speed.load(tmp_path)).fillna(-1)
+    assert found["of_plain"].tolist() == [1, 1, 0.8, -1, -1, 1] and found["memory_of_plain"].tolist() == [1, 1, 1.5, -1, -1, 1]
+    assert found["of_loop"].tolist() == [-1, -1, 8, 1, -1, -1] and (found["of_unfolded"] == -1).all()
+    assert speed.load(tmp_path / "none").empty and speed.ratios(speed.load(tmp_path / "none")).empty
+
+
 def test_cases_measured_again_are_replaced_and_all_others_stay(tmp_path):
-    first, = (s for s in benchmark("cpu", "fp32", 2, ["ResNet-8-4"], ["eager"], 0, tmp_path) if s.frozen)
+    first, = (s for s in benchmark("cpu", "fp32", 2, ["ResNet-8-4"], ["eager"], 0, tmp_path).itertuples() if s.frozen)
     table = pd.read_csv(tmp_path / "speed.csv")
     table["device"] = "another device"
     table.to_csv(tmp_path / "speed.csv", index=False)
@@ -50,7 +64,7 @@ def test_a_case_that_does_not_fit_is_said_and_left_out(monkeypatch, capsys, tmp_
 
     monkeypatch.setattr("lc.benchmark.unfold", unfold)
     steps = benchmark("cpu", "fp32", 2, ["ResNet-LC-8-4x2"], ["eager", "unfolded"], 0, tmp_path)
-    assert {step.path for step in steps} == {"eager"}
+    assert set(steps["path"]) == {"eager"}
     assert "ResNet-LC-8-4x2 frozen, unfolded: 2 images do not fit on cpu" in capsys.readouterr().out
 
 
