@@ -40,8 +40,7 @@ GRIDS = {
     "quick": Grid(seeds=(0, 1), networks=("ResNet-14", "ResNet-20", "MobileNet-v2"), network_seeds=(0,), depth=8,
                   expansions=(1, 2, 8, 32, 128), widths=(8, 16, 32), depths=(8, 14, 20), datasets_expansion=8,
                   kernel_expansions=(1, 8), kernel_width=8, between_expansion=2,
-                  # a CPU without bf16 takes about eight times as long to emulate it
-                  precision_expansion=8, precision_epochs=2),
+                  precision_epochs=2),  # a CPU without bf16 takes about eight times as long to emulate it
     "smoke": Grid(seeds=(0,), dataset="digits", networks=("ResNet-20", "MobileNet-v2"), network_seeds=(0,), depth=8,
                   expansions=(1, 8), widths=(8, 16), depths=(8, 14), datasets=("digits",), datasets_expansion=8,
                   kernel_sizes=(3, 5), kernel_expansions=(1, 8), kernel_width=8, between_expansion=2,
