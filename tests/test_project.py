@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from lc import results
+from lc import results, speed
 from lc.run import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -78,6 +78,19 @@ def test_the_readme_links_to_what_is_there():
         assert target.startswith("https://") or (ROOT / target).exists(), target
     for path in NOTEBOOKS:
         assert f"(notebooks/{path.name})" in (ROOT / "README.md").read_text()
+
+
+def test_the_readmes_speeds_are_those_of_the_results():
+    rows = speed.ratios(speed.load(ROOT / "results"))
+    rows = rows[rows["device"].str.endswith("CPU, 2 threads") & (rows["path"] == "eager")].set_index(["model", "frozen"])
+    plain, *ours = rows.loc["ResNet-20-16", False], *(rows.loc[f"ResNet-LC-20-16x{e}", True] for e in (1, 8, 128))
+    rates, unfolded, memory = ([row[name] for row in ours] for name in ("images_per_second", "of_unfolded", "memory_of_plain"))
+    text = "".join((
+        f"takes {plain['images_per_second']:.0f} images/s, {plain['of_loop']:.1f} times the conventional loop; ",
+        "with frozen LC-Blocks {:.0f} (x1), {:.0f} (x8) and {:.0f} (x128), ".format(*rates),
+        "{:.1f}, {:.0f} and {:.0f} times as many as through the expanded features, ".format(*unfolded),
+        "with {:.1f}, {:.1f} and {:.1f} times the plain network's memory".format(*memory)))
+    assert text in " ".join((ROOT / "README.md").read_text().split())
 
 
 def test_importing_lc_loads_pytorch_only_when_it_is_used():
