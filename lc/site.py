@@ -86,7 +86,7 @@ class Notebook:
     place: str  # of the paper
     claim: str
     figures: list  # names of those that it saves
-    profile: str  # the line that says which rows it shows; empty if it shows none
+    profile: str  # the line that says which rows it shows, the first if there are several; empty if it shows none
     heading: str  # of the last section ...
     prose: str  # ... what it says ...
     outputs: str  # ... and what it shows, as HTML: tables and printed lines
