@@ -87,36 +87,29 @@ def _differs(name, path):
 
 def _measure(cases, batch, device, precision, about, seconds):
     """The steps of networks of one shape, timed in turns, printed."""
-    steps = []
+    steps, runs = [], []
     for name, frozen, path in tqdm(cases, "setting up", unit="case", leave=False, disable=None):
+        gc.collect()  # what was measured before, or did not fit
+        torch.cuda.empty_cache()
         size = min(batch, UNFOLDED_CPU_BATCH) if path == "unfolded" and device.type == "cpu" else batch
         step = Step(**about, precision="fp32" if path == "loop" else precision, model=name, frozen=frozen, path=path, batch=size)
         try:
-            _set_up(step, device)
+            runs.append(_set_up(step, device))
             steps.append(step)
         except RuntimeError as error:
             if not out_of_memory(error) and path != "fused":
                 raise
             why = f"{size} images do not fit on {device}" if out_of_memory(error) else f"not compiled ({check.one_line(error)})"
             print(f"{name} {'frozen' if frozen else 'learnable'}, {path}: {why}")
-            _free()
     for _ in tqdm(range(ROUNDS), "measuring", unit="round", leave=False, disable=None):
-        for step in steps:
-            step.milliseconds = min(step.milliseconds, 1000 * seconds_of(step.run, device, seconds))
-    for step in steps:
-        step.images_per_second, step.run = 1000 * step.batch / step.milliseconds, None
+        for step, run in zip(steps, runs):
+            step.milliseconds = min(step.milliseconds, 1000 * seconds_of(run, device, seconds))
     _print(steps)
-    _free()
     return steps
 
 
-def _free():
-    gc.collect()
-    torch.cuda.empty_cache()
-
-
 def _set_up(step, device):
-    """Make the step, and count its memory, kernels and bytes."""
+    """Count the memory, kernels and bytes of a step; returns a function that takes it."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (CHUNK * step.batch, 32, 32, 3), dtype=torch.uint8, generator=generator)
     labels = torch.randint(10, (len(images),), generator=generator)
@@ -128,25 +121,26 @@ def _set_up(step, device):
         freeze_spatial(network)
     if step.path == "loop":
         trainer = Loop(network, data, recipe, device)
-        step.run = trainer.step
+        run = trainer.step
     else:
         trainer = Trainer(unfold(network) if step.path == "unfolded" else network, data, recipe, 0, device, step.precision,
                           fuse=step.path == "fused")
-        step.run = _repeatable(trainer)
-    step.run()  # now momentum exists
+        run = _repeatable(trainer)
+    run()  # now momentum exists
     trainer.optimizer.zero_grad()  # what is freed in the measured step was then allocated in it
-    peak = peak_memory(step.run, device)
+    peak = peak_memory(run, device)
     kept = [*trainer.network.parameters(), *trainer.network.buffers(),
             *(state["momentum_buffer"] for state in trainer.optimizer.state.values())]
     step.memory_mib = (peak + sum(t.nbytes for t in kept)) / 2**20
     if step.path not in ("graph", "fused"):
         with Operations() as operations:
-            step.run()
+            run()
         step.kernels, step.gigabytes = operations.count, operations.bytes / 1e9
     else:
         trainer.capture()
     if device.type == "cuda":
-        step.kernels = kernels(step.run, device)
+        step.kernels = kernels(run, device)
+    return run
 
 
 def _repeatable(trainer):

@@ -1,7 +1,7 @@
 """What training steps cost, as `results/speed.csv` has it: a row for each way to compute the step of one network."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pandas as pd
@@ -29,11 +29,13 @@ class Step:
     memory_mib: float = math.nan  # tensors at the peak, weights and momentum included
     kernels: int = 0  # on a CPU: operations
     gigabytes: float = math.nan  # that the operations of a step read and write, one by one
-    images_per_second: float = 0.0
-    run: object = field(default=None, repr=False)  # takes one step
+
+    @property
+    def images_per_second(self):
+        return 1000 * self.batch / self.milliseconds
 
 
-COLUMNS = [f.name for f in fields(Step) if f.name != "run"]
+COLUMNS = [*(f.name for f in fields(Step)), "images_per_second"]
 KEYS = ["device", "precision", "model", "frozen", "path", "batch"]
 
 
