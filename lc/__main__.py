@@ -13,7 +13,7 @@ HELP = """\
 The companion to 'The Power of Linear Combinations: Learning with Random Convolutions'.
 
 An experiment is a figure or table of the paper: a list of runs. A run is a network, a data set, frozen or learnable, a
-profile (paper: the paper's recipe, on a GPU; quick: about a minute each on a CPU core; smoke: seconds) and a seed; it leaves
+profile (paper: the paper's recipe, on a GPU; short: a fifth of it; quick: a minute each on a CPU core; smoke: seconds) and a seed; it leaves
 a row in results/runs.csv, from which the notebooks draw.
 
   python -m lc status                               what is there, what is missing, how long it would take
@@ -55,6 +55,7 @@ def main(argv=None):
     sweep = add("sweep", "train the runs of an experiment that the results lack")
     sweep.add_argument("experiment", nargs="*", help="such as figure4; all if none is named")
     sweep.add_argument("--only", nargs="+", action="extend", default=[], metavar="EXPERIMENT", help="the same, as an option")
+    sweep.add_argument("--seeds", nargs="+", type=int, metavar="N", help="these seeds in place of the profile's")
     sweep.add_argument("--workers", type=int, metavar="N", help="processes that train at once; else one a GPU")
     sweep.add_argument("--time-limit", type=float, metavar="MINUTES", help="end by then; a run in training leaves a checkpoint")
     sweep.add_argument("--slurm", nargs="?", const="", metavar="KEY=VALUE,...", help="train as jobs of Slurm, or of this machine "
@@ -178,7 +179,7 @@ def run_sweep(a):
     from .workers import sweep
 
     began, names = time.monotonic(), [*a.experiment, *a.only]
-    runs = study.everything(a.profile, names)
+    runs = study.everything(a.profile, names, a.seeds)
     options = dict(data_dir=a.data_dir, device=a.device, precision=a.precision, fuse=a.fuse)
     if a.slurm is not None and (a.workers, a.time_limit) != (None, None):
         raise ValueError("--slurm goes without --workers and --time-limit: give it jobs=N and time=MINUTES instead")
@@ -188,7 +189,8 @@ def run_sweep(a):
             trained = cluster.sweep(runs, jobs, a.results, stop=stop, **options)
         else:
             cluster.take_over(runs, a.results)
-            trained = sweep(names, a.profile, a.results, workers=a.workers, time_limit=a.time_limit, stop=stop, **options)
+            trained = sweep(names, a.profile, a.results, workers=a.workers, time_limit=a.time_limit, seeds=a.seeds,
+                            stop=stop, **options)
         rows = results.read(a.results)
         setup, training, evaluation = spent(rows[run_id] for run_id in trained)
         parts = f": set-up {setup:.0f} s, training {training:.0f} s, evaluation {evaluation:.0f} s" if trained else ""

@@ -21,12 +21,13 @@ class Grid:
     network_seeds: tuple = (0, 1, 2, 3)
     depth: int = 20  # wherever the depth is not what varies
     expansions: tuple = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-    widths: tuple = (16, 32, 64, 128)
-    depths: tuple = (20, 32, 44, 56, 110, 164, 260)
+    widths: tuple = (16, 32, 64, 128, 256)  # the paper ends at 128, where the break-even is
+    depths: tuple = (20, 32, 44, 56, 110, 164, 260, 308)  # the paper ends at 260
     datasets: tuple = ("cifar10", "cifar100", "fashion-mnist", "svhn")
     datasets_expansion: int = 128
     kernel_sizes: tuple = (3, 5, 7, 9)
     kernel_expansions: tuple = (1, 2, 4, 8, 16, 32, 64, 128)
+    kernel_depth: int = 20
     kernel_width: int = 16
     between_expansion: int = 64
     precision_seeds: tuple = (0, 1, 2, 3)
@@ -36,14 +37,18 @@ class Grid:
 
 GRIDS = {
     "paper": Grid(),
+    # the paper's networks where a CPU core with bf16 instructions takes minutes for a run; no precision runs
+    "short": Grid(seeds=(0, 1), networks=("ResNet-14", "ResNet-18", "ResNet-20", "ResNet-50", "MobileNet-v2"), network_seeds=(0,),
+                  expansions=(1, 2, 8, 32, 128), widths=(16, 32, 64), depths=(20, 32, 56, 110), kernel_expansions=(1, 8, 64),
+                  kernel_depth=8, between_expansion=2, precision_seeds=()),
     # each experiment in under 20 minutes on two CPU cores, but for those on photographs
     "quick": Grid(seeds=(0, 1), networks=("ResNet-14", "ResNet-20", "MobileNet-v2"), network_seeds=(0,), depth=8,
                   expansions=(1, 2, 8, 32, 128), widths=(8, 16, 32), depths=(8, 14, 20), datasets_expansion=8,
-                  kernel_expansions=(1, 8), kernel_width=8, between_expansion=2,
+                  kernel_expansions=(1, 8), kernel_depth=8, kernel_width=8, between_expansion=2,
                   precision_epochs=2),  # a CPU without bf16 takes about eight times as long to emulate it
     "smoke": Grid(seeds=(0,), dataset="digits", networks=("ResNet-20", "MobileNet-v2"), network_seeds=(0,), depth=8,
                   expansions=(1, 8), widths=(8, 16), depths=(8, 14), datasets=("digits",), datasets_expansion=8,
-                  kernel_sizes=(3, 5), kernel_expansions=(1, 8), kernel_width=8, between_expansion=2,
+                  kernel_sizes=(3, 5), kernel_expansions=(1, 8), kernel_depth=8, kernel_width=8, between_expansion=2,
                   precision_seeds=(0, 1), precision_expansion=8, precision_epochs=1),
 }
 
@@ -68,7 +73,7 @@ def table1(profile="paper", datasets=None, expansion=None, seeds=None):
 def figure8(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
     """Figures 7, 8, 10, 11 and 12: kernel sizes k, by expansion E, frozen and learnable, and the plain network."""
     grid = _grid(profile, kernel_sizes=kernel_sizes, kernel_expansions=expansions, seeds=seeds)
-    shape = f"{grid.depth}-{grid.kernel_width}"
+    shape = f"{grid.kernel_depth}-{grid.kernel_width}"
     models = [f"ResNet{kind}-k{k}" for k in grid.kernel_sizes
               for kind in (f"-{shape}", *(f"-LC-{shape}x{e}" for e in grid.kernel_expansions))]
     return _lc_and_learnable(pairs(models, grid.dataset, profile, grid.seeds))
@@ -157,8 +162,11 @@ def profiles(experiment):
     return tuple(PHOTO_GRIDS if experiment in (figure1b, table2) else GRIDS)
 
 
-def everything(profile="paper", names=()):
+def everything(profile="paper", names=(), seeds=None):
     """The runs of the named experiments, of all that know the profile if none is named, each once.
+
+    Args:
+        seeds: a list of seeds in place of the profile's.
 
     Raises:
         ValueError: for an unknown profile or experiment.
@@ -169,7 +177,7 @@ def everything(profile="paper", names=()):
         if name not in EXPERIMENTS:
             raise ValueError(f"unknown experiment {name!r}; known: {', '.join(EXPERIMENTS)}")
     chosen = [EXPERIMENTS[name] for name in names] or [f for f in EXPERIMENTS.values() if profile in profiles(f)]
-    return list(dict.fromkeys(run for experiment in chosen for run in experiment(profile)))
+    return list(dict.fromkeys(run for experiment in chosen for run in experiment(profile, seeds=seeds)))
 
 
 def pairs(models, dataset, profile, seeds):

@@ -20,6 +20,9 @@ from .run import Result, Run
 from .trainer import Trainer, TrainingError
 
 
+TRAIN_ACCURACY_IMAGES = 10_000
+
+
 class Stopped(Exception):
     """A run that was asked to stop before its end; its checkpoint, if it has one, holds what was done."""
 
@@ -91,7 +94,7 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, fu
                 while trainer.epochs < run.recipe.epochs:
                     loss = trainer.epoch(bar, after_step)
             meter.lap("training")
-        accuracy, robust_accuracy = _accuracies(network.eval(), data, run.recipe.test_images, device)
+        accuracies = _accuracies(network.eval(), data, run.recipe, device)
     except TrainingError as error:
         raise TrainingError(f"{run.id}: {error}") from None
     except CheckpointError as error:
@@ -102,7 +105,7 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, fu
                                 "memory or stop what else runs there") from error
         raise
     meter.lap()
-    return to_result(run, network, network, meter.spent, accuracy=accuracy, robust_accuracy=robust_accuracy, train_loss=loss,
+    return to_result(run, network, network, meter.spent, **accuracies, train_loss=loss,
                      train_images=trainer.n, images=total, device=device_name(device), precision=precision)
 
 
@@ -175,11 +178,15 @@ def _read_once(name, folder, changed):
     return load_data(name, folder)
 
 
-def _accuracies(network, data, test_images, device):
-    """Clean and robust accuracy in percent of the first `test_images` test images, or of all."""
+def _accuracies(network, data, recipe, device):
+    """Clean and robust accuracy in percent of the recipe's test images, and clean of its first training images."""
     attacked = nn.Sequential(evaluate.Normalize(data.mean, data.std), fold(network)).to(device)
-    images, labels = to_unit(data.x_test[:test_images].to(device)), data.y_test[:test_images].to(device)
-    return evaluate.accuracy(attacked, images, labels), evaluate.fgsm_accuracy(attacked, images, labels, eps=1 / 255)
+    seen = slice(min(TRAIN_ACCURACY_IMAGES, recipe.train_images or len(data.x_train)))
+    test, train = ((to_unit(x[part].to(device)), y[part].to(device))
+                   for x, y, part in ((data.x_test, data.y_test, slice(recipe.test_images)), (data.x_train, data.y_train, seen)))
+    return {"accuracy": evaluate.accuracy(attacked, *test),
+            "robust_accuracy": evaluate.fgsm_accuracy(attacked, *test, eps=1 / 255),
+            "train_accuracy": evaluate.accuracy(attacked, *train)}
 
 
 def _capture_or_say(trainer, run):

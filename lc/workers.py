@@ -23,7 +23,7 @@ LOGS = ROOT / "build" / "logs"
 
 
 def sweep(experiments=(), profile="paper", folder=None, *, workers=None, data_dir=None, device="auto", precision="auto",
-          fuse=False, time_limit=None, stop=None):
+          fuse=False, time_limit=None, seeds=None, stop=None):
     """Train the runs of experiments that the store lacks, by several processes at once; by this one if one is enough.
 
     A line is printed for each run that ends. What a worker itself prints goes to its log, in a new folder of `build/logs`;
@@ -35,6 +35,7 @@ def sweep(experiments=(), profile="paper", folder=None, *, workers=None, data_di
         workers: how many processes; by default one a visible GPU, and one on a CPU. Several on one GPU run at the same time
             where NVIDIA's Multi-Process Service can be had.
         time_limit: of each worker, in minutes, as for `study.train_missing`.
+        seeds: a list of seeds in place of the profile's.
         stop: a function; when it says True, the workers are told to stop, and waited for.
 
     Returns:
@@ -45,14 +46,15 @@ def sweep(experiments=(), profile="paper", folder=None, *, workers=None, data_di
         TrainingError: at the end, naming each worker that died or whose runs failed, and its log.
     """
     check.number("the time limit in minutes", time_limit or 0, 0, math.inf)
-    _, missing = study.rows(study.everything(profile, experiments), folder)
+    _, missing = study.rows(study.everything(profile, experiments, seeds), folder)
     differences = environments(device, workers)[:len(missing)]
     if len(differences) < 2:
         return study.train_missing(missing, folder, data_dir=data_dir, device=device, precision=precision, fuse=fuse,
                                    time_limit=time_limit, stop=stop)
     resolve_precision(precision, torch.device("cpu"))  # the name alone: this process takes no memory of a GPU
     missing = study.available(missing, data_dir)
-    command = [sys.executable, "-m", "lc", "sweep", *experiments, *["--fuse"] * fuse]
+    command = [sys.executable, "-m", "lc", "sweep", *experiments, *["--fuse"] * fuse,
+               *(["--seeds", *map(str, seeds)] if seeds else [])]
     for option, value in {"profile": profile, "workers": 1, "device": resolve_device(device).type, "precision": precision,
                           "data-dir": data_dir, "results": folder, "time-limit": time_limit}.items():
         command += [] if value is None else [f"--{option}", str(value)]
