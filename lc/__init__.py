@@ -2,13 +2,14 @@
 
 import importlib
 
-# Public names by module, imported when first used: PyTorch alone takes seconds to import.
+# Public names by module. They are imported on first use, because PyTorch alone takes seconds to import.
 _PUBLIC = {
     "blocks": ("LCBlock", "convert", "freeze_spatial", "fold", "combined_filters"),
     "models": ("build_model",),
     "data": ("load_data", "DataError"),
     "run": ("Recipe", "Run", "Result", "PROFILES"),
-    "training": ("train", "TrainingError"),
+    "training": ("TrainingError",),
+    "fast": ("train",),
     "evaluate": ("accuracy", "fgsm_accuracy", "Normalize"),
     "filters": ("variance_entropy", "randomness_threshold", "variance_map"),
     "results": ("ResultsError",),

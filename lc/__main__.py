@@ -2,30 +2,25 @@
 
 import argparse
 import sys
-import time
-from datetime import timedelta
-
-from .experiments import PROFILES
-from .imagenet import RECIPES
-from .run import PROFILES as LOW_RESOLUTION
 
 HELP = """\
 The companion to 'The Power of Linear Combinations: Learning with Random Convolutions'.
 
 An experiment is a figure or table of the paper: a list of runs. A run is a network, a data set, frozen or learnable, a
-profile (paper: the paper's recipe, on a GPU; short: a fifth of it; quick: a minute each on a CPU core; smoke: seconds) and a seed; it leaves
-a row in results/runs.csv, from which the notebooks draw.
+profile and a seed. It leaves a row in results/runs.csv, from which the notebooks draw. The profiles are paper (the paper's
+recipe, on a GPU), short (a fifth of its epochs), quick (about a minute a run on a CPU core) and smoke (seconds).
 
   python -m lc status                               what is there, what is missing, how long it would take
-  python -m lc sweep figure4 --profile quick        train what Figure 4 lacks; Ctrl-C, and again: it goes on
-  python -m lc notebooks 03                         draw it: build/notebooks/03_expansion.html
+  python -m lc sweep figure4 --profile quick        train what Figure 4 lacks; after Ctrl-C, the same command continues
+  python -m lc notebooks 03                         execute a notebook: build/notebooks/03_expansion.html
   python -m lc train ResNet-LC-20-16x128 --frozen   one run
-  python -m lc imagenet ResNet-18d-LCx64 --data DIR one run on photographs in folders, alone or under torchrun
+  python -m lc imagenet ResNet-18d-LCx64 --data DIR one run on an image folder, alone or under torchrun
   python -m lc COMMAND --help                       all options of a command
 """
 
 
-def main(argv=None):
+def parser():
+    """The parser of the command line. It imports nothing of `lc`, so that `--help` answers at once."""
     parser = argparse.ArgumentParser(prog="python -m lc", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -42,7 +37,7 @@ def main(argv=None):
     imagenet.add_argument("model", metavar="NAME", help="such as ResNet-50 or ResNet-18d-LCx64")
     imagenet.add_argument("--data", metavar="DIR", help="the image folder, with train/ and val/; else the data set's own")
     imagenet.add_argument("--dataset", metavar="NAME", help="the data set's name in the row; else the folder's")
-    imagenet.add_argument("--recipe", default="a2", choices=RECIPES, help="the recipe: a2 is the paper's")
+    imagenet.add_argument("--recipe", default="a2", help="a2 (the paper's), short, quick or smoke")
     imagenet.add_argument("--batch", type=int, metavar="N", help="images of a process at a time; else 256 or fewer")
     imagenet.add_argument("--workers", type=int, metavar="N", help="processes that read images; else 8 for each GPU")
     imagenet.add_argument("--memory", action="store_true", help="train nothing; count a step's memory, and measure it on a GPU")
@@ -56,45 +51,40 @@ def main(argv=None):
     sweep.add_argument("experiment", nargs="*", help="such as figure4; all if none is named")
     sweep.add_argument("--only", nargs="+", action="extend", default=[], metavar="EXPERIMENT", help="the same, as an option")
     sweep.add_argument("--seeds", nargs="+", type=int, metavar="N", help="these seeds in place of the profile's")
-    sweep.add_argument("--workers", type=int, metavar="N", help="processes that train at once; else one a GPU")
-    sweep.add_argument("--time-limit", type=float, metavar="MINUTES", help="end by then; a run in training leaves a checkpoint")
-    sweep.add_argument("--slurm", nargs="?", const="", metavar="KEY=VALUE,...", help="train as jobs of Slurm, or of this machine "
-                       "if it has none; keys: partition, time (minutes), gpus, ... (docs/cluster.md)")
+    sweep.add_argument("--shard", metavar="I/N", help="only the I-th of N equal parts of the runs, such as 1/4 (docs/cluster.md)")
+    sweep.add_argument("--workers", type=int, metavar="N", help="processes that train at once; else one for each GPU")
+    sweep.add_argument("--time-limit", type=float, metavar="MINUTES", help="end by then; the current run leaves a checkpoint")
 
     notebooks = add("notebooks", "execute notebooks with papermill, and make a page of each")
     notebooks.add_argument("names", nargs="*", metavar="NAME", help="such as 03; all if none is named")
     notebooks.add_argument("--train", action="store_true", default=None, help="train the runs that the results lack")
-    notebooks.add_argument("--workers", type=int, metavar="N", help="processes that train at once; else one a GPU")
+    notebooks.add_argument("--workers", type=int, metavar="N", help="processes that train at once; else one for each GPU")
     notebooks.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                            help="any other parameter of the notebooks; may be repeated")
-    notebooks.add_argument("--out", metavar="DIR", help="where they go; else build/notebooks of the project")
-    notebooks.add_argument("--pattern", default="{name}", help="of the outputs' names, such as {name}-{profile}")
+    notebooks.add_argument("--out", metavar="DIR", help="where they are written; else build/notebooks of the project")
 
-    site = add("site", "render the executed notebooks to a static site, without executing them")
-    site.add_argument("--out", metavar="DIR", help="where it goes; else build/site of the project")
-
-    train.add_argument("--profile", default="paper", choices=LOW_RESOLUTION, help="the recipe")
+    train.add_argument("--profile", default="paper", help="the recipe: paper, short, quick or smoke")
     for command in (sweep, notebooks):
-        command.add_argument("--profile", default="paper", choices=PROFILES, help="the recipe; short: of ImageNet")
+        command.add_argument("--profile", default="paper", help="the runs and their recipe: paper, short, quick or smoke")
     for command in (train, sweep, notebooks):
         command.add_argument("--data-dir", metavar="DIR", help="folder of the data sets; else $LC_DATA_DIR or the user's cache")
     for command in (train, sweep):
         command.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
-        command.add_argument("--fuse", action="store_true", help="compile a CIFAR-ResNet's BatchNorm and ReLU, for a GPU")
+        command.add_argument("--fuse", action="store_true", help="compile a CIFAR-ResNet's BatchNorm and ReLU, on a GPU")
     imagenet.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
 
     status = add("status", "how many rows each experiment has, what is missing, and the hours it would take on this device")
     status.add_argument("experiment", nargs="*", help="such as figure4; all if none is named")
-    status.add_argument("--profile", choices=PROFILES, help="of one profile, with the ids of the missing runs")
+    status.add_argument("--profile", help="only this profile, with the ids of the missing runs")
 
-    benchmark = add("benchmark", "measure training steps: images/s, memory and kernels, all in one run; into results/speed.csv")
+    benchmark = add("benchmark", "measure training steps in one run: images/s, memory and kernels, into results/speed.csv")
     benchmark.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     benchmark.add_argument("--batch", type=int, default=256, help="images a step")
     benchmark.add_argument("--paths", nargs="+", metavar="PATH", help="ways to compute a step: eager, graph, fused, "
                            "unfolded, loop; else all that the device can do")
     benchmark.add_argument("--seconds", type=float, default=1.0, help="to time each case in each of three rounds")
     benchmark.add_argument("models", nargs="*", metavar="NAME", help="else ResNet-20-16 and ResNet-LC-20-16x1 to x128, and on a "
-                           "GPU the same wider, deeper and with 9x9 kernels")
+                           "GPU also wider and deeper ones and 9x9 kernels")
 
     merge = add("merge", "take over the runs of another results folder")
     merge.add_argument("source", help="the other folder")
@@ -105,32 +95,34 @@ def main(argv=None):
     for command in (train, imagenet, sweep, status, benchmark, merge):
         names = ["--results", "--out"] if command is sweep else ["--results"]
         command.add_argument(*names, metavar="DIR", help="results folder; else $LC_RESULTS_DIR or the project's")
+    return parser
 
-    arguments = parser.parse_args(argv)
-    from .training import Stopped, TrainingError  # after parsing: PyTorch takes seconds to import
+
+def main(argv=None):
+    arguments = parser().parse_args(argv)
+    from .training import Stopped, TrainingError
 
     try:
         arguments.run(arguments)
     except (ValueError, TrainingError, OSError) as error:
         sys.exit(f"lc: {error}")
     except Stopped:
-        sys.exit("lc: stopped by a signal; the same command goes on from there")
+        sys.exit("lc: stopped by a signal; the same command continues from there")
 
 
 def run_train(a):
     from . import results
-    from .interrupt import stop_on_signals
+    from .utils.signals import stop_on_signals
     from .run import Run
-    from .training import train
 
     run = Run(a.model, a.dataset, a.frozen, a.seed, a.profile)
-    if run.id in results.read(a.results) and not a.again:
+    if run.id in results.load_rows(a.results) and not a.again:
         raise ValueError(f"{run.id} is in the results already; --again trains it anew")
     with results.claim(run.id, a.results) as mine, stop_on_signals() as stop:
         if not mine:
             raise ValueError(f"{run.id} is being trained by another process")
-        result = train(run, data_dir=a.data_dir, device=a.device, precision=a.precision, fuse=a.fuse,
-                       checkpoint=results.checkpoint_path(run.id, a.results), stop=stop)
+        result = run.train(data_dir=a.data_dir, device=a.device, precision=a.precision, fuse=a.fuse,
+                           checkpoint=results.checkpoint_path(run.id, a.results), stop=stop)
         results.append(result, a.results)
     _print(result)
 
@@ -139,16 +131,16 @@ def run_imagenet(a):
     from contextlib import nullcontext
 
     from . import results
-    from .imagenet import Run, memory, photos
+    from .imagenet import Run, images, memory
     from .imagenet.processes import count, is_first
     from .imagenet.training import best_path, train
-    from .interrupt import stop_on_signals
+    from .utils.signals import stop_on_signals
 
     if a.memory:
         return memory.report(a.model, a.frozen, a.recipe, a.batch, a.device, a.precision)
-    folder = a.data or photos.find(a.dataset or "imagenet")
-    run = Run(a.model, a.dataset or photos.name_of(folder), a.frozen, a.seed, a.recipe)
-    if run.id in results.read(a.results) and not a.again:
+    folder = a.data or images.find(a.dataset or "imagenet")
+    run = Run(a.model, a.dataset or images.name_of(folder), a.frozen, a.seed, a.recipe)
+    if run.id in results.load_rows(a.results) and not a.again:
         raise ValueError(f"{run.id} is in the results already; --again trains it anew")
     kept = results.checkpoint_path(run.id, a.results)
     first = is_first()  # of the processes that torchrun started: it alone writes
@@ -172,52 +164,29 @@ def _print(result):
 
 
 def run_sweep(a):
-    from . import cluster, results, study
-    from .interrupt import stop_on_signals
-    from .status import spent
+    from .sweep import sweep
     from .training import Stopped
-    from .workers import sweep
+    from .utils.signals import stop_on_signals
 
-    began, names = time.monotonic(), [*a.experiment, *a.only]
-    runs = study.everything(a.profile, names, a.seeds)
-    options = dict(data_dir=a.data_dir, device=a.device, precision=a.precision, fuse=a.fuse)
-    if a.slurm is not None and (a.workers, a.time_limit) != (None, None):
-        raise ValueError("--slurm goes without --workers and --time-limit: give it jobs=N and time=MINUTES instead")
-    jobs = None if a.slurm is None else cluster.parse(a.slurm)
     with stop_on_signals() as stop:
-        if jobs:
-            trained = cluster.sweep(runs, jobs, a.results, stop=stop, **options)
-        else:
-            cluster.take_over(runs, a.results)
-            trained = sweep(names, a.profile, a.results, workers=a.workers, time_limit=a.time_limit, seeds=a.seeds,
-                            stop=stop, **options)
-        rows = results.read(a.results)
-        setup, training, evaluation = spent(rows[run_id] for run_id in trained)
-        parts = f": set-up {setup:.0f} s, training {training:.0f} s, evaluation {evaluation:.0f} s" if trained else ""
-        print(f"trained {len(trained)} runs in {timedelta(seconds=round(time.monotonic() - began))}{parts}; "
-              f"{sum(run.id not in rows for run in runs)} of {len(runs)} are still missing")
+        sweep([*a.experiment, *a.only], a.profile, a.results, seeds=a.seeds, shard=a.shard, workers=a.workers, data_dir=a.data_dir,
+              device=a.device, precision=a.precision, fuse=a.fuse, time_limit=a.time_limit, stop=stop)
         if stop():
             raise Stopped
 
 
 def run_notebooks(a):
-    from .batch import execute, literal
+    from .publish.notebooks import execute, literal
 
     parameters = dict(profile=a.profile, train=a.train, data_dir=a.data_dir, device=a.device)
     parameters |= {name: literal(value) for name, value in a.parameters}
-    outcome = execute(a.names, a.out, a.pattern, a.workers, **parameters)
+    outcome = execute(a.names, a.out, a.workers, **parameters)
     if any(outcome.values()):
         sys.exit(f"lc: failed: {', '.join(name for name, error in outcome.items() if error)}")
 
 
-def run_site(a):
-    from .site import build
-
-    print(build(a.out))
-
-
 def run_status(a):
-    from .status import report
+    from .sweep.status import report
 
     for line in report(a.experiment, a.profile, a.results, a.device):
         print(line, flush=True)

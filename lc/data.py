@@ -2,14 +2,15 @@
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .check import one_line
-from .files import lock, replacing
+from .utils.check import one_line
+from .utils.files import lock, open_npz, save_npz
 
 # name: (torchvision class, channel mean, channel standard deviation, pad-flip-crop augmentation in training)
 KNOWN = {
@@ -20,16 +21,17 @@ KNOWN = {
 }
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "fashion-mnist": "Fashion-MNIST",
           "imagenet": "ImageNet", "tiny-imagenet-40": "Tiny-ImageNet, 40 classes"}
+TRAINING_IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "fashion-mnist": 60_000, "digits": 1_437}
 SIZE = 32
 PAD = 4
 
 
 class DataError(ValueError):
-    """A data set that is unknown, cannot be had, or is not what it should be."""
+    """The data set is unknown, unreachable, or damaged."""
 
 
 class DataUnavailable(DataError):
-    """A known data set that is neither on this machine nor within its reach."""
+    """The data set is known, but it is not on this machine and cannot be downloaded."""
 
 
 @dataclass(frozen=True)
@@ -58,39 +60,33 @@ def data_folder(data_dir=None):
 
 
 def load_data(name, data_dir=None):
-    """Load a data set from `data_dir/name.npz`, which is first written from torchvision's download if it is missing.
+    """Loads a data set from `data_dir/name.npz`. If that file is missing, torchvision's download is written to it first.
 
-    Known are "cifar10", "cifar100", "svhn", "fashion-mnist" and "digits" (scikit-learn's handwritten digits, which need
-    no download). Any other name is a file of your own in the same layout: `x_train`, `x_test` uint8
-    `[N, height, width, 3]` (or 1 channel, or none), `y_train`, `y_test` integers `[N]` from 0, `classes` strings; it is
-    normalised by its own training mean and standard deviation and not augmented.
+    The known names are "cifar10", "cifar100", "svhn", "fashion-mnist", and "digits" (scikit-learn's handwritten digits,
+    which need no download). Any other name stands for a file of your own in the same layout: `x_train`, `x_test` uint8
+    `[N, height, width, 3]` (or 1 channel, or no channel axis), `y_train`, `y_test` integers `[N]` from 0, `classes` strings.
+    Your own data are normalised by their training mean and standard deviation and are not augmented.
 
     Args:
         data_dir: the folder; by default $LC_DATA_DIR, else `lc` in the user's cache directory.
 
     Returns:
-        `Data` on the CPU. Images smaller than 32x32 are upscaled (bilinear) to 32x32, as Appendix A does Fashion-MNIST.
+        `Data` on the CPU, the same object as long as the file does not change. Images smaller than 32x32 are upscaled
+        (bilinear) to 32x32, as Appendix A does with Fashion-MNIST.
 
     Raises:
-        DataError: unknown or unreachable data set, damaged or wrongly shaped file, labels outside the classes.
+        DataError: if the data set is unknown or unreachable, its file is damaged or has wrong shapes, or a label is outside
+            the classes.
     """
-    folder = data_folder(data_dir)
-    if name == "digits":
-        arrays = _digits()
-    else:
-        path = folder / f"{name}.npz"
-        if not path.exists():
-            if name not in KNOWN:
-                raise DataError(f"unknown data set {name!r}; known: {', '.join(KNOWN)}, digits, or a file of your own at {path}")
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise DataError(f"{folder} cannot be the folder of the data sets ({error.strerror}); set LC_DATA_DIR or data_dir "
-                                "to one that can be written") from None
-            with lock(path.with_suffix(".lock")):  # two processes at once download once
-                if not path.exists():
-                    _download(name, path)
-        arrays = _read(path)
+    path = data_folder(data_dir) / f"{name}.npz"
+    if name != "digits" and not path.exists():
+        _make(name, path)
+    return _load(name, path, path.stat().st_mtime_ns if path.exists() else None)
+
+
+@lru_cache(maxsize=4)  # the sets of Table 1; a sweep then reads each file once
+def _load(name, path, changed):
+    arrays = _digits() if name == "digits" else _read(path)
     x_train, x_test = _upscale(arrays["x_train"]), _upscale(arrays["x_test"])
     if name in KNOWN:
         _, mean, std, augment = KNOWN[name]
@@ -100,10 +96,24 @@ def load_data(name, data_dir=None):
         if not all(std):
             raise DataError(f"{path}: a channel of x_train is the same everywhere; leave it out, or check how the file was made")
     if x_train.shape[-1] != len(mean):
-        raise DataError(f"{name} has {len(mean)} channels, but the images of {folder / name}.npz have {x_train.shape[-1]}")
+        raise DataError(f"{name} has {len(mean)} channels, but the images of {path} have {x_train.shape[-1]}")
     return Data(name, x_train=x_train, y_train=torch.from_numpy(arrays["y_train"]),
                 x_test=x_test, y_test=torch.from_numpy(arrays["y_test"]),
                 classes=tuple(str(c) for c in arrays["classes"]), mean=mean, std=std, augment=augment)
+
+
+def _make(name, path):
+    """Downloads a known data set to `path`. Two processes at once download it once."""
+    if name not in KNOWN:
+        raise DataError(f"unknown data set {name!r}; known: {', '.join(KNOWN)}, digits, or a file of your own at {path}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{path.parent} cannot be the folder of the data sets ({error.strerror}); set LC_DATA_DIR or data_dir "
+                        "to one that can be written") from None
+    with lock(path.with_suffix(".lock")):
+        if not path.exists():
+            _download(name, path)
 
 
 def _read(path):
@@ -111,7 +121,7 @@ def _read(path):
     try:
         with open_npz(path) as f:
             arrays = {key: f[key] for key in ("x_train", "y_train", "x_test", "y_test", "classes")}
-    except Exception as error:  # numpy, zipfile and zlib raise whatever the damage does
+    except Exception as error:  # numpy, zipfile and zlib raise many kinds
         raise DataError(f"{path} is damaged or not in lc's layout ({one_line(error)}); delete it to have it made again") from None
     if arrays["classes"].ndim != 1:
         raise DataError(f"{path}: classes must be a list of names, not {arrays['classes'].tolist()!r}")
@@ -134,13 +144,13 @@ def _read(path):
 
 
 def _download(name, path):
-    import torchvision  # here, since it takes seconds
+    import torchvision  # takes seconds
 
     dataset = getattr(torchvision.datasets, KNOWN[name][0])
     splits = [{"split": "train"}, {"split": "test"}] if name == "svhn" else [{"train": True}, {"train": False}]
     try:
         train, test = (dataset(path.parent / "downloads", download=True, **split) for split in splits)
-    except Exception as error:  # torchvision raises whatever the network, the archive or the disk does
+    except Exception as error:  # torchvision raises many kinds
         raise DataUnavailable(f"{path} is missing and {name} could not be downloaded ({one_line(error)}); connect to the "
                               f"network, or set LC_DATA_DIR to a folder that holds {path.name}") from None
     arrays = {}
@@ -152,24 +162,13 @@ def _download(name, path):
     save_npz(path, **arrays)
 
 
-def open_npz(path):
-    """Open a `.npz` as `np.load` does, but never anything else, for which `np.load` would recommend pickle."""
-    return np.lib.npyio.NpzFile(os.fspath(path), allow_pickle=False)
-
-
-def save_npz(path, **arrays):
-    """Write a `.npz` atomically: the file is whole or not there."""
-    with replacing(path) as f:
-        np.savez_compressed(f, **arrays)
-
-
 def _digits():
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
     x = np.round(x.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     y = y.astype(np.int64)
-    test = np.arange(len(y)) % 5 == 0  # the set has no split of its own
+    test = np.arange(len(y)) % 5 == 0  # scikit-learn gives no split
     return {"x_train": x[~test], "y_train": y[~test], "x_test": x[test], "y_test": y[test],
             "classes": np.array([str(i) for i in range(10)])}
 
@@ -183,12 +182,12 @@ def _upscale(images):
 
 
 def pad(images):
-    """Zero-pad uint8 images `[N, h, w, c]` by 4 px on each side, once for a whole training."""
+    """Zero-pads uint8 images `[N, h, w, c]` by 4 px on each side, once for a whole training."""
     return F.pad(images, (0, 0, PAD, PAD, PAD, PAD))
 
 
 def draw_epoch(n, augment, generator):
-    """One epoch's order and augmentation, drawn at once: int64 `[n, 4]` of image, row offset, column offset, flip."""
+    """Draws one epoch's order and augmentation: int64 `[n, 4]`, columns image, row offset, column offset, flip."""
     plan = torch.zeros(n, 4, dtype=torch.int64)
     plan[:, 0] = torch.randperm(n, generator=generator)
     if augment:
@@ -198,7 +197,7 @@ def draw_epoch(n, augment, generator):
 
 
 def gather(images, plan, size):
-    """The crops that `plan` `[batch, 4]` asks for: uint8 `[batch, size, size, c]` of uint8 images `[N, h, w, c]`."""
+    """The crops of `plan` `[batch, 4]` from uint8 images `[N, h, w, c]`: uint8 `[batch, size, size, c]`."""
     image, top, left, flip = plan.unbind(1)
     along = torch.arange(size, device=images.device)
     rows = top[:, None] + along

@@ -6,16 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import check
+from .blocks import LCBlock
+from .utils import check
 
-BATCH = {"cuda": 500, "cpu": 50}  # images at a time: on a CPU, as much as stays near the cache
+LARGE, SMALL = 500, 50  # images at a time: small ones stay in a CPU's cache, and expanded feature maps in a GPU's memory
 
 
 class Normalize(nn.Module):
-    """Images in [0, 1] to zero mean and unit variance by channel: the first layer of an attacked model.
+    """Normalises images in [0, 1] by channel: the first layer of an attacked model.
 
     Raises:
-        ValueError: unless there is a mean and a standard deviation above 0 for each channel.
+        ValueError: if there is not one finite mean and one standard deviation above 0 for each channel.
     """
 
     def __init__(self, mean, std):
@@ -32,26 +33,26 @@ class Normalize(nn.Module):
 
 
 def accuracy(model, images, labels):
-    """Percent of images that the model classifies right, in evaluation mode.
+    """Percent of the images that the model classifies right, in evaluation mode.
 
     Args:
-        images: `[N, c, h, w]`, in whatever range the model takes, on the model's device.
+        images: `[N, c, h, w]`, in the range that the model takes, on the model's device.
         labels: int64 `[N]`.
 
     Raises:
-        ValueError: unless there is a label for each image and a logit for each class.
+        ValueError: if there is not one label for each image and one logit for each class.
     """
     _check(model, images, labels)
     with _evaluation(model), torch.no_grad():
         _check_classes(model(images[:1]), labels)
-        right = sum((model(x).argmax(1) == y).sum() for x, y in _batches(images, labels))
+        right = sum((model(x).argmax(1) == y).sum() for x, y in _batches(model, images, labels))
     return 100 * right.item() / len(labels)
 
 
 def fgsm_accuracy(model, images, labels, eps=1 / 255):
-    """Percent of images that the model still classifies right under an l-infinity FGSM attack (Figure 4c).
+    """Percent of the images that the model classifies right under an l-infinity FGSM attack (Section 4.1, Figure 4c).
 
-    Each pixel moves by `eps` along the sign of the cross-entropy's gradient and is clipped to [0, 1].
+    Each pixel moves by `eps` along the sign of the cross-entropy's gradient and is then clipped to [0, 1].
 
     Args:
         model: takes images in [0, 1], its normalisation inside: `nn.Sequential(Normalize(mean, std), network)`.
@@ -59,7 +60,7 @@ def fgsm_accuracy(model, images, labels, eps=1 / 255):
         labels: int64 `[N]`.
 
     Raises:
-        ValueError: as `accuracy`; if the images are not floating point or leave [0, 1], or `eps` does.
+        ValueError: as `accuracy`, or if the images are not floating point, or the images or `eps` are outside [0, 1].
     """
     _check(model, images, labels)
     if not (images.is_floating_point() and images.min() >= 0 and images.max() <= 1):
@@ -67,12 +68,12 @@ def fgsm_accuracy(model, images, labels, eps=1 / 255):
     check.number("eps", eps, 0, 1)
     with _evaluation(model), torch.no_grad():
         _check_classes(model(images[:1]), labels)
-        right = sum((model(fgsm(model, x, y, eps)).argmax(1) == y).sum() for x, y in _batches(images, labels))
+        right = sum((model(fgsm(model, x, y, eps)).argmax(1) == y).sum() for x, y in _batches(model, images, labels))
     return 100 * right.item() / len(labels)
 
 
 def fgsm(model, images, labels, eps):
-    """The attacked images of one batch (Goodfellow et al., 2015), within `eps` of `images` and in [0, 1]."""
+    """The attacked images of one mini-batch (Goodfellow et al., 2015), within `eps` of `images` and in [0, 1]."""
     with torch.enable_grad():
         x = images.detach().requires_grad_()
         gradient, = torch.autograd.grad(F.cross_entropy(model(x), labels), x)
@@ -96,8 +97,9 @@ def _check_classes(logits, labels):
         raise ValueError(f"labels are {labels.min()} to {labels.max()}, but the model has {logits.shape[1]} classes (from 0)")
 
 
-def _batches(images, labels):
-    size = BATCH.get(images.device.type, BATCH["cpu"])
+def _batches(model, images, labels):
+    expanded = any(isinstance(m, LCBlock) and len(m.between) for m in model.modules())
+    size = LARGE if images.device.type == "cuda" and not expanded else SMALL
     return zip(images.split(size), labels.split(size))
 
 

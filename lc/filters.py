@@ -1,26 +1,26 @@
-"""What spatial filters look like: variance entropy (Figures 5, 11, 12) and variance maps (Figure 8b)."""
+"""Metrics of spatial filters: variance entropy (Figures 5, 11, 12) and variance maps (Figure 8b)."""
 
 import math
 
 import numpy as np
 import torch
 
-from . import check
+from .utils import check
 from .blocks import combined_filters
 
-SHOWN = 32  # channels of the last layer whose filters are kept to look at
+SHOWN = 32  # input and output channels of the last layer whose filters are kept
 
 
 def variance_entropy(weight, normalize=False):
     """Filter variance entropy (FVE) of a weight `[c_out, c_in, k, k]` (Gavrikov and Keuper, CVPR 2022; Figures 5, 11, 12).
 
-    The entropy, to base 10, of the variance that each principal component explains of the c_out * c_in kernels: 0 where
-    all kernels are equal (collapsed), at most log10 of k^2. Normalised, by the randomness threshold, 1 and more mean
-    kernels as diverse as random ones.
+    This is the entropy, to base 10, of the shares of variance that the principal components of the c_out * c_in kernels
+    explain. It is 0 if all kernels are equal (collapsed) and at most log10(k^2). With `normalize` it is divided by the
+    randomness threshold; kernels as diverse as random ones then have 1 or more.
 
     Raises:
-        ValueError: if the weight is no tensor of four dimensions, empty or not finite, or `normalize` is asked of a kernel
-            that is not 3x3 (the threshold was fitted to these alone).
+        ValueError: if the weight is no tensor of four dimensions, is empty or is not finite, or if `normalize` is asked for
+            kernels other than 3x3, for which the threshold was not fitted.
     """
     check.kind("weight", weight, torch.Tensor, "a tensor")
     if weight.ndim != 4 or not weight.numel():
@@ -31,7 +31,7 @@ def variance_entropy(weight, normalize=False):
     if not kernels.isfinite().all():
         raise ValueError("weight has values that are not finite")
     variance = torch.linalg.svdvals(kernels - kernels.mean(0)).square()
-    # Equal kernels leave only what rounding left of their mean; that is no diversity.
+    # Equal kernels differ from their mean by rounding only, which is no diversity.
     if variance.sum() <= kernels.square().sum() * len(kernels) * torch.finfo(torch.float64).eps ** 2:
         return 0.0
     share = variance / variance.sum()
@@ -40,7 +40,11 @@ def variance_entropy(weight, normalize=False):
 
 
 def randomness_threshold(n):
-    """The least FVE of n random 3x3 kernels, as fitted by Gavrikov and Keuper (CVPR 2022). ValueError if n is below 1."""
+    """The least FVE of n random 3x3 kernels, as fitted by Gavrikov and Keuper (CVPR 2022).
+
+    Raises:
+        ValueError: if n is below 1.
+    """
     check.number("n", n, 1, math.inf)
     return 1.2618047 / (1 + math.exp(-0.88767525 * (math.log2(n) - 2.30436435))) - 0.31050834
 
@@ -48,14 +52,14 @@ def randomness_threshold(n):
 def variance_map(model, kernel_size=None):
     """The variance of a network's kernels by position, `[k, k]` (Figure 8b).
 
-    Each layer's combined filters are divided by the standard deviation of the layer's whole weight; the variance is
-    over all kernels of all spatial layers.
+    Each layer's combined filters are divided by the standard deviation of the layer's whole weight. The variance is then
+    taken over all kernels of all spatial layers.
 
     Args:
-        kernel_size: only layers with this kernel size k; needed where a network has several.
+        kernel_size: use only layers with this kernel size k. A network with several kernel sizes needs it.
 
     Raises:
-        ValueError: if the spatial layers differ in kernel size and none is chosen, or there is no layer to measure.
+        ValueError: if the spatial layers have several kernel sizes and none is chosen, or no layer is left.
     """
     filters = combined_filters(model).values()
     if not filters:
@@ -72,12 +76,12 @@ def variance_map(model, kernel_size=None):
 
 
 def summarize(model):
-    """All that a figure needs of a trained network's filters, so that none needs its checkpoint.
+    """What the figures need of a trained network's filters, so that its weights need not be stored.
 
     Returns:
-        Numpy arrays: `fve` `[layers]`, H of each spatial layer, first to last, and their names `layers`; `variance_map`
-        `[k, k]`, of the layers with the last layer's kernel size; `first` `[c_out, c_in, k, k]`, the first layer's
-        combined filters; `last`, the last layer's, of its first 32 x 32 channels.
+        Numpy arrays: `layers`, the names of the spatial layers, first to last; `fve` `[layers]`, H of each; `variance_map`
+        `[k, k]`, of the layers with the last layer's kernel size; `first` `[c_out, c_in, k, k]`, the first layer's combined
+        filters; `last` `[32, 32, k, k]` at most, the last layer's.
     """
     filters = {name: weight.float().cpu() for name, weight in combined_filters(model).items()}
     weights = list(filters.values())

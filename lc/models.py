@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import nn
 
-from . import check
 from .blocks import LCBlock
+from .utils import check
 
 NOTATION = re.compile(r"ResNet(?P<lc>-LC)?-(?P<depth>\d+)-(?P<width>\d+)(x(?P<expansion>\d+))?"
                       r"(-k(?P<kernel>\d+))?(?P<between>(\+(BN|ReLU))*)")
@@ -16,16 +16,8 @@ KNOWN = ("ResNet-{D}-{W}, ResNet-LC-{D}-{W}x{E} (each with -k{K} for the kernel 
          "ResNet-14, ResNet-18, ResNet-34, ResNet-50, ResNet-101, ResNet-20, Wide-ResNet-50x2, MobileNet-v2")
 
 
-def normalize_relu(norm, x, shortcut=None):
-    """`relu(norm(x) + shortcut)`."""
-    y = norm(x)
-    return F.relu(y if shortcut is None else y + shortcut, inplace=True)
-
-
 class BasicBlock(nn.Module):
-    """Two convolutions and a shortcut; the shortcut is a 1x1 convolution with BatchNorm where the shape changes."""
-
-    normalize_relu = staticmethod(normalize_relu)  # `fused` has one that is compiled
+    """Two convolutions and a shortcut. Where the shape changes, the shortcut is a 1x1 convolution with BatchNorm."""
 
     def __init__(self, conv, in_channels, out_channels, stride):
         super().__init__()
@@ -38,10 +30,16 @@ class BasicBlock(nn.Module):
             nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
 
     def forward(self, x):
-        y = self.normalize_relu(self.bn1, self.conv1(x))
-        if self.stride > 1:  # here: a 1x1 convolution with a stride corrupts memory below 8 channels in PyTorch on a CPU
-            x = F.avg_pool2d(x, 1, self.stride)  # every second pixel; the gradient of a slice would lose the channels-last layout
-        return self.normalize_relu(self.bn2, self.conv2(y), self.shortcut(x))
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(self.subsample(x)), inplace=True)
+
+    def subsample(self, x):
+        """Every second pixel of the shortcut's input where the block has stride 2.
+
+        A 1x1 convolution with stride 2 would do the same, but PyTorch 2.15.0 on a CPU with two threads crashes in it below 8
+        channels: segmentation fault, or "corrupted size vs. prev_size". A slice's gradient would lose channels_last.
+        """
+        return F.avg_pool2d(x, 1, self.stride) if self.stride > 1 else x
 
 
 class CIFARResNet(nn.Module):
@@ -50,8 +48,6 @@ class CIFARResNet(nn.Module):
     Args:
         conv: makes the spatial convolutions: `conv(in_channels, out_channels, stride=1)`.
     """
-
-    normalize_relu = staticmethod(normalize_relu)
 
     def __init__(self, conv, depth, width, num_classes, in_channels):
         super().__init__()
@@ -66,24 +62,26 @@ class CIFARResNet(nn.Module):
         self.fc = nn.Linear(channels, num_classes)
 
     def forward(self, x):
-        x = self.normalize_relu(self.bn1, self.conv1(x))
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         return self.fc(self.blocks(x).mean((2, 3)))
 
 
 def build_model(name, num_classes=10, in_channels=3):
-    """A network by the paper's notation, freshly initialised; input `[batch, in_channels, height, width]`, output logits.
+    """A freshly initialised network by its name in the paper's notation.
 
-    `ResNet-{D}-{W}` and `ResNet-LC-{D}-{W}x{E}` are the CIFAR-ResNets of Section 4; `-k9` sets the kernel size (Section
-    4.3), `+BN`, `+ReLU`, `+BN+ReLU` the operations between the convolutions of each LC-Block (Table 3). The
-    off-the-shelf networks of Figure 1a are torchvision's, changed for small images: `ResNet-14/18/34/50/101`,
-    `Wide-ResNet-50x2`, `MobileNet-v2`; `ResNet-20` is `ResNet-20-16`.
+    Its input is `[batch, in_channels, height, width]`, its output logits `[batch, num_classes]`. `ResNet-{D}-{W}` and
+    `ResNet-LC-{D}-{W}x{E}` are the CIFAR-ResNets of Section 4. `-k9` sets the kernel size (Section 4.3). `+BN`, `+ReLU` and
+    `+BN+ReLU` set the operations between the convolutions of each LC-Block (Table 3). The off-the-shelf networks of
+    Figure 1a are torchvision's, changed for small images: `ResNet-14/18/34/50/101`, `Wide-ResNet-50x2`, `MobileNet-v2`.
+    `ResNet-20` is `ResNet-20-16`.
 
     Raises:
-        ValueError: for a name outside this notation, listing what is known, or less than one class or channel.
+        ValueError: if the name is not in this notation (the message lists what is known), or there is not at least one
+            class and one channel.
     """
     name = canonical_name(name)
-    check.whole("num_classes", num_classes)
-    check.whole("in_channels", in_channels)
+    check.integer("num_classes", num_classes)
+    check.integer("in_channels", in_channels)
     parsed = NOTATION.fullmatch(name)
     if not parsed:
         return _off_the_shelf(name, num_classes, in_channels)
@@ -97,17 +95,17 @@ def build_model(name, num_classes=10, in_channels=3):
 
 
 class Architecture(NamedTuple):
-    """What a network's name says, to draw against."""
+    """The parts of a network's name, for figures to draw against."""
 
-    depth: int  # 0 of an off-the-shelf network, as is the width
-    width: int
+    depth: int  # 0 for an off-the-shelf network
+    width: int  # 0 for an off-the-shelf network
     expansion: int  # 0 without LC-Blocks
     kernel_size: int
-    between: str  # "" or such as "+BN+ReLU"
+    between: str  # "", or for example "+BN+ReLU"
 
 
 def architecture(name):
-    """The `Architecture` that a network's canonical name stands for."""
+    """The `Architecture` of a canonical name."""
     parsed = NOTATION.fullmatch(name)
     if not parsed:
         return Architecture(0, 0, 0, 3, "")
@@ -116,9 +114,9 @@ def architecture(name):
 
 
 def combines(name):
-    """Whether pointwise convolutions follow the spatial ones: right of the divider in Figure 1a.
+    """Whether pointwise convolutions follow the spatial ones (right of the dotted line in Figure 1a).
 
-    True of LC networks, of ResNets with bottleneck blocks, and of MobileNet v2.
+    They do in LC networks, in ResNets with bottleneck blocks and in MobileNet v2.
     """
     if name in OFF_THE_SHELF:
         return name == "MobileNet-v2" or OFF_THE_SHELF[name][0]
@@ -126,13 +124,13 @@ def combines(name):
 
 
 def canonical_name(name):
-    """The one spelling of a network's name that results are kept under: `ResNet-LC-20-16-k3` -> `ResNet-LC-20-16x1`.
+    """The spelling of a network's name that the results use: `ResNet-LC-20-16-k3` -> `ResNet-LC-20-16x1`.
 
     Raises:
-        ValueError: if `build_model` does not know the name, or the name describes no network.
+        ValueError: if `build_model` does not know the name, or no network can have it.
     """
     if not isinstance(name, str):
-        raise ValueError(f"a model goes by its name, such as 'ResNet-20-16', not by a value of type {type(name).__name__}")
+        raise ValueError(f"a model is given by its name, such as 'ResNet-20-16', not by a value of type {type(name).__name__}")
     if name == "ResNet-20":
         return "ResNet-20-16"
     if name in OFF_THE_SHELF:
@@ -149,7 +147,7 @@ def canonical_name(name):
     if width < 1 or expansion < 1:
         raise ValueError(f"{name}: width and expansion must be at least 1")
     if max(depth, width, kernel, expansion) > 10 ** 5:
-        raise ValueError(f"{name}: no number of a model's name may be above {10 ** 5}")
+        raise ValueError(f"{name}: no number in a model's name may be above {10 ** 5}")
     return "".join([f"ResNet{parsed['lc'] or ''}-{depth}-{width}", f"x{expansion}" if parsed["lc"] else "",
                     f"-k{kernel}" if kernel != 3 else "", parsed["between"]])
 
@@ -163,14 +161,14 @@ OFF_THE_SHELF = {
 
 
 def _off_the_shelf(name, num_classes, in_channels):
-    from torchvision.models import mobilenet_v2, resnet  # here, since importing torchvision takes seconds
+    from torchvision.models import mobilenet_v2, resnet  # importing torchvision takes seconds
 
     if name == "MobileNet-v2":
-        # (expansion, channels, blocks, stride) as in torchvision, but for stride 1 in the 24-channel stage
+        # (expansion, channels, blocks, stride) as in torchvision, except stride 1 in the 24-channel stage
         settings = [(1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
         model = mobilenet_v2(num_classes=num_classes, inverted_residual_setting=settings)
         stem = model.features[0][0] = nn.Conv2d(in_channels, 32, 3, stride=1, padding=1, bias=False)
-        nn.init.kaiming_normal_(stem.weight, mode="fan_out")  # as torchvision initialises all of this network
+        nn.init.kaiming_normal_(stem.weight, mode="fan_out")  # as torchvision initialises this network
         return model
     bottleneck, layers, width = OFF_THE_SHELF[name]
     model = resnet.ResNet(resnet.Bottleneck if bottleneck else resnet.BasicBlock, layers + (1,) * (4 - len(layers)),

@@ -11,7 +11,7 @@ import pandas as pd
 from .analysis import outside_both_spreads
 from .data import TITLES
 from .models import combines
-from .run import ROOT
+from .utils.files import ROOT
 
 FROZEN, LEARNABLE, BASELINE = "#0072B2", "#D55E00", "#555555"  # Okabe and Ito's colour-blind-safe blue and vermilion
 LABELS = {True: "Frozen random", False: "Learnable"}

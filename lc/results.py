@@ -1,10 +1,10 @@
-"""The store: `results/runs.csv`, a sorted row for each run, and `results/filters/<id>.npz`, its small arrays.
+"""The results folder: `runs.csv`, a sorted row for each run, and `filters/<id>.npz`, its small arrays.
 
-A row is written after its arrays, and the whole file is replaced at once under a lock: a kill at any moment leaves the
-store as it was before or after, and two processes may write to it at the same time.
+A run's arrays are written before its row, and files are replaced as a whole under a lock. A kill at any moment leaves the
+folder as it was before or after, and two processes may write to it at once.
 
-Its locks are the kernel's (flock), which end with the process that holds them; on NFS, Linux turns them into locks that the
-server keeps for all clients (not where it is mounted with nolock or local_lock). Where there are none, nothing is written.
+The locks are the kernel's (flock). On NFS, Linux asks the server for them, unless it is mounted with nolock or local_lock. If
+the file system has no locks, nothing is written.
 """
 
 import csv
@@ -13,46 +13,52 @@ import io
 import math
 import tempfile
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 from filelock import Timeout
 
-from .check import one_line
-from .data import open_npz, save_npz
-from .files import lock, partial, replacing
-from .run import COLUMNS, ID, OPTIONAL, results_folder, run_id
+from .run import COLUMNS, ID, OPTIONAL, run_id
+from .utils.check import one_line
+from .utils.files import lock, open_npz, replacing, results_folder, save_npz, unfinished
 
 ROOM = 1 << 20  # bytes that the disk must take before a run is trained
 
 
 class ResultsError(ValueError):
-    """A store that is damaged, cannot be written, or was written by another version of `lc`."""
+    """The results are damaged, cannot be written, or were written by another version of `lc`."""
 
 
-def load(folder=None):
+def load_table(folder=None):
     """All rows as a pandas DataFrame, sorted by id.
 
     Args:
-        folder: the store; by default $LC_RESULTS_DIR, else `results` of this project.
+        folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project.
 
     Raises:
-        ResultsError: if the file is damaged or from another version, naming the line.
+        ResultsError: if the file is damaged or of another version, naming the line.
     """
-    return pd.DataFrame(read(folder).values(), columns=list(COLUMNS))
+    return pd.DataFrame(load_rows(folder).values(), columns=list(COLUMNS))
 
 
-def read(folder=None):
-    """All rows as `{id: {column: value}}`; empty if there is no store yet. Raises as `load`."""
+def load_rows(folder=None):
+    """All rows as `{id: {column: value}}`, empty if there is no file yet. Raises as `load_table`."""
     path = Path(folder or results_folder()) / "runs.csv"
     try:
-        file = open(path, newline="", encoding="utf-8")
+        file = path.stat()
+        return dict(_read(path, (file.st_ino, file.st_mtime_ns, file.st_size)))
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise ResultsError(f"{path} cannot be read ({error.strerror}); name a folder that holds results, or none yet") from None
+
+
+@lru_cache(maxsize=4)
+def _read(path, version):
+    """The rows of one version of the file, which is read once."""
     rows = {}
-    with file as f:
+    with open(path, newline="", encoding="utf-8") as f:
         lines = csv.reader(f, strict=True)
         try:
             header = next(lines, [])
@@ -73,19 +79,19 @@ def read(folder=None):
 
 
 def append(result, folder=None):
-    """Record a `Result`: its arrays, then its row, which replaces an earlier row of the same id; its checkpoint goes.
+    """Records a `Result`: its arrays, then its row, which replaces an earlier row of the same id. Deletes its checkpoint.
 
     Raises:
-        ResultsError: if the store is damaged or cannot be written; its rows are left as they are.
+        ResultsError: if the results are damaged or cannot be written. Their rows are then unchanged.
     """
     folder = Path(folder or results_folder())
     with _writing(folder):
-        rows = read(folder)
+        rows = load_rows(folder)
         save_npz(arrays_path(result.id, folder), **result.arrays)
         rows[result.id] = result.row()
         _write(rows, folder)
         kept = checkpoint_path(result.id, folder)
-        for path in (kept, partial(kept)):
+        for path in (kept, unfinished(kept)):
             path.unlink(missing_ok=True)
 
 
@@ -93,13 +99,13 @@ def load_arrays(run_id, folder=None):
     """The arrays of a run as `filters.summarize` made them: `{name: array}`.
 
     Raises:
-        ResultsError: if the run has none or they are damaged.
+        ResultsError: if the run has no arrays or they are damaged.
     """
     path = arrays_path(run_id, folder)
     try:
         with open_npz(path) as f:
             return {name: f[name] for name in f.files}
-    except Exception as error:  # a damaged archive raises whatever zipfile, zlib or numpy come upon
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds
         raise ResultsError(f"{path}: no readable arrays of {run_id} ({one_line(error)}); train the run again") from None
 
 
@@ -108,39 +114,39 @@ def arrays_path(run_id, folder=None):
 
 
 def checkpoint_path(run_id, folder=None):
-    """Where a run that is being trained for this store keeps its checkpoint."""
+    """The checkpoint file of a run that is being trained for this results folder."""
     return _path(folder, ".checkpoints", run_id, ".pt")
 
 
 def _path(folder, kind, run_id, suffix):
-    """Of a file of a run, never outside of the store."""
+    """The path of a run's file, which is never outside of the folder."""
     if not ID.fullmatch(str(run_id)):
         raise ResultsError(f"{run_id!r} is not the id of a run, such as cifar10/ResNet-20-16/frozen/paper/seed0")
     return Path(folder or results_folder()) / kind / f"{run_id}{suffix}"
 
 
 def merge(source, folder=None, replace=False):
-    """Take over the runs of another store.
+    """Takes over the runs of another results folder.
 
     Args:
-        source: the other store's folder.
-        replace: for a run in both stores, take the other's; by default this store's stays.
+        source: the other folder.
+        replace: for a run that both have, take the other's row. By default this folder's stays.
 
     Returns:
-        Two lists of ids: taken over, and in both with different values.
+        Two lists of ids: those taken over, and those that both have with different values.
 
     Raises:
-        ResultsError: if either store is damaged, the other has no rows, both are one, or this one cannot be written; its rows
-            are left as they are.
+        ResultsError: if either folder is damaged, the other has no rows, both are the same, or this one cannot be written.
+            Its rows are then unchanged.
     """
     folder, source = Path(folder or results_folder()), Path(source)
     if source.resolve() == folder.resolve():
-        raise ResultsError(f"{source} is the store to merge into: name another one")
-    theirs = read(source)
+        raise ResultsError(f"{source} is the results folder to merge into: name another one")
+    theirs = load_rows(source)
     if not theirs:
         raise ResultsError(f"{source} has no runs.csv with rows to merge")
     with _writing(folder):
-        rows = read(folder)
+        rows = load_rows(folder)
         differing = [i for i in theirs if i in rows and _format(rows[i]) != _format(theirs[i])]
         taken = [i for i in theirs if i not in rows] + (differing if replace else [])
         for run_id in taken:
@@ -152,10 +158,10 @@ def merge(source, folder=None, replace=False):
 
 @contextmanager
 def claim(run_id, folder=None):
-    """Whether this process is now the only one to train a run, for as long as the context lasts.
+    """Yields whether this process is the only one to train a run, for as long as the context lasts.
 
     Raises:
-        ResultsError: if the store cannot be written.
+        ResultsError: if the results cannot be written.
     """
     folder = Path(folder or results_folder())
     claimed = lock(folder / ".claims" / f"{run_id.replace('/', '-')}.lock", timeout=0)
@@ -176,7 +182,7 @@ def claim(run_id, folder=None):
 
 @contextmanager
 def _writing(folder):
-    """The lock of the store, which is made if it is not there."""
+    """Holds the lock of the results folder, which is made if it is not there."""
     with _disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with lock(folder / "runs.csv.lock"):
@@ -185,7 +191,7 @@ def _writing(folder):
 
 @contextmanager
 def _disk(folder):
-    """What the disk does not do becomes a `ResultsError` that names the store."""
+    """Turns an error of the disk into a `ResultsError` that names the folder."""
     try:
         yield
     except Timeout:

@@ -1,89 +1,86 @@
 """What a training run is, and what it leaves behind."""
 
 import math
-import os
 import re
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 
-from . import check
-from .models import architecture, canonical_name
+from .data import TRAINING_IMAGES, load_data
+from .models import architecture, build_model, canonical_name
+from .utils import check
 
-ROOT = Path(__file__).resolve().parent.parent
 PRECISIONS = "auto", "fp32", "bf16"
 PART = r"\w[\w.-]*"  # of an id, and so of a path: never ".."
 ID = re.compile(rf"{PART}/\w[\w.+-]*/(frozen|learnable)/{PART}/seed\d+")
 
 
 def check_part(value):
-    """Raises ValueError for text that cannot be part of an id."""
+    """Raises ValueError if the text cannot be part of a run's id."""
     if not isinstance(value, str) or not re.fullmatch(PART, value):
         raise ValueError(f"{value!r} cannot be part of a run's id: use letters, digits, '.', '_' and '-', first a letter")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The hyperparameters of a training; by default those of the paper's low-resolution networks (Appendix A).
+    """The hyperparameters of a training. The defaults are those of the paper's low-resolution networks (Appendix A).
 
-    SGD with Nesterov momentum; the learning rate falls along a cosine from its first value to 0, step by step; weight
-    decay on every learned parameter; cross-entropy with label smoothing. The last checkpoint is evaluated.
+    The optimiser is SGD with Nesterov momentum. The learning rate falls along a cosine from its initial value to 0, step by
+    step. Every learned parameter decays. The loss is cross-entropy with label smoothing. The last checkpoint is evaluated.
 
     Raises:
-        ValueError: for a value with which nothing can be trained.
+        ValueError: if nothing can be trained with a value.
     """
 
-    profile: str = "paper"  # names the recipe in a run's id: change any value, change this name
+    profile: str = "paper"  # names the recipe in a run's id: if you change a value, change this name
     epochs: int = 75
-    batch_size: int = 256  # the smaller last batch is kept
+    batch_size: int = 256  # the smaller last mini-batch is kept
     learning_rate: float = 1e-2
     momentum: float = 0.9
     weight_decay: float = 1e-2
     label_smoothing: float = 0.1
     train_images: int | None = None  # only the first n
-    test_images: int | None = None
-    # "fp32" or "bf16": what a run of this recipe is trained in on any device, whatever else asks for; "fp32" also means step by
-    # step, without a CUDA graph. "auto" leaves both to the device and to who starts the run
+    test_images: int | None = None  # only the first n
+    # fp32 and bf16 override the device's default and --precision. fp32 also disables CUDA graphs. auto decides by hardware.
     precision: str = "auto"
 
     def __post_init__(self):
         check_part(self.profile)
-        check.whole("epochs", self.epochs)
-        check.whole("batch_size", self.batch_size)
+        check.integer("epochs", self.epochs)
+        check.integer("batch_size", self.batch_size)
         check.number("learning_rate", self.learning_rate, 0, math.inf, "()")
         check.number("momentum", self.momentum, 0, 1, "()")
         check.number("weight_decay", self.weight_decay, 0, math.inf, "[)")
         check.number("label_smoothing", self.label_smoothing, 0, 1)
         for name in ("train_images", "test_images"):
             if getattr(self, name) is not None:
-                check.whole(name, getattr(self, name))
+                check.integer(name, getattr(self, name))
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
 
 
 PROFILES = {
     "paper": Recipe(),
-    # the paper's networks and images, nearly its number of steps (11,730 of 14,700) in a fifth of its epochs
+    # the paper's networks and images, and nearly its number of steps (11,730 of 14,700), in a fifth of its epochs
     "short": Recipe("short", epochs=15, batch_size=64),
-    # the direction of the effect, in about a minute a run on a CPU core
+    # shows the direction of the effect, in about a minute a run on a CPU core
     "quick": Recipe("quick", epochs=4, batch_size=32, train_images=5000, test_images=2000),
-    # does it run at all, in seconds
+    # only shows that everything runs, in seconds
     "smoke": Recipe("smoke", epochs=4, batch_size=32, train_images=512),
 }
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run. `id`, such as `cifar10/ResNet-LC-20-16x128/frozen/paper/seed0`, is its key in the results.
+    """One training run. Its `id`, such as `cifar10/ResNet-LC-20-16x128/frozen/paper/seed0`, is its key in the results.
 
     Args:
-        model: a name that `build_model` understands; kept in its canonical spelling.
-        dataset: a name that `load_data` understands.
+        model: a name that `build_model` knows; kept in its canonical spelling.
+        dataset: a name that `load_data` knows.
         frozen: whether the spatial convolutions stay at their random initialisation.
         recipe: a `Recipe`, or the name of a profile.
 
     Raises:
-        ValueError: unknown model or profile, a value of the wrong type, or a recipe that bears the name of a profile but
-            differs from it.
+        ValueError: if the model or profile is unknown, a value has the wrong type, or a recipe differs from the profile whose
+            name it has.
     """
 
     model: str
@@ -98,13 +95,17 @@ class Run:
     def __post_init__(self):
         object.__setattr__(self, "model", self._canonical_name(self.model))
         if not isinstance(self.recipe, type(type(self).recipe)):
-            object.__setattr__(self, "recipe", profile(self.recipe, self._profiles))
+            object.__setattr__(self, "recipe", recipe_named(self.recipe, self._profiles))
         check_part(self.dataset)
-        if not isinstance(self.frozen, bool):  # 1 is not: it would not be read back from a row
+        if not isinstance(self.frozen, bool):  # 1 would be read back from a row as another value
             raise ValueError(f"frozen must be True or False, not {self.frozen!r}")
         if self._profiles.get(self.recipe.profile, self.recipe) != self.recipe:
             raise ValueError(f"this recipe is not the profile {self.recipe.profile!r}: give it a profile name of its own")
-        check.whole("seed", self.seed, 0, 2 ** 63 - 1)
+        check.integer("seed", self.seed, 0, 2 ** 63 - 1)
+
+    @property
+    def id(self):
+        return run_id(self.dataset, self.model, self.frozen, self.recipe.profile, self.seed)
 
     @property
     def architecture(self):
@@ -112,8 +113,22 @@ class Run:
         return architecture(self.model)
 
     @property
-    def id(self):
-        return run_id(self.dataset, self.model, self.frozen, self.recipe.profile, self.seed)
+    def training_images(self):
+        """The number of images of one epoch. A data set of your own counts as large as CIFAR."""
+        return min(self.recipe.train_images or math.inf, TRAINING_IMAGES.get(self.dataset, 50_000))
+
+    def sample(self):
+        """Its network with ten classes, and the shape of a mini-batch `[batch, channels, height, width]` to estimate costs."""
+        return build_model(self.model), (64, 3, 32, 32)
+
+    def find_data(self, data_dir=None):
+        """Raises DataError if the data set cannot be had or is damaged."""
+        load_data(self.dataset, data_dir)
+
+    def train(self, **options):
+        """Trains and evaluates this run: see `lc.train`."""
+        from . import train
+        return train(self, **options)
 
 
 def run_id(dataset, model, frozen, profile, seed):
@@ -121,20 +136,20 @@ def run_id(dataset, model, frozen, profile, seed):
     return f"{dataset}/{model}/{'frozen' if frozen else 'learnable'}/{profile}/seed{seed}"
 
 
-def profile(name, known=PROFILES):
-    """What goes by the name of a profile: its recipe.
+def recipe_named(profile, known=PROFILES):
+    """The recipe of a profile.
 
     Raises:
-        ValueError: for an unknown profile.
+        ValueError: if the profile is unknown.
     """
-    if not isinstance(name, str) or name not in known:
-        raise ValueError(f"unknown profile {name!r}; known: {', '.join(known)}")
-    return known[name]
+    if not isinstance(profile, str) or profile not in known:
+        raise ValueError(f"unknown profile {profile!r}; known: {', '.join(known)}")
+    return known[profile]
 
 
 @dataclass
 class Result:
-    """What a run leaves: the columns of its row in `results/runs.csv`, small arrays, and the trained network."""
+    """What a run leaves: its row in `results/runs.csv`, small arrays, and the trained network."""
 
     id: str
     model: str
@@ -149,7 +164,7 @@ class Result:
     total_parameters: int
     fve_first: float  # filter variance entropy H of the first spatial layer's combined filters
     fve_last: float
-    fve_first_normalized: float  # by the randomness threshold; nan unless the kernel is 3x3
+    fve_first_normalized: float  # divided by the randomness threshold; nan unless the kernel is 3x3
     fve_last_normalized: float
     epochs: int
     train_images: int
@@ -159,10 +174,10 @@ class Result:
     precision: str
     torch: str
     git: str
-    energy: float = math.nan  # watt hours of the whole GPU during the run (NVML); nan if not recorded
-    accuracy_top5: float = math.nan  # percent of the test images with the right class among the first five; nan if not recorded
-    setup_seconds: float = math.nan  # of `seconds`, before the first training step: data, network, warm-up, graph capture
-    train_accuracy: float = math.nan  # percent of the first 10,000 training images, not augmented; nan if not recorded
+    energy: float = math.nan  # watt hours of the whole GPU during the run (NVML)
+    accuracy_top5: float = math.nan  # percent of the test images with the right class among the first five
+    setup_seconds: float = math.nan  # part of `seconds` before the first step: data, network, warm-up, graph capture
+    train_accuracy: float = math.nan  # percent of the first 10,000 training images, not augmented
     arrays: dict = field(default_factory=dict, repr=False, compare=False)  # {name: numpy array}: see filters.summarize
     network: object = field(default=None, repr=False, compare=False)
 
@@ -172,9 +187,5 @@ class Result:
 
 
 COLUMNS = {f.name: f.type for f in fields(Result) if f.name not in ("arrays", "network")}
-OPTIONAL = {"energy", "accuracy_top5", "setup_seconds", "train_accuracy"}  # columns that rows written by an earlier version lack: nan
-
-
-def results_folder():
-    """The folder of the results: $LC_RESULTS_DIR, else `results` of this project."""
-    return Path(os.environ.get("LC_RESULTS_DIR") or ROOT / "results")
+# Columns that older rows lack, nan there
+OPTIONAL = {"energy", "accuracy_top5", "setup_seconds", "train_accuracy"}

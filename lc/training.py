@@ -1,59 +1,207 @@
 """Training one network by the paper's recipe (Appendix A), from its initialisation to its row of the results."""
 
 import math
-import time
-import warnings
-from contextlib import contextmanager
-from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+from tqdm.auto import tqdm
 
-from . import evaluate, filters, fused
+from . import evaluate, filters
 from .blocks import fold, freeze_spatial
-from .checkpoint import Checkpoint, CheckpointError
-from .data import data_folder, load_data, to_unit
-from .machine import device_name, energy_meter, git_version, out_of_memory, resolve_device, resolve_precision
+from .data import draw_epoch, gather, load_data, pad, to_unit
 from .models import build_model
-from .progress import Progress
 from .run import Result, Run
-from .trainer import Trainer, TrainingError
-
+from .utils.checkpoint import Checkpoint, CheckpointError
+from .utils.device import (Meter, arithmetic, device_name, git_version, out_of_memory, own_randomness, resolve_device,
+                           resolve_precision, to_device)
 
 TRAIN_ACCURACY_IMAGES = 10_000
 
 
+class TrainingError(RuntimeError):
+    """A run could not be trained to its end. Nothing of it is recorded."""
+
+
 class Stopped(Exception):
-    """A run that was asked to stop before its end; its checkpoint, if it has one, holds what was done."""
+    """A run was asked to stop before its end. Its checkpoint, if it has one, holds what was done."""
 
 
-def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, fuse=False, progress=None, label="",
-          checkpoint=None, stop=None):
-    """Train and evaluate one run.
+class Trainer:
+    """A network, its data and its optimiser on one device, and the step that trains it.
+
+    Everything that a step reads or writes lies on the device, also the position in the schedule. A step takes no arguments
+    from the host, so a CUDA graph can hold all of it. The data set stays uint8. The order, crops and flips are drawn once
+    an epoch on the CPU, so a seed means the same on every device.
+
+    Args:
+        network: takes normalised images in its parameters' dtype; it is moved to the device. Its parameters with
+            `requires_grad` are trained.
+        data: a `Data`.
+        recipe: a `Recipe`.
+        seed: for the order, crops and flips.
+        device: a `torch.device`.
+        precision: "fp32" or "bf16".
+    """
+
+    def __init__(self, network, data, recipe, seed, device, precision):
+        self.network = to_device(network, device).train()
+        self.recipe, self.device, self.precision = recipe, device, precision
+        self.generator = torch.Generator().manual_seed(seed)
+
+        images = data.x_train[:recipe.train_images].to(device)
+        self.n, self.size, self.augment = len(images), images.shape[1], data.augment
+        self.images = pad(images) if data.augment else images
+        self.labels = data.y_train[:recipe.train_images].to(device)
+        dtype = next(network.parameters()).dtype
+        self.mean = 255 * torch.tensor(data.mean, dtype=dtype, device=device)
+        self.std = 255 * torch.tensor(data.std, dtype=dtype, device=device)
+
+        full, rest = divmod(self.n, recipe.batch_size)
+        self.batches = [recipe.batch_size] * full + [rest] * (rest > 0)
+        steps = len(self.batches) * recipe.epochs
+        progress = torch.arange(steps, dtype=torch.float64) / steps
+        self.schedule = (recipe.learning_rate / 2 * (1 + torch.cos(torch.pi * progress))).float().to(device)
+        self.learning_rate = torch.tensor(recipe.learning_rate, device=device)
+        self.optimizer = torch.optim.SGD(
+            self.learned(), lr=self.learning_rate,
+            momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay, fused=True)
+
+        self.plan = torch.zeros(self.n, 4, dtype=torch.int64, device=device)  # this epoch's order and augmentation
+        self.along = torch.arange(recipe.batch_size, device=device)
+        self.row = torch.zeros(1, dtype=torch.int64, device=device)  # position in the epoch, in images
+        self.count = torch.zeros(1, dtype=torch.int64, device=device)  # steps done
+        self.losses = torch.zeros(steps, device=device)
+        self.epochs, self.position = 0, 0  # whole epochs done, and steps done in this one: what the host knows
+
+    def learned(self):
+        """The tensors to optimise."""
+        return [p for p in self.network.parameters() if p.requires_grad]
+
+    def forward(self, images):
+        """The network's logits in training mode."""
+        return self.network(images)
+
+    def next_batch(self, batch):
+        """The next `batch` images of the plan, augmented and normalised, `[batch, c, h, w]`, and their labels."""
+        return make_batch(self.images, self.labels, self.plan, self.row + self.along[:batch], self.size, self.mean, self.std)
+
+    def step(self, batch):
+        """One optimisation step on the next `batch` images of the plan."""
+        images, labels = self.next_batch(batch)
+        with arithmetic(self.precision, self.device):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False):
+                loss = F.cross_entropy(self.forward(images), labels, label_smoothing=self.recipe.label_smoothing)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+        self.learning_rate.copy_(self.schedule[self.count][0])
+        self.optimizer.step()
+        self.losses.index_copy_(0, self.count, loss.detach().float()[None])
+        self.row += batch
+        self.count += 1
+
+    def epoch(self, progress, after_step=None):
+        """One pass over the training images, or the rest of it after `load`.
+
+        Args:
+            progress: its `update` is called with the number of images of each step.
+            after_step: called after each step.
+
+        Returns:
+            The mean loss over its steps.
+
+        Raises:
+            TrainingError: if a loss was not finite, naming the step.
+        """
+        if self.position == 0:
+            self.plan.copy_(draw_epoch(self.n, self.augment, self.generator))
+            self.row.zero_()
+        for batch in self.batches[self.position:]:
+            self.step(batch)
+            self.position += 1
+            progress.update(batch)
+            if after_step:
+                after_step()
+        self.epochs, self.position = self.epochs + 1, 0
+        done = self.count.item()  # the only time in an epoch that the host waits for the device
+        losses = self.losses[done - len(self.batches):done].cpu()
+        if not losses.isfinite().all():
+            step = done - len(self.batches) + int((~losses.isfinite()).nonzero()[0])
+            raise TrainingError(f"the loss became {self.losses[step].item()} at step {step + 1} of {len(self.schedule)}; "
+                                "nothing was recorded. Lower the learning rate or check the data")
+        return losses.mean().item()
+
+    def state(self):
+        """Everything that the remaining steps depend on."""
+        return {
+            "tensors": [*self.network.state_dict().values(), self.plan, self.row, self.count, self.losses],
+            "momentum": [self.optimizer.state[p].get("momentum_buffer") for p in self.optimizer.param_groups[0]["params"]],
+            "generators": [g.get_state() for g in self.generators()],
+            "done": (self.epochs, self.position),
+        }
+
+    def load(self, state):
+        """Continues from a `state()`. Tensors are changed in place, so captured graphs see the change.
+
+        Raises:
+            CheckpointError: if the state is of another network, data set or number of steps.
+        """
+        mine, learned = self.state()["tensors"], self.optimizer.param_groups[0]["params"]
+        of_mine = [p for p, value in zip(learned, state["momentum"]) if value is not None]
+        of_theirs = [value for value in state["momentum"] if value is not None]
+        if [t.shape for t in [*mine, *of_mine]] != [t.shape for t in [*state["tensors"], *of_theirs]]:
+            raise CheckpointError("checkpoint of another network or data set; delete it to train from the start")
+        for tensor, value in zip(mine, state["tensors"]):
+            tensor.copy_(value)
+        for p, value in zip(learned, state["momentum"]):
+            if "momentum_buffer" in self.optimizer.state[p]:
+                self.optimizer.state[p]["momentum_buffer"].copy_(value)
+            elif value is not None:
+                self.optimizer.state[p]["momentum_buffer"] = value.to(p.device).clone(memory_format=torch.preserve_format)
+        for generator, value in zip(self.generators(), state["generators"]):
+            generator.set_state(value)
+        self.epochs, self.position = state["done"]
+
+    def images_done(self):
+        return self.epochs * self.n + sum(self.batches[:self.position])
+
+    def generators(self):
+        """The generator of the order and augmentation, and PyTorch's own, which dropout draws from."""
+        own = torch.cuda.default_generators[self.device.index or 0] if self.device.type == "cuda" else torch.default_generator
+        return self.generator, own
+
+
+def make_batch(images, labels, plan, rows, size, mean, std):
+    """The images and labels of some rows of an epoch's plan: see `data.draw_epoch`."""
+    plan = plan[rows]
+    return ((gather(images, plan, size) - mean) / std).permute(0, 3, 1, 2), labels[plan[:, 0]]
+
+
+def train(run, *, data_dir=None, device="auto", precision="auto", progress=None, label="", checkpoint=None, stop=None,
+          trainer=Trainer):
+    """Trains and evaluates one run.
 
     Args:
         run: a `Run`.
         data_dir: as for `load_data`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
-        precision: "fp32", "bf16" (autocast; weights, their combination and the optimiser stay fp32), or "auto": bf16
-            where the device computes it natively. A recipe's own precision takes its place. Evaluation never uses autocast.
-        graph: on a GPU, run each step as one CUDA graph; this and `fuse` not where the recipe's own precision is "fp32".
-        fuse: compile what stands between a CIFAR-ResNet's convolutions, and the augmentation; for a GPU, a CPU is slower so.
-        progress: show a progress line; by default where a person watches.
-        label: stands before the progress line.
-        checkpoint: a file. It is written every two minutes, and a training that finds it goes on from there; deleting it
-            when the result is recorded is the caller's.
-        stop: a function, asked after every step; when it says True, the checkpoint is written and the training ends.
+        precision: "fp32", "bf16" (autocast; weights, their combination and the optimiser stay fp32), or "auto" (bf16 if the
+            device computes it natively). A recipe's own precision overrides it. Evaluation never uses autocast.
+        progress: whether to show a progress bar; by default on a terminal only.
+        label: text before the run's id in the progress bar.
+        checkpoint: a file that is written every two minutes and from which training continues. The caller deletes it.
+        stop: a function that is called after every step. If it returns True, the checkpoint is written and training ends.
+        trainer: the class of the training step.
 
     Returns:
         A `Result` with the row for `results/runs.csv`, the arrays for `results/filters/` and the trained network.
-        On one machine's CPU, the same run gives the same bits, in one go or in several.
+        On one machine's CPU the same run gives the same bits, also if it was interrupted.
 
     Raises:
-        ValueError: no `Run`, unknown device, precision or data set, nothing to compile with, or a checkpoint that is damaged or
-            of another run, before any training.
-        TrainingError: a loss that is not finite, or out of memory.
-        Stopped: `stop` said so.
+        ValueError: before any training, if `run` is no `Run`, the device, precision or data set is unknown, or the
+            checkpoint is damaged or of another run.
+        TrainingError: if a loss is not finite, or memory runs out.
+        Stopped: if `stop` returned True.
     """
     if not isinstance(run, Run):
         raise ValueError(f"train takes an lc.Run, such as lc.Run('ResNet-20-16', 'cifar10', frozen=True, seed=0), not {run!r}")
@@ -61,19 +209,16 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, fu
     precision = resolve_precision(precision, device)
     if run.recipe.precision != "auto":
         precision = run.recipe.precision
-        graph, fuse = graph and precision != "fp32", fuse and precision != "fp32"
-    if fuse:
-        fused.check(device)
     kept = Checkpoint(checkpoint, f"{run}, {precision}, {device.type}")
     saved = kept.load()
     meter = Meter(device)
-    data = _data(run.dataset, data_dir)
+    data = load_data(run.dataset, data_dir)
 
     def after_step():
         stopping = stop is not None and stop()
         if stopping or kept.due():
             meter.lap("training")
-            kept.save({"trainer": trainer.state(), "spent": meter.spent})
+            kept.save({"trainer": state.state(), "spent": meter.spent})
         if stopping:
             raise Stopped(run.id)
 
@@ -82,17 +227,16 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, fu
             network = build_model(run.model, len(data.classes), data.channels)
             if run.frozen:
                 freeze_spatial(network)
-            trainer = Trainer(network, data, run.recipe, run.seed, device, precision, fuse)
-            if graph and device.type == "cuda":
-                _capture_or_say(trainer, run)
+            state = trainer(network, data, run.recipe, run.seed, device, precision)
             if saved:
-                trainer.load(saved["trainer"])
+                state.load(saved["trainer"])
                 meter.add(saved["spent"])
             meter.lap("setup")
-            total = trainer.n * run.recipe.epochs
-            with Progress(total, f"{label}{run.id}", progress, trainer.images_done()) as bar:
-                while trainer.epochs < run.recipe.epochs:
-                    loss = trainer.epoch(bar, after_step)
+            total = state.n * run.recipe.epochs
+            with tqdm(total=total, initial=state.images_done(), desc=f"{label}{run.id}", unit=" images", unit_scale=True,
+                      leave=False, disable=None if progress is None else not progress) as bar:
+                while state.epochs < run.recipe.epochs:
+                    loss = state.epoch(bar, after_step)
             meter.lap("training")
         accuracies = _accuracies(network.eval(), data, run.recipe, device)
     except TrainingError as error:
@@ -106,22 +250,33 @@ def train(run, *, data_dir=None, device="auto", precision="auto", graph=True, fu
         raise
     meter.lap()
     return to_result(run, network, network, meter.spent, **accuracies, train_loss=loss,
-                     train_images=trainer.n, images=total, device=device_name(device), precision=precision)
+                     train_images=state.n, images=total, device=device_name(device), precision=precision)
+
+
+def _accuracies(network, data, recipe, device):
+    """Clean and robust accuracy on the recipe's test images, and clean accuracy on its first training images, in percent."""
+    attacked = nn.Sequential(evaluate.Normalize(data.mean, data.std), fold(network)).to(device)
+    seen = slice(min(TRAIN_ACCURACY_IMAGES, recipe.train_images or len(data.x_train)))
+    test, train = ((to_unit(x[part].to(device)), y[part].to(device))
+                   for x, y, part in ((data.x_test, data.y_test, slice(recipe.test_images)), (data.x_train, data.y_train, seen)))
+    return {"accuracy": evaluate.accuracy(attacked, *test),
+            "robust_accuracy": evaluate.fgsm_accuracy(attacked, *test, eps=1 / 255),
+            "train_accuracy": evaluate.accuracy(attacked, *train)}
 
 
 def to_result(run, network, trained, spent, images, **measured):
     """The `Result` of a run.
 
     Args:
-        network: what was evaluated, and whose filters are looked at.
-        trained: the network that was trained, whose parameters are counted; the same, or with other weights or LC-Blocks.
+        network: the network that was evaluated. Its filters are summarised.
+        trained: the network whose parameters are counted; it may have LC-Blocks or other weights.
         spent: of a `Meter`.
-        images: seen in training, over all epochs.
+        images: how many were seen in training, over all epochs.
         measured: the other columns.
     """
     arrays = filters.summarize(network)
     weights = list(filters.combined_filters(network).values())
-    normalized = [filters.variance_entropy(w, normalize=True) if w.shape[-1] == 3 else float("nan")
+    normalized = [filters.variance_entropy(w, normalize=True) if w.shape[-1] == 3 else math.nan
                   for w in (weights[0], weights[-1])]
     parameters = list(trained.parameters())
     return Result(
@@ -133,67 +288,3 @@ def to_result(run, network, trained, spent, images, **measured):
         epochs=run.recipe.epochs, seconds=spent["seconds"], images_per_second=images / spent["training"],
         torch=torch.__version__, git=git_version(), energy=spent["energy"], setup_seconds=spent["setup"], arrays=arrays,
         network=network, **measured)
-
-
-class Meter:
-    """What a run costs: seconds, those of set-up and of training among them, and watt hours; from before it was cut off, too."""
-
-    def __init__(self, device):
-        began = time.monotonic()  # before the meter starts the driver of a GPU
-        self.energy = energy_meter(device)
-        self.spent = {"seconds": 0.0, "setup": 0.0, "training": 0.0, "energy": 0.0}
-        self.last = began, self.energy()
-
-    def lap(self, part=None):
-        """Count what was spent since the last lap, on "setup", "training" or anything else."""
-        before, self.last = self.last, (time.monotonic(), self.energy())
-        seconds, energy = self.last[0] - before[0], self.last[1] - before[1]
-        self.add({"seconds": seconds, "setup": seconds * (part == "setup"), "training": seconds * (part == "training"),
-                  "energy": energy})
-
-    def add(self, spent):
-        """Count what else was spent; a part that is not told of makes its sum unknown (nan)."""
-        self.spent = {name: self.spent[name] + spent.get(name, math.nan) for name in self.spent}
-
-
-@contextmanager
-def own_randomness(seed, device):
-    """PyTorch's generators, seeded, as they were afterwards: initialisation and dropout draw from them."""
-    cuda = [device.index or 0] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        for generator in (torch.default_generator, *(torch.cuda.default_generators[i] for i in cuda)):
-            generator.manual_seed(seed)
-        yield
-
-
-def _data(name, data_dir):
-    """As `load_data`; for the runs of a sweep, a file is read once, as long as it stays the same."""
-    folder = data_folder(data_dir)
-    path = folder / f"{name}.npz"
-    return _read_once(name, folder, path.stat().st_mtime_ns if path.exists() else None)
-
-
-@lru_cache(maxsize=1)
-def _read_once(name, folder, changed):
-    return load_data(name, folder)
-
-
-def _accuracies(network, data, recipe, device):
-    """Clean and robust accuracy in percent of the recipe's test images, and clean of its first training images."""
-    attacked = nn.Sequential(evaluate.Normalize(data.mean, data.std), fold(network)).to(device)
-    seen = slice(min(TRAIN_ACCURACY_IMAGES, recipe.train_images or len(data.x_train)))
-    test, train = ((to_unit(x[part].to(device)), y[part].to(device))
-                   for x, y, part in ((data.x_test, data.y_test, slice(recipe.test_images)), (data.x_train, data.y_train, seen)))
-    return {"accuracy": evaluate.accuracy(attacked, *test),
-            "robust_accuracy": evaluate.fgsm_accuracy(attacked, *test, eps=1 / 255),
-            "train_accuracy": evaluate.accuracy(attacked, *train)}
-
-
-def _capture_or_say(trainer, run):
-    try:
-        trainer.capture()
-    except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        trainer.graphs.clear()
-        warnings.warn(f"{run.id}: no CUDA graph could be captured ({error}); training step by step, which is slower")

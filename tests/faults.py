@@ -49,7 +49,7 @@ def sweep(runs, store, **options):
 
 def append_and_log(append, result, folder):
     """`results.append` that no run may reach twice; it notes the trained weights."""
-    assert result.id not in results.read(folder), f"{result.id} was trained again"
+    assert result.id not in results.load_rows(folder), f"{result.id} was trained again"
     append(result, folder)
     weights = b"".join(tensor.numpy().tobytes() for tensor in result.network.state_dict().values())
     with open(log(folder), "a") as f:
@@ -94,7 +94,7 @@ def last_word(function, *arguments):
 
 def check(store, reference, runs=RUNS, but=()):
     """All rows, arrays and trained weights are those of the uninterrupted sweep, each once, and no other file is left."""
-    rows, expected, ids = results.read(store), results.read(reference), {run.id for run in runs}
+    rows, expected, ids = results.load_rows(store), results.load_rows(reference), {run.id for run in runs}
     assert set(rows) == ids
     paths = [store / "runs.csv", *(results.arrays_path(run_id, store) for run_id in ids)]
     assert {path for path in files(store) if path.suffix != ".lock"} - set(but) == set(paths)

@@ -20,10 +20,10 @@ from torch import nn
 import lc
 from lc import benchmark, results, status, study
 from lc.__main__ import main
-from lc.checkpoint import CheckpointError
+from lc.utils.checkpoint import CheckpointError
 from lc.data import save_npz
-from lc.run import ROOT
-from lc.trainer import Trainer
+from lc.utils.files import ROOT
+from lc.training import Trainer
 
 
 class Payload:
@@ -113,7 +113,7 @@ def test_what_the_calls_are_wrong_about_is_right_otherwise(good, given):
     lc.convert(lc.build_model("ResNet-8-8"), 1)
     assert 0 <= lc.fgsm_accuracy(good["network"], good["images"], good["labels"]) <= 100
     assert len(lc.load_data("mine", given.data(good["whole"])).x_train) == 12
-    assert len(results.load(given.rows(good["text"]))) == 2 and given.unchanged()
+    assert len(results.load_table(given.rows(good["text"]))) == 2 and given.unchanged()
     with pytest.raises(pytest.fail.Exception, match="a network was trained"):
         lc.train(good["run"], device="cpu")
 

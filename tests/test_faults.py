@@ -50,7 +50,7 @@ def kill_at_random(folder, reference, sweeps, kills):
     while killed < kills:
         store, number = folder / f"store{number}", number + 1
         children = [start(sweep, RUNS, store) for _ in range(sweeps)]
-        while len(results.read(store)) < len(RUNS):
+        while len(results.load_rows(store)) < len(RUNS):
             time.sleep(chance.uniform(0, longest / sweeps))
             longest *= 1.02  # an attempt that gets nowhere is not repeated for ever
             i = chance.randrange(sweeps)
@@ -97,8 +97,8 @@ def fault_everywhere(folder, reference, fault):
     while not words or not isinstance(words[-1], int) or words[-1] >= len(words):
         store = copy(base, folder / str(len(words)))
         words.append(word(start(faulty, len(words) + 1, fault, store, sweep, RUNS[:2], store)))
-        assert {RUNS[0].id} <= set(results.read(store)) <= {run.id for run in RUNS[:2]}
-        at_the_end = words[-1] is None and RUNS[1].id in results.read(store)  # its row is written, its checkpoint still there
+        assert {RUNS[0].id} <= set(results.load_rows(store)) <= {run.id for run in RUNS[:2]}
+        at_the_end = words[-1] is None and RUNS[1].id in results.load_rows(store)  # its row is written, its checkpoint still there
         word(start(sweep, RUNS[:2], store))
         check(store, reference, RUNS[:2], but=[results.checkpoint_path(RUNS[1].id, store)] * at_the_end)
     return words
@@ -128,7 +128,7 @@ def fills_while_training(disk, room, store, out):
             sweep(RUNS[:2], store, stop=functools.cache(fill))
         except lc.ResultsError as error:
             said = str(error)
-    assert set(results.read(store)) <= {run.id for run in RUNS[:2]}
+    assert set(results.load_rows(store)) <= {run.id for run in RUNS[:2]}
     assert not [path for path in files(store) if path.suffix == ".partial"]
     assert room > 0 or sum("no checkpoint could be written" in str(w.message) for w in warned) == 4
     free()

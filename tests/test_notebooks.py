@@ -13,7 +13,7 @@ from test_results import result
 
 from lc import results, study
 from lc.data import save_npz
-from lc.run import ROOT
+from lc.utils.files import ROOT
 
 matplotlib.use("Agg")
 PATHS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if not path.stem.startswith("00")}

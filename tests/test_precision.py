@@ -5,7 +5,7 @@ import torch
 
 import lc
 from lc import study
-from lc.trainer import Trainer
+from lc.training import Trainer
 
 
 def run(precision):

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from lc import results, speed
-from lc.run import ROOT
+from lc.utils.files import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -58,7 +58,7 @@ def test_a_notebook_finds_lc_from_its_own_folder_though_it_is_not_installed():
 
 
 def test_results_are_whole():
-    for run_id, row in results.read(ROOT / "results").items():
+    for run_id, row in results.load_rows(ROOT / "results").items():
         arrays = results.load_arrays(run_id, ROOT / "results")
         assert np.isclose(arrays["fve"][0], row["fve_first"], rtol=1e-4), run_id
         assert row["git"] and row["device"] and 0 <= row["robust_accuracy"] <= row["accuracy"] <= 100

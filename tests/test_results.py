@@ -35,7 +35,7 @@ def append_many(folder, seeds):
 def test_rows_and_arrays_come_back(tmp_path):
     for seed in (2, 0, 1):
         results.append(result(seed), tmp_path)
-    table = results.load(tmp_path)
+    table = results.load_table(tmp_path)
     assert list(table["seed"]) == [0, 1, 2]
     assert list(table.columns) == list(COLUMNS)
     row = table.iloc[0]
@@ -51,13 +51,13 @@ def test_the_columns_that_others_read_are_there():
 
 
 def test_an_empty_store_has_no_rows(tmp_path):
-    assert results.load(tmp_path / "none").empty and list(results.load(tmp_path / "none").columns) == list(COLUMNS)
+    assert results.load_table(tmp_path / "none").empty and list(results.load_table(tmp_path / "none").columns) == list(COLUMNS)
 
 
 def test_a_run_trained_again_replaces_its_row(tmp_path):
     results.append(result(), tmp_path)
     results.append(result(accuracy=12.0), tmp_path)
-    assert list(results.load(tmp_path)["accuracy"]) == [12.0]
+    assert list(results.load_table(tmp_path)["accuracy"]) == [12.0]
 
 
 def test_two_processes_lose_nothing(tmp_path):
@@ -67,7 +67,7 @@ def test_two_processes_lose_nothing(tmp_path):
         process.start()
     for process in processes:
         process.join()
-    assert sorted(results.load(tmp_path)["seed"]) == list(range(30))
+    assert sorted(results.load_table(tmp_path)["seed"]) == list(range(30))
 
 
 def test_a_kill_at_any_moment_leaves_a_whole_store(tmp_path):
@@ -85,14 +85,14 @@ def test_a_kill_at_any_moment_leaves_a_whole_store(tmp_path):
         time.sleep(0.02 + 0.07 * attempt)
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
-        table = results.load(tmp_path)
+        table = results.load_table(tmp_path)
         assert len(table) >= seen
         seen = len(table)
         for run_id in table["id"]:
             assert len(results.load_arrays(run_id, tmp_path)["fve"]) == 3
     assert seen > 0
     results.append(result(999_999), tmp_path)  # no lock of the dead is left
-    assert len(results.load(tmp_path)) == seen + 1
+    assert len(results.load_table(tmp_path)) == seen + 1
 
 
 def edited(folder, edit):
@@ -123,7 +123,7 @@ def put(line, column, value):
 def test_damage_is_reported_with_its_line_and_never_dropped(tmp_path, edit, message):
     edited(tmp_path, edit)
     before = (tmp_path / "runs.csv").read_bytes()
-    for use in (lambda: results.load(tmp_path), lambda: results.append(result(5), tmp_path)):
+    for use in (lambda: results.load_table(tmp_path), lambda: results.append(result(5), tmp_path)):
         with pytest.raises(lc.ResultsError, match=message):
             use()
     assert (tmp_path / "runs.csv").read_bytes() == before
@@ -133,15 +133,15 @@ def test_damage_is_reported_with_its_line_and_never_dropped(tmp_path, edit, mess
 def test_rows_of_earlier_versions_are_read_and_kept(lacking, tmp_path):
     assert list(COLUMNS)[-3:] == ["energy", "accuracy_top5", "setup_seconds"] and OPTIONAL == set(list(COLUMNS)[-3:])
     edited(tmp_path, lambda lines: [line.__delitem__(slice(-lacking, None)) for line in lines])
-    assert results.load(tmp_path)["setup_seconds"].isna().all() and len(results.load(tmp_path)) == 2
+    assert results.load_table(tmp_path)["setup_seconds"].isna().all() and len(results.load_table(tmp_path)) == 2
     results.append(result(5, energy=7.5), tmp_path)
-    table = results.load(tmp_path)
+    table = results.load_table(tmp_path)
     assert table["energy"].tolist()[2] == 7.5 and table["accuracy"].tolist() == [87.5] * 3
     assert table["setup_seconds"].fillna(-1).tolist() == [-1, -1, 0.05]
 
 
 def test_the_rows_of_this_project_are_read():
-    assert len(results.load(ROOT / "results")) > 100
+    assert len(results.load_table(ROOT / "results")) > 100
 
 
 def test_a_file_that_is_not_text_is_reported(tmp_path):
@@ -149,7 +149,7 @@ def test_a_file_that_is_not_text_is_reported(tmp_path):
     path = tmp_path / "runs.csv"
     path.write_bytes(path.read_bytes()[:-20] + b"\xff\xfe\n")
     with pytest.raises(lc.ResultsError, match="repair or delete the line"):
-        results.load(tmp_path)
+        results.load_table(tmp_path)
 
 
 def test_merge_takes_over_what_is_missing_and_reports_what_differs(tmp_path):
@@ -159,10 +159,10 @@ def test_merge_takes_over_what_is_missing_and_reports_what_differs(tmp_path):
     results.append(result(0, accuracy=1.0), theirs)
     taken, differing = results.merge(theirs, ours)
     assert [i[-1] for i in taken] == ["2", "3"] and [i[-1] for i in differing] == ["0"]
-    assert list(results.load(ours)["accuracy"]) == [87.5] * 4
+    assert list(results.load_table(ours)["accuracy"]) == [87.5] * 4
     assert len(results.load_arrays(taken[0], ours)["fve"]) == 3
     results.merge(theirs, ours, replace=True)
-    assert list(results.load(ours)["accuracy"]) == [1.0, 87.5, 87.5, 87.5]
+    assert list(results.load_table(ours)["accuracy"]) == [1.0, 87.5, 87.5, 87.5]
 
 
 def test_merging_a_folder_without_rows_is_an_error(tmp_path):
@@ -175,7 +175,7 @@ def test_a_merge_that_cannot_read_an_array_changes_nothing(tmp_path):
     results.arrays_path(result().id, tmp_path / "theirs").write_bytes(b"PK damaged")
     with pytest.raises(lc.ResultsError, match="no readable arrays"):
         results.merge(tmp_path / "theirs", tmp_path / "ours")
-    assert results.load(tmp_path / "ours").empty
+    assert results.load_table(tmp_path / "ours").empty
 
 
 def test_pickled_arrays_are_refused(tmp_path):

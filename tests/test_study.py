@@ -64,7 +64,7 @@ def test_the_papers_grids():
     assert both(table1) == {"ResNet-LC-20-16x128"} and names(table1) - both(table1) == {"ResNet-20-16"}
     table3 = study.table3()
     assert names(table3) == both(table3) == {f"ResNet-LC-20-16x64{between}" for between in ("", "+ReLU", "+BN", "+BN+ReLU")}
-    precision = study.precision()
+    precision = study.precisions()
     assert {(run.model, run.frozen, run.recipe.profile, run.recipe.precision) for run in precision} == {
         (*network, f"paper-{kind}", kind)
         for network in (("ResNet-20-16", False), ("ResNet-LC-20-16x128", True)) for kind in ("fp32", "bf16")}
@@ -126,7 +126,7 @@ def test_everything_is_every_experiment_once(profile):
 def test_a_sweep_without_names_trains_every_experiment(store, capsys):
     main(["sweep", "--profile", "smoke", "--device", "cpu"])
     runs = study.everything("smoke")
-    assert set(results.read()) == {run.id for run in runs}
+    assert set(results.load_rows()) == {run.id for run in runs}
     training, n = 4 * 512 / 600, len(runs)
     assert (f"trained {n} runs in 0:00:0" in (said := capsys.readouterr().out)
             and f": set-up {0.05 * n:.0f} s, training {training * n:.0f} s, evaluation {(3.45 - training) * n:.0f} s; "
@@ -139,7 +139,7 @@ def test_a_sweep_goes_by_options_alone_or_by_names(store, capsys):
     main(["sweep", "--profile", "smoke", "--only", "figure4", "table1", "--time-limit", "9", "--out", str(store / "options")])
     main(["sweep", "figure4", "--only", "table1", "--profile", "smoke", "--results", str(store / "names")])
     wanted = {run.id for run in study.figure4("smoke") + study.table1("smoke")}
-    assert set(results.read(store / "options")) == set(results.read(store / "names")) == wanted
+    assert set(results.load_rows(store / "options")) == set(results.load_rows(store / "names")) == wanted
     with pytest.raises(SystemExit, match="unknown experiment 'figure5'; known: figure4"):
         main(["sweep", "--only", "figure5"])
 
@@ -188,7 +188,7 @@ def test_a_run_that_fails_costs_no_other_and_is_named(store, monkeypatch):
     monkeypatch.setattr(study, "train", train)
     with pytest.raises(lc.TrainingError, match=runs[1].id):
         study.train_missing(runs)
-    assert set(results.read()) == {runs[0].id, runs[2].id}
+    assert set(results.load_rows()) == {runs[0].id, runs[2].id}
 
 
 def test_a_sweep_checks_everything_before_it_trains(store, monkeypatch):
@@ -265,7 +265,7 @@ def test_an_injected_parameter_that_a_notebook_does_not_have_is_an_error(monkeyp
     (["sweep", "figure5"], "unknown experiment 'figure5'; known: figure4"),
     (["merge", "nowhere"], "no runs.csv"),
     (["notebooks", "99"], "no notebook '99'; known: 00_linear_combinations"),
-    (["benchmark", "--batch", "0"], "batch must be a whole number of at least 1"),
+    (["benchmark", "--batch", "0"], "batch must be an integer of at least 1"),
     (["benchmark", "VGG-16"], "unknown model 'VGG-16'"),
 ])
 def test_a_mistake_on_the_command_line_is_answered_in_one_line(arguments, message, tmp_path, monkeypatch):
@@ -289,4 +289,4 @@ def test_train_records_once_and_merge_takes_over(tmp_path, monkeypatch, capsys):
     main([*command, "--again"])
     main(["merge", there, "--results", here])
     assert "took over 1 runs" in capsys.readouterr().out
-    assert list(results.read(here)) == ["digits/ResNet-LC-8-8x2/frozen/smoke/seed0"]
+    assert list(results.load_rows(here)) == ["digits/ResNet-LC-8-8x2/frozen/smoke/seed0"]

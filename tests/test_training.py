@@ -12,7 +12,7 @@ import torch.nn.functional as F
 import lc
 from lc import training
 from lc.data import draw_epoch
-from lc.trainer import Trainer
+from lc.training import Trainer
 
 SHORT = lc.Recipe("short", epochs=2, batch_size=24, train_images=64, test_images=40)
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ values, and what is frozen.
 import warnings
 
 from .networks import NETWORKS, build_model
-from .recipe import RECIPES, Recipe, Run
+from .run import RECIPES, Recipe, Run
 
 warnings.filterwarnings("ignore", "IProgress not found")  # of a progress bar for notebooks that timm imports and nobody sees
 

@@ -7,13 +7,13 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .. import check
+from ..utils import check
 from ..blocks import freeze_spatial
-from ..machine import resolve_device, resolve_precision
-from ..run import profile
+from ..utils.device import resolve_device, resolve_precision
+from ..run import recipe_named
 from .networks import build_model
-from .recipe import RECIPES
-from .trainer import Trainer
+from .run import RECIPES
+from .step import Trainer
 from .training import BATCH
 
 GB = 1e9
@@ -30,7 +30,7 @@ def report(model, frozen=False, recipe="a2", batch=None, device="auto", precisio
         ValueError: as `train`.
     """
     device = resolve_device(device)
-    recipe, batch = profile(recipe, RECIPES), check.whole("batch", BATCH if batch is None else batch)
+    recipe, batch = recipe_named(recipe, RECIPES), check.integer("batch", BATCH if batch is None else batch)
     kind = "frozen" if frozen else "learnable"
     peak = counted(model, frozen, recipe, batch, num_classes)
     print(f"{model} {kind}, {batch} images of {recipe.image_size} px at a time, half precision; GB of tensors at a step's peak")

@@ -2,7 +2,7 @@
 
 import re
 
-from .. import check
+from ..utils import check
 from ..blocks import convert
 
 # the paper's name: timm's. Left of Figure 1b's divider come those without pointwise convolutions after spatial ones.
@@ -31,7 +31,7 @@ def build_model(name, num_classes=1000, drop_path=0.0):
     import timm  # here, since it takes seconds
 
     name = canonical_name(name)
-    check.whole("num_classes", num_classes)
+    check.integer("num_classes", num_classes)
     check.number("drop_path", drop_path, 0, 1, "[)")
     parsed = NOTATION.fullmatch(name)
     model = timm.create_model(NETWORKS[parsed["network"]], num_classes=num_classes, drop_path_rate=drop_path)

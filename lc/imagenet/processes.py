@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 
-from ..machine import resolve_device
+from ..utils.device import resolve_device
 
 
 class Process(NamedTuple):

@@ -8,22 +8,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from tqdm.auto import tqdm
 
-from .. import check, evaluate
+from ..utils import check
+from .. import evaluate
 from ..blocks import fold, freeze_spatial
-from ..check import one_line
-from ..checkpoint import Checkpoint, CheckpointError
+from ..utils.check import one_line
+from ..utils.checkpoint import Checkpoint, CheckpointError
 from ..data import DataError
-from ..files import replacing
-from ..machine import device_name, out_of_memory, resolve_precision
-from ..progress import Progress
-from ..trainer import TrainingError
-from ..training import Meter, Stopped, own_randomness, to_result
+from ..utils.files import replacing
+from ..utils.device import Meter, device_name, out_of_memory, own_randomness, resolve_precision
+from ..training import TrainingError
+from ..training import Stopped, to_result
 from .networks import build_model, plain_name
-from .photos import check_images, find, open_folder, steps_an_epoch, training_loader, validation_loader
+from .images import check_images, find, open_folder, steps_an_epoch, training_loader, validation_loader
 from .processes import gathered, joined, total
-from .recipe import Run
-from .trainer import MEAN, STD, Trainer
+from .run import Run
+from .step import MEAN, STD, Trainer
 
 BATCH = 256  # images of a process at a time: what A2's batch of 2048 leaves each of eight GPUs
 
@@ -69,7 +70,7 @@ def train(run, *, data=None, data_dir=None, device="auto", precision="auto", bat
         on_gpu = process.device.type == "cuda"
         precision = resolve_precision("fp16" if precision == "auto" and on_gpu else precision, process.device, "fp16")
         batch, replicas = _deal(run.recipe, batch, process.world)
-        workers = check.whole("workers", 8 * on_gpu if workers is None else workers, 0)
+        workers = check.integer("workers", 8 * on_gpu if workers is None else workers, 0)
         photos = open_folder(data or find(run.dataset, data_dir), run.recipe.classes, run.recipe.images_per_class)
         kept = Checkpoint(checkpoint, f"{run}, batches of {batch}, {precision}, {process.device.type}")
         saved = _load(kept, photos)
@@ -84,8 +85,9 @@ def train(run, *, data=None, data_dir=None, device="auto", precision="auto", bat
                 if saved:
                     training.load(saved)
                     del saved  # some gigabytes
-                with Progress(training.images(run.recipe.epochs), f"{label}{run.id}", shown,
-                              training.images(training.epochs)) as bar:
+                with tqdm(total=training.images(run.recipe.epochs), initial=training.images(training.epochs),
+                          desc=f"{label}{run.id}", unit=" images", unit_scale=True, leave=False,
+                          disable=None if shown is None else not shown) as bar:
                     while training.epochs < run.recipe.epochs:
                         training.epoch(bar, stop if process.world == 1 else None)
                         if log and process.rank == 0:
@@ -240,7 +242,7 @@ def _deal(recipe, batch, world):
     """
     if batch is None:
         batch = max(1, min(BATCH, recipe.batch_size // world))
-    check.whole("batch", batch)
+    check.integer("batch", batch)
     replicas, rest = divmod(recipe.batch_size, batch)
     if rest or not replicas or replicas % world:
         raise ValueError(f"{world} process{'es' * (world > 1)} with batches of {batch} cannot make the recipe's batch of "

@@ -1,0 +1,40 @@
+"""The ImageNet experiments as data: the runs of Figure 1b and Table 2."""
+
+from dataclasses import dataclass, replace
+
+from ..experiments import grid_of, pairs
+from .run import Run
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What the experiments of a profile vary, and on which images. The defaults are the paper's."""
+
+    seeds: tuple = (0,)
+    dataset: str = "imagenet"
+    recipe: str = "a2"
+    networks: tuple = ("ResNet-18", "ResNet-50", "ResNet-50d", "ResNeXt-50-32x4d", "Wide-ResNet-50x2", "MobileNet-v2",
+                       "MobileNet-v3-S", "MobileNet-v3-L")
+    expansions: tuple = (1, 8, 64, 128)
+
+
+_TINY = Grid(dataset="tiny-imagenet-40", recipe="short", networks=("ResNet-18", "ResNet-50"), expansions=(1, 8, 64))
+GRIDS = {
+    "paper": Grid(),
+    "short": _TINY,  # 40 classes of ImageNet at 64 px, on a GPU
+    "quick": replace(_TINY, recipe="quick"),  # ten of these classes, an hour and a half on two CPU cores
+    "smoke": Grid(dataset="digits-folder", recipe="smoke", networks=("ResNet-18", "MobileNet-v3-S"), expansions=(1,)),
+}
+
+
+def figure1b(profile="paper", networks=None, seeds=None):
+    """Figure 1b: off-the-shelf networks on ImageNet, frozen and learnable."""
+    grid = grid_of(GRIDS, profile, networks=networks, seeds=seeds)
+    return pairs(grid.networks, grid.dataset, grid.recipe, grid.seeds, Run)
+
+
+def table2(profile="paper", expansions=None, seeds=None):
+    """Table 2: ResNet-18d on ImageNet, plain and with LC-Blocks of each expansion E, frozen and learnable."""
+    grid = grid_of(GRIDS, profile, expansions=expansions, seeds=seeds)
+    models = ["ResNet-18d", *(f"ResNet-18d-LCx{e}" for e in grid.expansions)]
+    return pairs(models, grid.dataset, grid.recipe, grid.seeds, Run)

@@ -1,0 +1,66 @@
+"""Checkpoints: an interrupted training continues from its last one, on a CPU to the same bits."""
+
+import time
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+
+from .check import one_line
+from .files import replacing
+
+INTERVAL = 120.0  # seconds between two checkpoints; shorter runs write none
+
+
+class CheckpointError(ValueError):
+    """The checkpoint is damaged, or it belongs to another training."""
+
+
+class Checkpoint:
+    """The checkpoint file of one training.
+
+    Args:
+        path: the file, or None for no checkpoints.
+        training: text that identifies the training: the run with its recipe, the precision and the kind of device.
+    """
+
+    def __init__(self, path, training):
+        self.path, self.training = path and Path(path), training
+        self.written = time.monotonic()
+
+    def load(self):
+        """The state that was saved last, with all tensors on the CPU, or None if there is no file.
+
+        Raises:
+            CheckpointError: if the file is damaged or belongs to another training.
+        """
+        if not self.path or not self.path.exists():
+            return None
+        try:
+            with open(self.path, "rb") as f:
+                if not zipfile.is_zipfile(f):  # torch.load with mmap gives no useful message for such a file
+                    raise ValueError("it is no zip archive")
+            saved = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
+            training, state = saved["training"], saved["state"]
+        except Exception as error:  # zipfile and pickle raise many kinds
+            raise CheckpointError(f"{self.path}: damaged checkpoint ({one_line(error)[:80]}); delete it to train from the "
+                                  "start") from None
+        if training != self.training:
+            raise CheckpointError(f"{self.path}: checkpoint of another training ({training}); delete it to train from the start")
+        return state
+
+    def due(self):
+        """Whether it is time for the next checkpoint."""
+        return self.path is not None and time.monotonic() - self.written > INTERVAL
+
+    def save(self, state):
+        """Replaces the file. If the disk is full or read-only, this warns and the training continues."""
+        if not self.path:
+            return
+        self.written = time.monotonic()
+        try:
+            with replacing(self.path) as f:
+                torch.save({"training": self.training, "state": state}, f)
+        except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError if the disk is full
+            warnings.warn(f"{self.path}: no checkpoint could be written ({one_line(error)[:80]})", stacklevel=2)

@@ -1,0 +1,104 @@
+"""What keeps a training on photographs from its end, told before it begins or in one line, with nothing recorded."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+from test_checkpoint import After
+from test_imagenet_training import RUN, SHORT, command, go
+
+import lc
+from lc import results
+from lc.__main__ import main
+from lc.utils.checkpoint import CheckpointError
+from lc.data import DataError
+from lc.imagenet import RECIPES, Run
+from lc.training import Stopped
+
+
+@pytest.fixture
+def copied(flowers, tmp_path):
+    return shutil.copytree(flowers, tmp_path / "flowers")
+
+
+@pytest.fixture
+def begun(flowers, tmp_path):
+    """The checkpoint of a training that was stopped after its first epoch."""
+    with pytest.raises(Stopped):
+        go(RUN, flowers, tmp_path / "run.pt", stop=After(3))
+    return tmp_path / "run.pt"
+
+
+def test_a_loss_that_is_not_finite_ends_a_training_and_nothing_is_recorded(flowers, tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "smoke", replace(SHORT, profile="smoke", epochs=2, learning_rate=1e30, warmup_epochs=0))
+    with pytest.raises(SystemExit, match="lc: flowers/MobileNet-v3-S/learnable/smoke/seed0: the loss was not finite in epoch 1"):
+        main(command(flowers, tmp_path))
+    assert not results.load_rows(tmp_path) and not list(tmp_path.rglob("*.pt"))
+
+
+@pytest.mark.parametrize("faults, message", [
+    (["train/b/1.JPEG"], r"^\S+train/b/1.JPEG cannot be read as an image \([^\n]+\); replace or delete it$"),
+    ([f"train/c/{i}.JPEG" for i in range(5)], "c/0.JPEG.*; .*c/2.JPEG [^;]*; replace or delete it; and 2 more$"),
+])
+def test_images_that_cannot_be_read_are_said_before_any_training(faults, message, copied, tmp_path):
+    for name in faults:
+        (copied / name).write_bytes((copied / name).read_bytes()[:-500])
+    with pytest.raises(DataError, match=message):
+        go(RUN, copied, tmp_path / "run.pt", log=pytest.fail)
+    assert not (tmp_path / "run.pt").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_is_damaged_later_is_told_in_one_line(workers, copied, begun):
+    for path in copied.glob("train/*/*"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"^\S+.JPEG cannot be read as an image \([^\n]+\); replace or delete it$"):
+        go(RUN, copied, begun, workers=workers)
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(flowers, copied, begun):
+    for split in ("train", "val"):
+        shutil.rmtree(copied / split / "d")
+    with pytest.raises(CheckpointError, match=f"{begun}: checkpoint of 4 classes, but {copied} has 3; delete it"):
+        go(RUN, copied, begun)
+    with pytest.raises(CheckpointError, match="of another training .*batches of 4, fp32, cpu"):
+        go(RUN, flowers, begun, batch=8)
+    begun.write_bytes(begun.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=f"{begun}: damaged checkpoint .*; delete it"):
+        go(RUN, flowers, begun)
+
+
+def test_a_disk_that_takes_no_checkpoint_does_not_stop_the_training(flowers, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.warns(match="no checkpoint could be written"), pytest.warns(match="the best network could not be written"):
+        go(Run("MobileNet-v3-S", "flowers", False, 0, SHORT), flowers, tmp_path / "file" / "run.pt")
+
+
+@pytest.mark.parametrize("run, options, message", [
+    (lc.Run("ResNet-8-8", "digits", False, 0, "smoke"), {}, "train takes an lc.imagenet.Run, such as"),
+    ("ResNet-18", {}, "train takes an lc.imagenet.Run, such as"),
+    (RUN, {"batch": 5}, "1 process with batches of 5 cannot make the recipe's batch of 16: it must be a multiple of 1 x 5"),
+    (RUN, {"batch": 32}, "cannot make the recipe's batch of 16"), (RUN, {"batch": 0}, "batch must be an integer"),
+    (RUN, {"batch": 1}, "batches of 1 cannot be mixed in pairs"), (RUN, {"workers": -1}, "workers must be an integer"),
+    (RUN, {"precision": "fp8"}, "unknown precision 'fp8'"), (RUN, {"device": "tpu"}, "unknown device 'tpu'"),
+    (RUN, {"data": "/nowhere"}, "/nowhere is no folder"),
+    (replace(RUN, recipe=replace(SHORT, classes=5)), {}, "the recipe takes 5 classes, but there are 4"),
+    (replace(RUN, recipe=replace(SHORT, batch_size=64)), {}, "32 training images are fewer than the 64 of a step"),
+])
+def test_a_training_that_cannot_be_is_refused(run, options, message, flowers, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        go(run, flowers, tmp_path / "run.pt", **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("change, message", [
+    (["ResNet-19"], "unknown ImageNet network 'ResNet-19'; known: "),
+    (["ResNet-18", "--batch", "5"], "1 process with batches of 5 cannot make"),
+    (["ResNet-18", "--data", "/nowhere"], "/nowhere is no folder; name the one that holds train/ and val/"),
+    (["ResNet-18", "--dataset", "a/b"], "'a/b' cannot be part of a run's id"), (["ResNet-18", "--seed", "-1"], "seed must be"),
+])
+def test_mistakes_on_the_command_line_are_told_in_one_line(change, message, flowers, tmp_path):
+    with pytest.raises(SystemExit) as told:
+        main([*command(flowers, tmp_path, change[0]), *change[1:]])
+    assert str(told.value).startswith(f"lc: {message}") and "\n" not in str(told.value)
+    assert not results.load_rows(tmp_path)

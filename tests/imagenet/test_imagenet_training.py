@@ -1,0 +1,258 @@
+"""Training on photographs: the same on one process and on two, in one go and after a kill; what counts and is recorded."""
+
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_checkpoint import After
+from test_imagenet import TINY, counts
+from torch import nn
+
+import lc
+from lc import evaluate, results
+from lc.__main__ import main
+from lc.imagenet import RECIPES, Run, build_model, memory, photos
+from lc.imagenet.step import MEAN, STD
+from lc.imagenet.training import best_path, train
+from lc.utils.files import ROOT
+from lc.training import Stopped
+
+RUN = Run("MobileNet-v3-S-LCx2", "flowers", True, 0, TINY)  # six steps, each of four batches
+RESIDUAL = Run("ResNet-18d-LCx1", "flowers", True, 0, replace(TINY, profile="smoke-tiny", epochs=1, warmup_epochs=0))
+SHORT = replace(TINY, profile="short-tiny", epochs=1, warmup_epochs=0, batch_size=4)
+
+
+def go(run, folder, checkpoint=None, batch=4, **options):
+    return train(run, **{"data": folder, "device": "cpu", "precision": "fp32", "progress": False} | options, batch=batch,
+                 checkpoint=checkpoint)
+
+
+def state(checkpoint):
+    return torch.load(checkpoint, weights_only=True)["state"]
+
+
+def flat(value, at=""):
+    """Everything in nested dictionaries and lists, by where it is."""
+    if isinstance(value, (dict, list, tuple)):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        return {name: leaf for key, part in pairs for name, leaf in flat(part, f"{at}/{key}").items()}
+    return {at: value}
+
+
+def same_bits(checkpoint, reference):
+    ours, theirs = (flat({k: v for k, v in state(path).items() if k != "spent"}) for path in (checkpoint, reference))
+    assert ours.keys() == theirs.keys() and len(ours) > 500
+    for at, value in ours.items():
+        assert torch.equal(value, theirs[at]) if isinstance(value, torch.Tensor) else value == theirs[at], at
+
+
+def untrained(run):
+    """The network that the run begins with."""
+    torch.manual_seed(run.seed)
+    network = build_model(run.model, 4, run.recipe.drop_path)
+    return lc.freeze_spatial(network) if run.frozen else network
+
+
+def command(folder, store, model="MobileNet-v3-S"):
+    return ["imagenet", model, "--data", str(folder), "--recipe", "smoke", "--device", "cpu", "--precision", "fp32",
+            "--batch", "4", "--results", str(store)]
+
+
+@pytest.fixture(scope="module")
+def reference(flowers, tmp_path_factory):
+    """The run in one go: its result, what it logged, and its checkpoint."""
+    path, lines = tmp_path_factory.mktemp("reference") / "run.pt", []
+    return go(RUN, flowers, path, log=lines.append), lines, path
+
+
+@pytest.fixture(scope="module")
+def residual(flowers, tmp_path_factory):
+    """As `reference`, one epoch of a ResNet, which rounding errors do not lead far away; by one thread, as under torchrun."""
+    path, threads = tmp_path_factory.mktemp("residual") / "run.pt", torch.get_num_threads()
+    torch.set_num_threads(1)
+    result = go(RESIDUAL, flowers, path)
+    torch.set_num_threads(threads)
+    return result, path
+
+
+def on_two_processes(arguments, out, script):
+    """The command line under torchrun; what it says. The checkpoint, which goes once the row is written, is copied to `out`."""
+    script.write_text(f"""
+import shutil, sys
+from lc import results
+from lc.__main__ import main
+from lc.imagenet import RECIPES
+from test_imagenet_training import RESIDUAL
+
+def keep(result, store, append=results.append):
+    shutil.copy(results.checkpoint_path(result.id, store), {str(out)!r})
+    append(result, store)
+
+RECIPES["smoke"], results.append = RESIDUAL.recipe, keep
+main(sys.argv[1:])
+""")
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        port = str(s.getsockname()[1])
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port, script, *arguments],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+        check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_two_processes_train_what_one_does(flowers, residual, tmp_path):
+    said = on_two_processes([*command(flowers, tmp_path / "store", RESIDUAL.model), "--frozen"], tmp_path / "two.pt",
+                            tmp_path / "script.py")
+    assert said.count("epoch 1/1: loss ") == said.count("best network") == 1  # the first process alone speaks
+    row, = results.load_rows(tmp_path / "store").values()
+    assert row["id"] == RESIDUAL.id and row["device"].startswith("2 x ") and row["train_images"] == 32
+    assert row["train_loss"] == pytest.approx(residual[0].train_loss, rel=1e-4)
+    two, one = (state(path)["trainer"] for path in (tmp_path / "two.pt", residual[1]))
+    for name, parameter in untrained(RESIDUAL).named_parameters():
+        torch.testing.assert_close(two["network"][name], one["network"][name], rtol=0, atol=1e-5, msg=name)
+        assert torch.equal(one["network"][name], parameter) == (not parameter.requires_grad), name
+    assert two["updates"] == one["updates"] == 2
+
+
+def test_a_training_that_was_stopped_goes_on_with_the_same_bits(flowers, reference, tmp_path):
+    path = tmp_path / "run.pt"
+    with pytest.raises(Stopped, match=re.escape(RUN.id)):
+        go(RUN, flowers, path, stop=After(3))  # the first step of the second epoch
+    assert state(path)["epochs"] == 1
+    torch.rand(7)
+    with pytest.raises(Stopped):
+        go(RUN, flowers, path, stop=After(4), workers=1)
+    assert state(path)["epochs"] == 2
+    result = go(RUN, flowers, path)
+    same_bits(path, reference[2])
+    for column in ("accuracy", "accuracy_top5", "robust_accuracy", "train_loss", "fve_first", "fve_last"):
+        assert result.row()[column] == reference[0].row()[column]
+    assert result.seconds > state(path)["spent"]["seconds"] > 0 and result.setup_seconds == state(path)["spent"]["setup"] > 0
+
+
+def kill_in_the_second_epoch(folder, path):
+    step = After(4)
+    go(RUN, folder, path, stop=lambda: step() and os.kill(os.getpid(), signal.SIGKILL))
+
+
+def test_a_training_that_was_killed_goes_on_with_the_same_bits(flowers, reference, tmp_path):
+    child = multiprocessing.get_context("spawn").Process(target=kill_in_the_second_epoch, args=(flowers, tmp_path / "run.pt"))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL and state(tmp_path / "run.pt")["epochs"] == 1
+    go(RUN, flowers, tmp_path / "run.pt", workers=1)
+    same_bits(tmp_path / "run.pt", reference[2])
+
+
+def test_a_training_that_had_ended_is_evaluated_again(flowers, reference, tmp_path):
+    shutil.copy(reference[2], tmp_path / "run.pt")
+    result = go(RUN, flowers, tmp_path / "run.pt", stop=lambda: pytest.fail("it trains"))
+    assert (result.accuracy, result.robust_accuracy) == (reference[0].accuracy, reference[0].robust_accuracy)
+
+
+def test_the_best_epoch_counts_and_its_plain_network_is_kept(flowers, reference):
+    result, lines, path = reference
+    top1 = [float(re.search(r"top-1 ([\d.]+)", line)[1]) for line in lines]
+    assert len(lines) == 3 and lines[0].startswith("epoch 1/3: loss ") and f"{result.accuracy:.2f}" == f"{max(top1):.2f}"
+    best = state(path)["best"]
+    assert best["epoch"] == 1 + top1.index(max(top1)) and (best["accuracy"], best["accuracy_top5"]) == (
+        result.accuracy, result.accuracy_top5)
+    network, weights = build_model("MobileNet-v3-S", 4), load_file(best_path(path))
+    network.load_state_dict(weights)
+    for name, value in result.network.state_dict().items():
+        assert torch.equal(value, weights[name]) and torch.equal(value, best["network"][name]), name
+    images, labels = map(torch.cat, zip(*photos.validation_loader(photos.open_folder(flowers), TINY, 4)))
+    attacked = nn.Sequential(evaluate.Normalize(MEAN, STD), network)
+    assert evaluate.accuracy(attacked, images / 255, labels) == pytest.approx(result.accuracy)
+    assert evaluate.fgsm_accuracy(attacked, images / 255, labels) == pytest.approx(result.robust_accuracy)
+
+
+def test_the_weights_that_were_trained_are_evaluated_without_an_average(residual):
+    trained = untrained(RESIDUAL)
+    trained.load_state_dict(state(residual[1])["trainer"]["network"])
+    for (name, value), ours in zip(lc.fold(trained).state_dict().items(), residual[0].network.state_dict().values(), strict=True):
+        assert torch.equal(value, ours), name
+
+
+def test_the_row_says_what_was_trained(reference):
+    row = reference[0].row()
+    total, learnable = counts(lc.freeze_spatial(build_model(RUN.model, 4)))
+    assert (row["total_parameters"], row["learnable_parameters"]) == (total, learnable) and learnable < total
+    assert (row["id"], row["dataset"], row["model"], row["frozen"], row["profile"], row["seed"]) == (
+        RUN.id, "flowers", RUN.model, True, "tiny", 0)
+    assert (row["train_images"], row["epochs"], row["precision"], row["accuracy_top5"]) == (32, 3, "fp32", 100)
+    assert 0 <= row["robust_accuracy"] <= row["accuracy"] <= 100 and 0 < row["train_loss"] < 2 and "CPU" in row["device"]
+
+
+def test_frozen_filters_stay_through_a_training(reference):
+    trained = state(reference[2])["trainer"]["network"]
+    for name, parameter in untrained(RUN).named_parameters():
+        assert torch.equal(trained[name], parameter) == (not parameter.requires_grad), name
+
+
+def test_the_callers_random_numbers_are_left_alone(flowers):
+    def drawn():
+        return random.getstate(), torch.get_rng_state().tolist(), [str(part) for part in np.random.get_state()]
+
+    before = drawn()
+    with pytest.raises(Stopped):
+        go(RUN, flowers, stop=After(1))
+    assert drawn() == before
+
+
+def test_a_gradient_scaler_finds_its_way_in_half_precision(flowers):
+    result = go(Run("MobileNet-v3-S", "flowers", False, 0, SHORT), flowers, precision="fp16")
+    assert result.precision == "fp16" and 0 < result.train_loss < 2
+
+
+def test_the_command_line_trains_records_and_prints(flowers, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(RECIPES, "smoke", replace(SHORT, profile="smoke"))
+    main(command(flowers, tmp_path))
+    said = capsys.readouterr().out
+    row = results.load_rows(tmp_path)["flowers/MobileNet-v3-S/learnable/smoke/seed0"]
+    assert float(re.search(r"epoch 1/1: loss ([\d.]+)", said)[1]) == pytest.approx(row["train_loss"], abs=1e-4)
+    assert f"\n{'accuracy':22} {row['accuracy']:.6g}\n" in said
+    best = best_path(results.checkpoint_path(row["id"], tmp_path))
+    assert said.endswith(f"best network: {best}\n") and "classifier.weight" in load_file(best)
+    with pytest.raises(SystemExit, match="lc: .*smoke/seed0 is in the results already; --again trains it anew"):
+        main(command(flowers, tmp_path))
+    main([*command(flowers, tmp_path), "--again"])
+    again, = results.load_rows(tmp_path).values()
+    assert again["train_loss"] == row["train_loss"] and again["accuracy"] == row["accuracy"]
+
+
+def test_the_command_line_counts_memory_and_trains_nothing(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(memory, "counted", lambda *arguments: asked.append(arguments) or {"weights": 5e9, "total": 29e9})
+    main(["imagenet", "ResNet-18d-LCx128", "--memory", "--frozen", "--device", "cpu", "--results", str(tmp_path)])
+    assert asked == [("ResNet-18d-LCx128", True, RECIPES["a2"], 256, 1000)] and not list(tmp_path.iterdir())
+    assert capsys.readouterr().out.splitlines()[1:] == ["  weights        5.00", "  total         29.00"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision, recorded", [("auto", "fp16"), ("bf16", "bf16"), ("fp32", "fp32")])
+def test_a_gpu_trains_what_a_cpu_does(precision, recorded, flowers, residual, tmp_path):
+    result = go(RESIDUAL, flowers, tmp_path / "run.pt", device="cuda", precision=precision)
+    assert result.precision == recorded
+    assert result.train_loss == pytest.approx(residual[0].train_loss, rel=1e-3 if precision == "fp32" else 0.05)
+    assert go(RESIDUAL, flowers, tmp_path / "run.pt", device="cuda", precision=precision).accuracy == result.accuracy
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", ["ResNet-18d", "ResNet-18d-LCx128"])
+def test_the_memory_that_is_counted_is_what_a_gpu_takes(name):
+    measured = memory.measured(name, False, RECIPES["a2"], 64, torch.device("cuda"), "fp16")
+    assert measured == pytest.approx(memory.counted(name, False, RECIPES["a2"], 64)["total"], rel=0.3)

@@ -1,0 +1,176 @@
+"""ImageNet: the networks and what is frozen of them, procedure A2's values and their use, memory that is counted."""
+
+import math
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+import lc
+from lc.imagenet import NETWORKS, RECIPES, Recipe, Run, build_model, memory
+from lc.imagenet.step import Trainer
+
+PARAMETERS = {  # of 1000 classes: all, and those that are left to learn where the spatial convolutions are frozen
+    "ResNet-18": (11_689_512, 694_632), "ResNet-18d": (11_708_744, 694_760), "ResNet-50": (25_557_032, 14_230_376),
+    "ResNet-50d": (25_576_264, 14_230_504), "ResNeXt-50-32x4d": (25_028_904, 23_604_840),
+    "Wide-ResNet-50x2": (68_883_240, 23_604_840), "MobileNet-v2": (3_504_872, 3_439_784),
+    "MobileNet-v3-S": (2_542_856, 2_483_840), "MobileNet-v3-L": (5_483_032, 5_390_992),
+    "ResNet-18d-LCx1": (13_107_528, 2_093_544), "ResNet-18d-LCx8": (99_996_904, 11_885_032),
+    "ResNet-18d-LCx64": (795_111_912, 90_216_936), "ResNet-18d-LCx128": (1_589_529_064, 179_739_112)}
+TINY = replace(RECIPES["a2"], profile="tiny", image_size=32, epochs=3, batch_size=16, warmup_epochs=1, drop_path=0.5)
+CPU = torch.device("cpu")
+
+
+def trainer_of(network, recipe=RECIPES["a2"], steps=10):
+    return Trainer(network, 4, recipe, steps, CPU, "fp32")
+
+
+def one_batch(size=32):
+    yield torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8), torch.tensor([0, 3]), 5
+
+
+def counts(network):
+    return tuple(sum(p.numel() for p in network.parameters() if p.requires_grad or not learnable) for learnable in (False, True))
+
+
+def test_every_network_has_its_parameters():
+    assert set(NETWORKS) < set(PARAMETERS)
+    with torch.device("meta"):
+        assert {name: counts(lc.freeze_spatial(build_model(name))) for name in PARAMETERS} == PARAMETERS
+
+
+@pytest.mark.parametrize("expansion", [1, 8, 64, 128])
+def test_lc_blocks_have_the_parameters_of_their_two_convolutions(expansion):
+    convolutions = [(3, 32), (32, 32), (32, 64), *[(64, 64)] * 4, (64, 128), *[(128, 128)] * 3, (128, 256), *[(256, 256)] * 3,
+                    (256, 512), *[(512, 512)] * 3]
+    pointwise = expansion * sum(o * o for i, o in convolutions)
+    spatial = expansion * sum(9 * i * o for i, o in convolutions)
+    others = PARAMETERS["ResNet-18d"][1]
+    assert PARAMETERS[f"ResNet-18d-LCx{expansion}"] == (others + pointwise + spatial, others + pointwise)
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "ResNet-18d-LCx2", "MobileNet-v2-LCx2"])
+def test_a_step_moves_no_frozen_filter(name):
+    network = lc.freeze_spatial(build_model(name, 4, 0.05))
+    spatial = {f"{at}.weight" for at, m in network.named_modules() if isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1}
+    before = {at: p.clone() for at, p in network.named_parameters()}
+    trainer = trainer_of(network, replace(RECIPES["a2"], profile="small", image_size=32, drop_path=0.05))
+    learned = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert trainer.step(one_batch()).isfinite()
+    moved = {at for at, p in network.named_parameters() if not torch.equal(p, before[at])}
+    assert spatial and all(not p.requires_grad and id(p) not in learned and p.grad is None and at not in moved
+                           for at, p in network.named_parameters() if at in spatial)
+    assert all(p.requires_grad and id(p) in learned for at, p in network.named_parameters() if at not in spatial)
+    assert {id(p) for p in network.get_classifier().parameters()} <= {id(network.get_parameter(at)) for at in moved}
+
+
+def test_depthwise_convolutions_stay_beside_lc_blocks():
+    network = build_model("MobileNet-v2-LCx2", 4)
+    blocks = [m for m in network.modules() if isinstance(m, lc.LCBlock)]
+    depthwise = [m for m in network.modules() if type(m) is nn.Conv2d and m.groups > 1]
+    assert len(blocks) == 1 and len(depthwise) == 17 and blocks[0].spatial.out_channels == 2 * 32
+    assert network(torch.randn(2, 3, 32, 32)).shape == (2, 4)
+
+
+@pytest.mark.parametrize("name", ["ResNet-19", "resnet18", "ResNet-20-16", "ResNet-18-LCx0", "ResNet-18-LCx-1", "ResNet-18-LCx",
+                                  "ResNet-18-LCx1.5", "ResNet-18-LCx100000", "ResNet-18-lcx2", "", None, 18])
+def test_an_unknown_network_is_answered_with_those_that_are_known(name):
+    with pytest.raises(ValueError, match="unknown ImageNet network .*; known: ResNet-18, .*MobileNet-v3-L, each also with -LCx"):
+        build_model(name)
+    with pytest.raises(ValueError, match="unknown ImageNet network"):
+        Run(name, "flowers", False, 0)
+
+
+@pytest.mark.parametrize("arguments", [(0,), (2.5,), (4, -0.1), (4, 1.0), (4, "0")])
+def test_a_network_needs_classes_and_a_rate(arguments):
+    with pytest.raises(ValueError, match="must be a"):
+        build_model("ResNet-18", *arguments)
+
+
+def test_a2_is_the_papers():
+    assert asdict(RECIPES["a2"]) == asdict(Recipe()) == dict(
+        profile="a2", image_size=224, crop_ratio=0.95, interpolation="bicubic", epochs=300, batch_size=2048, learning_rate=5e-3,
+        warmup_epochs=5, warmup_learning_rate=1e-4, min_learning_rate=1e-6, step_on_epochs=True, weight_decay=0.02,
+        target_threshold=0.2, drop_path=0.05, repeats=3, rand_augment="rand-m7-mstd0.5-inc1", mixup=0.1, cutmix=1.0,
+        classes=None, images_per_class=None, min_crop=0.08)
+
+
+def test_the_step_is_of_the_recipes_parts():
+    trainer = trainer_of(build_model("ResNet-18d-LCx1", 4, RECIPES["a2"].drop_path))
+    assert type(trainer.optimizer) is timm.optim.Lamb
+    decay = {id(p): group["weight_decay"] for group in trainer.optimizer.param_groups for p in group["params"]}
+    for name, parameter in trainer.network.named_parameters():
+        assert decay[id(parameter)] == (0 if name.endswith("bias") or parameter.ndim == 1 else 0.02), name
+    criterion, mixup = trainer.criterion, trainer.mixup
+    assert type(criterion) is timm.loss.BinaryCrossEntropy and (criterion.target_threshold, criterion.smoothing) == (0.2, 0)
+    assert (mixup.mixup_alpha, mixup.cutmix_alpha, mixup.label_smoothing) == (0.1, 1, 0)
+    assert (mixup.mix_prob, mixup.switch_prob, mixup.mode) == (1, 0.5, "batch")
+    assert max(m.drop_prob for m in trainer.network.modules() if isinstance(m, timm.layers.DropPath)) == pytest.approx(0.05)
+    assert not trainer_of(build_model("ResNet-18", 4), RECIPES["short"]).mixup
+
+
+@pytest.mark.parametrize("name", ["a2", "short"])
+def test_the_learning_rate_warms_up_and_falls_along_a_cosine(name):
+    recipe, steps = RECIPES[name], 3
+    trainer = trainer_of(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4)), recipe, steps)
+    rates = []
+    for _ in range(recipe.epochs * steps):
+        trainer.step(one_batch(1))
+        rates += {group["lr"] for group in trainer.optimizer.param_groups}
+    epochs = np.arange(len(rates)) // steps if name == "a2" else np.arange(len(rates)) / steps
+    warm = 1e-4 + (5e-3 - 1e-4) * epochs / recipe.warmup_epochs
+    cosine = 1e-6 + (5e-3 - 1e-6) * (1 + np.cos(np.pi * epochs / recipe.epochs)) / 2
+    np.testing.assert_allclose(rates, np.where(epochs < recipe.warmup_epochs, warm, cosine), rtol=1e-6)
+    assert rates[0] == 1e-4 and max(rates) == pytest.approx(5e-3, rel=0.03) and np.argmax(rates) == recipe.warmup_epochs * steps
+    assert name == "short" or rates[5 * steps] == pytest.approx(5e-3, rel=1e-3) and rates[-1] == pytest.approx(1e-6, rel=0.15)
+
+
+@pytest.mark.parametrize("changed", [
+    {"image_size": 31}, {"image_size": 32.0}, {"epochs": 0}, {"epochs": True}, {"batch_size": -1}, {"repeats": 0},
+    {"warmup_epochs": 300}, {"crop_ratio": 0}, {"crop_ratio": 1.1}, {"min_crop": 0}, {"learning_rate": 0},
+    {"learning_rate": math.nan}, {"learning_rate": math.inf}, {"weight_decay": -1}, {"mixup": "0.1"}, {"cutmix": -0.1},
+    {"target_threshold": 1}, {"drop_path": 1}, {"classes": 0}, {"images_per_class": 0.5}, {"profile": "a/2"}, {"profile": "../a"},
+    {"interpolation": "bicubical"}, {"rand_augment": "m7"}, {"step_on_epochs": None}], ids=str)
+def test_a_recipe_with_which_nothing_can_be_trained_is_refused(changed):
+    with pytest.raises(ValueError):
+        Recipe(**{"profile": "own"} | changed)
+
+
+def test_a_run_has_an_id_and_a_changed_recipe_its_own_profile():
+    assert Run("ResNet-18d-LCx64", "imagenet", True, 0).id == "imagenet/ResNet-18d-LCx64/frozen/a2/seed0"
+    assert Run("MobileNet-v3-S", "my-flowers", False, 3, "short").id == "my-flowers/MobileNet-v3-S/learnable/short/seed3"
+    with pytest.raises(ValueError, match="not the profile 'a2': give it a profile name of its own"):
+        Run("ResNet-18", "imagenet", True, 0, Recipe(epochs=100))
+    with pytest.raises(ValueError, match="unknown profile 'paper'; known: a2, short, quick, smoke"):
+        Run("ResNet-18", "imagenet", True, 0, "paper")
+    with pytest.raises(ValueError, match="unknown profile"):
+        Run("ResNet-18", "imagenet", True, 0, lc.Recipe("smoke"))
+
+
+def test_memory_is_counted_of_networks_too_large_for_this_machine():
+    learnable, frozen = (memory.counted("ResNet-18d-LCx128", frozen, RECIPES["a2"], 256) for frozen in (False, True))
+    weights = 4 * PARAMETERS["ResNet-18d-LCx128"][0]
+    assert learnable["gradients"] == weights == learnable["moments"] / 2 == pytest.approx(learnable["weights"], rel=1e-4)
+    assert frozen["gradients"] == 4 * PARAMETERS["ResNet-18d-LCx128"][1] == frozen["moments"] / 2
+    for peak in (learnable, frozen):
+        *parts, total = peak.values()
+        assert min(parts) > 0 and total == sum(parts)
+    assert frozen["total"] < learnable["total"] / 2 and learnable["total"] == pytest.approx(29e9, rel=0.1)
+
+
+def test_memory_is_reported(capsys):
+    peak = memory.report("ResNet-18", True, "smoke", 2, "cpu", num_classes=4)
+    network = build_model("ResNet-18", 4)
+    assert peak["weights"] == sum(t.nbytes for t in [*network.parameters(), *network.buffers()])
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("ResNet-18 frozen, 2 images of 32 px at a time") and f"{peak['total'] / 1e9:.2f}" in said[-1]
+    assert [line.split("  ")[1].strip() for line in said[1:]] == list(peak)
+
+
+@pytest.mark.parametrize("arguments", [("ResNet-18", False, "a3"), ("ResNet-18", False, "smoke", 0), ("ResNet-19",)], ids=str)
+def test_memory_of_what_cannot_be_is_refused(arguments):
+    with pytest.raises(ValueError):
+        memory.report(*arguments, device="cpu")

@@ -1,0 +1,194 @@
+"""Several workers: real ones on the CPU, over the three runs of Table 1's smoke profile, or others in their place."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from test_batch import Terminal
+
+from lc import results, study, workers
+from lc.__main__ import main
+from lc.training import TrainingError
+
+COMMAND = ["sweep", "table1", "--profile", "smoke", "--device", "cpu", "--precision", "fp32"]
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """An empty store, a folder of logs, and a working directory from which `lc` cannot be imported."""
+    monkeypatch.setattr(workers, "LOGS", tmp_path / "logs")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """The processes that `workers` starts."""
+    started, start = [], workers._start
+
+    def record(*arguments):
+        worker = start(*arguments)
+        started.append(worker.process)
+        return worker
+
+    monkeypatch.setattr(workers, "_start", record)
+    return started
+
+
+def numbers(folder):
+    return {run_id: (row["train_loss"], row["accuracy"]) for run_id, row in results.load_rows(folder).items()}
+
+
+def test_workers_train_each_run_once_as_one_process_would_and_a_killed_one_costs_no_other(store, tmp_path, processes, capsys,
+                                                                                         monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    start = workers._start
+
+    def killed_at_once(command, difference, log):
+        worker = start(command, difference, log)
+        if log.name == "worker-2.log":
+            worker.process.kill()
+        return worker
+
+    monkeypatch.setattr(workers, "_start", killed_at_once)
+    try:
+        with contextlib.redirect_stderr(Terminal()) as terminal, pytest.raises(SystemExit) as end:
+            main([*COMMAND, "--workers", "3", "--results", str(store)])
+        main([*COMMAND, "--results", str(tmp_path / "alone")])
+    finally:
+        torch.set_num_threads(threads)
+    logs = sorted((tmp_path / "logs").glob("*/*.log"))
+    assert end.value.code == f"lc: worker-2 was killed by SIGKILL; log: {logs[1]}" and len(processes) == 3
+    assert len(numbers(store)) == 3 and numbers(store) == numbers(tmp_path / "alone")
+    counts = [int(re.search(r"trained (\d) runs", log.read_text())[1]) for log in (logs[0], logs[2])]
+    assert sum(counts) == 3 and max(counts) < 3
+    out = capsys.readouterr().out
+    assert all(out.count(f"{run_id}: {accuracy:.2f} %, ") == 1 for run_id, (_, accuracy) in numbers(store).items())
+    assert re.search(r" [12]/3 \[\d\d:\d\d<\d\d:\d\d", terminal.getvalue())
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Has Python run other code in the place of a worker's; returns what they were given: commands and environments."""
+    given = []
+
+    def replace(code):
+        popen = subprocess.Popen
+
+        def start(command, **options):
+            given.append((command, options["env"]))
+            return popen([sys.executable, "-c", code], **options)
+
+        monkeypatch.setattr(workers.subprocess, "Popen", start)
+        return given
+
+    return replace
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_passed_on_to_the_workers_which_are_waited_for(number, store, tmp_path, processes, stand_in, monkeypatch):
+    stand_in("""
+import signal, sys, time
+def told(*_):
+    time.sleep(0.3)
+    sys.exit("saved")
+signal.signal(signal.SIGTERM, told)
+print("ready", flush=True)
+time.sleep(30)
+""")
+    sleep = time.sleep
+
+    def once_they_are_ready(seconds):
+        sleep(seconds)
+        logs = [log.read_text() for log in (tmp_path / "logs").glob("*/*.log")]
+        if logs == ["ready\n"] * 2:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(workers.time, "sleep", once_they_are_ready)
+    with pytest.raises(SystemExit, match="stopped by a signal; the same command goes on from there"):
+        main([*COMMAND, "--workers", "2", "--results", str(store)])
+    assert [log.read_text() for log in (tmp_path / "logs").glob("*/*.log")] == ["ready\nsaved\n"] * 2
+    assert [process.returncode for process in processes] == [1, 1]
+
+
+def test_a_worker_that_fails_is_named_with_what_it_said(store, stand_in):
+    stand_in("import sys; print('some'); sys.exit('lc: out of memory')")
+    with pytest.raises(TrainingError, match=r"worker-1 failed \(lc: out of memory\); log: .*worker-1.log; worker-2 failed"):
+        workers.sweep(["table1"], "smoke", store, device="cpu", workers=2)
+
+
+def test_no_worker_is_left_behind_by_an_error(store, processes, stand_in):
+    stand_in("import time; time.sleep(30)")
+    store.mkdir()
+
+    def damage():
+        (store / "runs.csv").write_text("damaged\n")
+
+    with pytest.raises(results.ResultsError):
+        workers.sweep(["table1"], "smoke", store, device="cpu", workers=2, stop=damage)
+    assert [process.returncode for process in processes] == [-signal.SIGTERM] * 2
+
+
+@pytest.fixture
+def three_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_each_gpu_has_a_worker(three_gpus, store, stand_in):
+    given = stand_in("")
+    assert workers.sweep(["table1"], "smoke", store, data_dir="data", fuse=True, time_limit=5) == []
+    assert [environment["CUDA_VISIBLE_DEVICES"] for _, environment in given] == ["0", "1", "2"]
+    command = " ".join(given[0][0][1:])
+    assert command == (f"-m lc sweep table1 --fuse --profile smoke --workers 1 --device cuda --precision auto --data-dir data "
+                       f"--results {store} --time-limit 5")
+
+
+def gpus(*arguments):
+    return [environment["CUDA_VISIBLE_DEVICES"] for environment in workers.environments(*arguments)]
+
+
+def test_gpus_are_dealt_in_turn(three_gpus):
+    assert gpus() == ["0", "1", "2"] and gpus("cuda", 2) == ["0", "1"] and gpus("auto", 5) == ["0", "1", "2", "0", "1"]
+    assert gpus("cuda:1") == ["1"] and gpus("cuda:2", 2) == ["2", "2"]
+
+
+def test_the_gpus_that_the_environment_lists_are_dealt(three_gpus, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert gpus() == ["4", "7"] and gpus("cuda:1") == ["7"] and gpus("auto", 3) == ["4", "7", "4"]
+
+
+def test_a_cpus_threads_are_shared(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    assert workers.environments("cpu") == [{"OMP_NUM_THREADS": "8"}]
+    assert workers.environments("cpu", 3) == [{"OMP_NUM_THREADS": "2"}] * 3
+    assert workers.environments("cpu", 9) == [{"OMP_NUM_THREADS": "1"}] * 9
+
+
+@pytest.mark.parametrize("options, message", [
+    (dict(workers=0), "workers must be an integer of at least 1, not 0"), (dict(device="gpu"), "unknown device"),
+    (dict(precision="fp64"), "unknown precision"), (dict(device="cpu", precision="fp64", workers=2), "unknown precision"),
+    (dict(profile="papr"), "unknown profile"),
+])
+def test_everything_is_checked_before_a_worker_starts(options, message, store, processes):
+    with pytest.raises(ValueError, match=message):
+        workers.sweep(["table1"], **dict(profile="smoke", folder=store) | options)
+    assert not processes
+
+
+def test_one_run_alone_needs_no_worker(store, processes, monkeypatch):
+    runs = study.table1("smoke")
+    monkeypatch.setattr(study, "rows", lambda *_: (None, runs[:1]))
+    monkeypatch.setattr(study, "train_missing", lambda missing, *_, **__: [run.id for run in missing])
+    assert workers.sweep(["table1"], "smoke", store, device="cpu", workers=2) == [runs[0].id] and not processes

@@ -1,0 +1,180 @@
+"""Checkpoints: a training that is cut off anywhere ends with the bits of one that was not, and a bad file is said aloud."""
+
+import itertools
+import math
+import os
+import signal
+import types
+
+import numpy as np
+import pytest
+import torch
+
+import lc
+from lc import checkpoint, results, study, training
+from lc.utils.checkpoint import CheckpointError
+from lc.utils.signals import stop_on_signals
+
+RECIPE = lc.Recipe("short", epochs=3, batch_size=24, train_images=64, test_images=40)  # 9 steps
+MODELS = ["ResNet-LC-8-8x2", "ResNet-LC-8-8x32+BN", "MobileNet-v2"]  # MobileNet v2 draws its dropout
+
+
+def short_run(model="ResNet-LC-8-8x2", frozen=False, recipe=RECIPE):
+    return lc.Run(model, "digits", frozen, 0, recipe)
+
+
+class After:
+    """Says stop after so many questions."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def __call__(self):
+        self.left -= 1
+        return self.left <= 0
+
+
+def train(run, **arguments):
+    return lc.train(run, device="cpu", progress=False, **arguments)
+
+
+def same_bits(a, b):
+    assert (a.accuracy, a.robust_accuracy, a.train_loss) == (b.accuracy, b.robust_accuracy, b.train_loss)
+    for (name, x), y in zip(a.network.state_dict().items(), b.network.state_dict().values()):
+        assert torch.equal(x, y), name
+    assert all(np.array_equal(a.arrays[name], b.arrays[name]) for name in a.arrays)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_training_cut_off_at_every_kind_of_step_ends_with_the_same_bits(model, tmp_path):
+    run, path = short_run(model), tmp_path / "run.pt"
+    for steps in (1, 2, 4, 1):  # in the first epoch, at its end, in the middle, before the last step
+        torch.rand(7)  # what else the process draws does not matter
+        with pytest.raises(training.Stopped):
+            train(run, checkpoint=path, stop=After(steps))
+    same_bits(train(run, checkpoint=path), train(run))
+    assert path.exists()  # until the result is recorded
+
+
+def test_the_deepest_network_goes_on_from_a_checkpoint(tmp_path):
+    run = short_run("ResNet-LC-260-16x1", recipe=lc.Recipe("short", epochs=1, batch_size=8, train_images=16, test_images=8))
+    with pytest.raises(training.Stopped):
+        train(run, checkpoint=tmp_path / "run.pt", stop=After(1))
+    same_bits(train(run, checkpoint=tmp_path / "run.pt"), train(run))
+
+
+def test_frozen_filters_stay_through_a_checkpoint(tmp_path):
+    run = short_run(frozen=True)
+    with pytest.raises(training.Stopped):
+        train(run, checkpoint=tmp_path / "run.pt", stop=After(5))
+    same_bits(train(run, checkpoint=tmp_path / "run.pt"), train(run))
+
+
+def test_checkpoints_are_written_as_time_passes(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(checkpoint.Checkpoint, "save", lambda self, state: saved.append(state["trainer"]["done"]))
+    train(short_run(), checkpoint=tmp_path / "run.pt")
+    assert saved == []  # a short run leaves none
+    monkeypatch.setattr(checkpoint, "EVERY", -1.0)
+    train(short_run(), checkpoint=tmp_path / "run.pt")
+    assert saved == [(epoch, step) for epoch in range(3) for step in (1, 2, 3)]
+
+
+def test_time_before_the_cut_counts(tmp_path):
+    run, path = short_run(), tmp_path / "run.pt"
+    with pytest.raises(training.Stopped):
+        train(run, checkpoint=path, stop=After(8))
+    state = torch.load(path, weights_only=True)
+    state["state"]["spent"] = {"seconds": 1000.0, "setup": 50.0, "training": 900.0, "energy": 5.0}
+    torch.save(state, path)
+    result = train(run, checkpoint=path)
+    assert 1000 < result.seconds < 1100 and 64 * 3 / 1000 < result.images_per_second < 64 * 3 / 900
+    assert 50 < result.setup_seconds < 150
+    del state["state"]["spent"]["setup"]  # as an earlier version left it
+    torch.save(state, path)
+    assert math.isnan(train(run, checkpoint=path).setup_seconds)
+
+
+@pytest.mark.parametrize("damage, message", [
+    (lambda path: path.write_bytes(path.read_bytes()[:1000]), "damaged checkpoint .*; delete it"),
+    (lambda path: path.write_bytes(b""), "damaged checkpoint .*; delete it"),
+    (lambda path: torch.save([1, 2], path), "damaged checkpoint .*; delete it"),
+    (lambda path: torch.save({"training": print, "state": {}}, path), "damaged checkpoint .*; delete it"),  # code is not loaded
+])
+def test_a_damaged_checkpoint_is_named(damage, message, tmp_path):
+    path = tmp_path / "run.pt"
+    with pytest.raises(training.Stopped):
+        train(short_run(), checkpoint=path, stop=After(1))
+    damage(path)
+    with pytest.raises(CheckpointError, match=f"{path}: {message}"):
+        train(short_run(), checkpoint=path)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
+    path = tmp_path / "run.pt"
+    with pytest.raises(training.Stopped):
+        train(short_run(), checkpoint=path, stop=After(1))
+    longer = lc.Recipe("short", epochs=4, batch_size=24, train_images=64, test_images=40)
+    with pytest.raises(CheckpointError, match="of another training .*epochs=3"):
+        train(short_run(recipe=longer), checkpoint=path)
+
+
+@pytest.mark.parametrize("part, at", [("tensors", -4), ("momentum", 0)])
+def test_a_checkpoint_of_other_data_or_weights_is_refused(part, at, tmp_path):
+    path = tmp_path / "run.pt"
+    with pytest.raises(training.Stopped):
+        train(short_run(), checkpoint=path, stop=After(1))
+    saved = torch.load(path, weights_only=True)
+    tensors = saved["state"]["trainer"][part]
+    tensors[at] = tensors[at][:-1]  # of the plan of an epoch: of one image less
+    torch.save(saved, path)
+    with pytest.raises(CheckpointError, match=f"{path}: checkpoint of another network or data set; delete it"):
+        train(short_run(), checkpoint=path)
+
+
+def test_a_disk_that_takes_no_checkpoint_does_not_stop_the_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "EVERY", -1.0)
+    (tmp_path / "file").touch()
+    with pytest.warns(UserWarning, match="no checkpoint could be written"):
+        result = train(short_run(), checkpoint=tmp_path / "file" / "run.pt")
+    same_bits(result, train(short_run()))
+
+
+def test_a_sweep_stops_where_it_is_and_goes_on_from_there(tmp_path):
+    runs = [short_run(frozen=frozen) for frozen in (False, True)]
+    kept = results.checkpoint_path(runs[1].id, tmp_path)
+    assert study.train_missing(runs, tmp_path, device="cpu", stop=After(13)) == [runs[0].id]
+    assert kept.exists() and list(results.load_rows(tmp_path)) == [runs[0].id]
+    assert study.train_missing(runs, tmp_path, device="cpu") == [runs[1].id]
+    assert not kept.exists()
+    assert results.load_rows(tmp_path)[runs[1].id]["train_loss"] == pytest.approx(train(runs[1]).train_loss, rel=1e-5)
+
+
+def test_a_sweep_leaves_the_run_in_training_at_its_time_limit_and_goes_on_from_there(tmp_path, monkeypatch):
+    runs, ticks = [short_run(frozen=frozen) for frozen in (False, True)], itertools.count()
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "time", types.SimpleNamespace(monotonic=lambda: next(ticks)))  # a second passes at each question
+        assert study.train_missing(runs, tmp_path, device="cpu", time_limit=5 / 60) == []
+    path = results.checkpoint_path(runs[0].id, tmp_path)
+    assert torch.load(path, weights_only=True)["state"]["trainer"]["done"] == (1, 2)  # of three steps an epoch, the fifth
+    assert not results.load_rows(tmp_path) and not results.checkpoint_path(runs[1].id, tmp_path).exists()
+    assert study.train_missing(runs, tmp_path, device="cpu", time_limit=60) == [run.id for run in runs]
+    assert results.load_rows(tmp_path)[runs[0].id]["train_loss"] == pytest.approx(train(runs[0]).train_loss, rel=1e-5)
+
+
+def test_a_damaged_checkpoint_does_not_keep_the_other_runs_of_a_sweep(tmp_path):
+    runs = [short_run(frozen=frozen) for frozen in (False, True)]
+    kept = results.checkpoint_path(runs[0].id, tmp_path)
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"no checkpoint")
+    with pytest.raises(lc.TrainingError, match="damaged checkpoint"):
+        study.train_missing(runs, tmp_path, device="cpu")
+    assert list(results.load_rows(tmp_path)) == [runs[1].id]
+
+
+def test_signals_ask_to_stop_once():
+    with stop_on_signals(signal.SIGUSR1) as stop:
+        assert not stop()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert stop() and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
