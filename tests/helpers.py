@@ -1,0 +1,115 @@
+"""What several test files share: made-up results, tiny runs, and trainers of them. Fixtures are in conftest.py."""
+
+import csv
+import io
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+import lc
+from lc import imagenet, results
+from lc.models import Architecture, architecture
+from lc.run import COLUMNS
+from lc.training import Trainer
+
+CPU = torch.device("cpu")
+MODELS = ["ResNet-LC-8-8x2", "ResNet-LC-8-8x32+BN", "ResNet-LC-8-8x2+BN+ReLU"]  # each kind of LC-Block
+SHORT = lc.Recipe("tests", epochs=2, batch_size=24, train_images=64, test_images=40)  # six steps
+TINY = lc.Recipe("tiny", epochs=1, batch_size=8, train_images=32, test_images=16)  # four steps
+IMAGENET_TINY = replace(imagenet.RECIPES["a2"], profile="tiny", image_size=32, epochs=3, batch_size=16, warmup_epochs=1,
+                        drop_path=0.5)
+
+
+def result(seed=0, **changes):
+    """A made-up result of a run on the digits."""
+    run = lc.Run("ResNet-LC-8-8x2", "digits", True, seed, "smoke")
+    return replace(lc.Result(
+        id=run.id, model=run.model, dataset="digits", frozen=True, profile="smoke", seed=seed, accuracy=87.5,
+        robust_accuracy=50.25, train_loss=1.5, learnable_parameters=100, total_parameters=200, fve_first=0.75, fve_last=0.5,
+        fve_first_normalized=float("nan"), fve_last_normalized=1.0, epochs=4, train_images=512, seconds=3.5,
+        images_per_second=600.0, device="some CPU, 2 threads", precision="fp32", torch="2.15.0", git="0123456789",
+        setup_seconds=0.05, train_accuracy=95.0, arrays={"fve": np.arange(3.0), "layers": np.array(["a", "b", "c"])}), **changes)
+
+
+def append_many(folder, seeds):
+    """Records a made-up result for each seed."""
+    for seed in seeds:
+        results.append(result(seed), folder)
+
+
+def edited(folder, edit):
+    """A results folder of two rows whose CSV file was edited as a list of lists of fields."""
+    append_many(folder, range(2))
+    with open(folder / "runs.csv", newline="") as f:
+        lines = list(csv.reader(f))
+    edit(lines)
+    with open(folder / "runs.csv", "w", newline="") as f:
+        csv.writer(f).writerows(lines)
+    return folder
+
+
+def put(line, column, value):
+    """An edit for `edited`: puts a value into a line."""
+    return lambda lines: lines[line].__setitem__(list(COLUMNS).index(column), value)
+
+
+def rows(*runs, dataset="cifar10"):
+    """Rows of (model, frozen, seed, accuracy), with the columns that `study.found_and_missing` adds."""
+    table = pd.DataFrame(runs, columns=["model", "frozen", "seed", "accuracy"]).assign(dataset=dataset, learnable_parameters=10)
+    return table.join(pd.DataFrame([architecture(name) for name in table["model"]], columns=Architecture._fields))
+
+
+def short_run(model="ResNet-LC-8-8x2", frozen=True, seed=0, **changes):
+    """A run of six steps on the digits."""
+    return lc.Run(model, "digits", frozen, seed, replace(SHORT, **changes))
+
+
+def trainer_of(run, device=CPU, precision="fp32", dtype=torch.float32, kind=Trainer, **options):
+    """The trainer of a run before its first step, augmented as for CIFAR.
+
+    Args:
+        kind: the class, such as `lc.fast.FastTrainer`, which takes `options`.
+    """
+    data = replace(lc.load_data(run.dataset), augment=True)
+    torch.manual_seed(run.seed)
+    network = lc.build_model(run.model, len(data.classes), data.channels)
+    if run.frozen:
+        lc.freeze_spatial(network)
+    return kind(network.to(dtype), data, run.recipe, run.seed, device, precision, **options)
+
+
+class NoProgress:
+    """A progress bar that shows nothing."""
+
+    def update(self, images):
+        pass
+
+
+def epochs(trainer):
+    """Trains all epochs; returns their mean losses."""
+    return [trainer.epoch(NoProgress()) for _ in range(trainer.recipe.epochs)]
+
+
+def counts(network):
+    """The number of all parameters, and of those that are learned."""
+    return tuple(sum(p.numel() for p in network.parameters() if p.requires_grad or not learnable) for learnable in (False, True))
+
+
+class After:
+    """A `stop` that says yes when it is asked for the n-th time."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def __call__(self):
+        self.left -= 1
+        return self.left <= 0
+
+
+class Terminal(io.StringIO):
+    """A text file that says it is a terminal."""
+
+    def isatty(self):
+        return True
