@@ -6,16 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from helpers import rows
 
 from lc import analysis
-from lc.models import Architecture, architecture
 from lc.paper import Published
-
-
-def rows(*runs, dataset="cifar10"):
-    """Rows of (model, frozen, seed, accuracy), with the columns that `study.rows` adds."""
-    table = pd.DataFrame(runs, columns=["model", "frozen", "seed", "accuracy"]).assign(dataset=dataset, learnable_parameters=10)
-    return table.join(pd.DataFrame([architecture(name) for name in table["model"]], columns=Architecture._fields))
 
 
 def test_summary_and_crossings():

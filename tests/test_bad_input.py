@@ -14,7 +14,7 @@ import pytest
 import torch
 import torchvision
 from bad_input import COMMANDS, LIBRARY, SHELL, USAGE
-from test_results import append_many, edited, put, result
+from helpers import append_many, edited, put, result
 from torch import nn
 
 import lc

@@ -93,7 +93,7 @@ def test_initialisation_is_uniform(kernel, expansion):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (dict(expansion=0), "expansion.*at least 1, not 0"), (dict(expansion=1.5), "expansion.*whole number.*1.5"),
+    (dict(expansion=0), "expansion.*at least 1, not 0"), (dict(expansion=1.5), "expansion.*integer.*1.5"),
     (dict(kernel_size=4), "kernel_size must be odd, not 4"), (dict(kernel_size=(3, 2)), r"kernel_size must be odd, not \(3, 2\)"),
     (dict(kernel_size=-3), "kernel_size.*at least 1, not -3"), (dict(kernel_size=0), "kernel_size.*at least 1, not 0"),
     (dict(between=("BN", "GELU")), "'GELU'; known: BN, ReLU"), (dict(out_channels=0), "out_channels.*not 0"),

@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 import faults
 import pytest
 from faults import RUNS, check, faulty, files, last_word, log, start, sweep, word
-from test_results import result
+from helpers import result
 
 import lc
 from lc import results, study

@@ -9,7 +9,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from test_results import result
+from helpers import result
 
 from lc import results, study
 from lc.data import save_npz

@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from test_analysis import rows
+from helpers import rows
 
 from lc import analysis, paper, plots
 from lc.paper import Published

@@ -24,7 +24,7 @@ def test_a_recipes_own_precision_is_what_its_runs_are_trained_in(own, asked, use
 def test_a_sweep_with_a_precision_trains_both_kinds(tmp_path):
     runs = [run("fp32"), run("bf16")]
     study.train_missing(runs, tmp_path, device="cpu", precision="fp32")
-    table, missing = study.rows(runs, tmp_path)
+    table, missing = study.found_and_missing(runs, tmp_path)
     assert not missing and dict(zip(table["profile"], table["precision"])) == {"tiny-fp32": "fp32", "tiny-bf16": "bf16"}
 
 

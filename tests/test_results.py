@@ -1,35 +1,20 @@
 """The store: what is written comes back, and no kill, second process, or damage loses or invents a row."""
 
-import csv
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import append_many, edited, put, result
 
 import lc
 from lc import results
-from lc.run import COLUMNS, OPTIONAL, ROOT
-
-
-def result(seed=0, **changes):
-    run = lc.Run("ResNet-LC-8-8x2", "digits", True, seed, "smoke")
-    return replace(lc.Result(
-        id=run.id, model=run.model, dataset="digits", frozen=True, profile="smoke", seed=seed, accuracy=87.5,
-        robust_accuracy=50.25, train_loss=1.5, learnable_parameters=100, total_parameters=200, fve_first=0.75, fve_last=0.5,
-        fve_first_normalized=float("nan"), fve_last_normalized=1.0, epochs=4, train_images=512, seconds=3.5,
-        images_per_second=600.0, device="some CPU, 2 threads", precision="fp32", torch="2.15.0", git="0123456789",
-        setup_seconds=0.05, arrays={"fve": np.arange(3.0), "layers": np.array(["a", "b", "c"])}), **changes)
-
-
-def append_many(folder, seeds):
-    for seed in seeds:
-        results.append(result(seed), folder)
+from lc.run import COLUMNS, OPTIONAL
+from lc.utils.files import ROOT
 
 
 def test_rows_and_arrays_come_back(tmp_path):
@@ -74,7 +59,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_store(tmp_path):
     script = f"""if True:
         import itertools, sys
         sys.path.insert(0, {os.path.dirname(__file__)!r})
-        from test_results import append_many
+        from helpers import append_many
         print("ready", flush=True)
         append_many({str(tmp_path)!r}, itertools.count())
     """
@@ -95,30 +80,15 @@ def test_a_kill_at_any_moment_leaves_a_whole_store(tmp_path):
     assert len(results.load_table(tmp_path)) == seen + 1
 
 
-def edited(folder, edit):
-    """A store of two rows whose CSV was edited as a list of lists of fields."""
-    append_many(folder, range(2))
-    with open(folder / "runs.csv", newline="") as f:
-        lines = list(csv.reader(f))
-    edit(lines)
-    with open(folder / "runs.csv", "w", newline="") as f:
-        csv.writer(f).writerows(lines)
-    return folder
-
-
-def put(line, column, value):
-    return lambda lines: lines[line].__setitem__(list(COLUMNS).index(column), value)
-
-
 @pytest.mark.parametrize("edit, message", [
     (put(2, "accuracy", "8x.5"), r"line 3: accuracy cannot be '8x.5'; repair or delete the line"),
     (put(1, "frozen", "yes"), r"line 2: frozen cannot be 'yes'"),
     (put(2, "seed", ""), r"line 3: seed cannot be ''"),
     (put(2, "seed", "7"), r"line 3: the id .* does not fit the row"),
-    (lambda lines: lines[2].pop(), r"line 3: 25 fields instead of 26"),
+    (lambda lines: lines[2].pop(), r"line 3: 26 fields instead of 27"),
     (lambda lines: lines.append(lines[1]), r"line 4: a second row for digits/"),
     (lambda lines: [line.append("watts") for line in lines], r"line 1: unknown column 'watts'; another version of lc"),
-    (lambda lines: [line.pop(-4) for line in lines], r"line 1: missing column 'git'; another version of lc"),
+    (lambda lines: [line.pop(-5) for line in lines], r"line 1: missing column 'git'; another version of lc"),
 ])
 def test_damage_is_reported_with_its_line_and_never_dropped(tmp_path, edit, message):
     edited(tmp_path, edit)
@@ -129,15 +99,28 @@ def test_damage_is_reported_with_its_line_and_never_dropped(tmp_path, edit, mess
     assert (tmp_path / "runs.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize("lacking", [1, 2, 3])  # of the columns that came to be: energy, accuracy_top5, setup_seconds
+@pytest.mark.parametrize("lacking", [2, 3, 4])
 def test_rows_of_earlier_versions_are_read_and_kept(lacking, tmp_path):
-    assert list(COLUMNS)[-3:] == ["energy", "accuracy_top5", "setup_seconds"] and OPTIONAL == set(list(COLUMNS)[-3:])
+    assert list(COLUMNS)[-4:] == ["energy", "accuracy_top5", "setup_seconds", "train_accuracy"]  # in the order of their coming
+    assert OPTIONAL == set(list(COLUMNS)[-4:])
     edited(tmp_path, lambda lines: [line.__delitem__(slice(-lacking, None)) for line in lines])
     assert results.load_table(tmp_path)["setup_seconds"].isna().all() and len(results.load_table(tmp_path)) == 2
     results.append(result(5, energy=7.5), tmp_path)
     table = results.load_table(tmp_path)
     assert table["energy"].tolist()[2] == 7.5 and table["accuracy"].tolist() == [87.5] * 3
     assert table["setup_seconds"].fillna(-1).tolist() == [-1, -1, 0.05]
+    assert table["train_accuracy"].fillna(-1).tolist() == [-1, -1, 95.0]
+
+
+def test_the_file_is_read_once_as_long_as_it_stays_the_same(tmp_path, monkeypatch):
+    append_many(tmp_path, range(2))
+    parsed, parse = [], results._parse
+    monkeypatch.setattr(results, "_parse", lambda *arguments: parsed.append(1) or parse(*arguments))
+    first = results.load_rows(tmp_path)
+    first.clear()  # what a caller does with the rows changes nothing
+    assert len(results.load_rows(tmp_path)) == len(results.load_table(tmp_path)) == 2 and len(parsed) == 2
+    results.append(result(5), tmp_path)
+    assert len(results.load_rows(tmp_path)) == 3 and len(parsed) == 5
 
 
 def test_the_rows_of_this_project_are_read():

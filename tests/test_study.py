@@ -5,7 +5,7 @@ import types
 from dataclasses import replace
 
 import pytest
-from test_results import result
+from helpers import result
 
 import lc
 from lc import imagenet, results, study

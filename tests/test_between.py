@@ -1,0 +1,154 @@
+"""LC-Blocks with BatchNorm and ReLU between their convolutions (Table 3) against the layers one by one."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+import lc
+from lc import evaluate
+from lc.blocks import unfold
+
+EXACT = {"rtol": 1e-9, "atol": 1e-11}  # a different order of summation in float64, and nothing else
+BETWEEN = {"BN": ("BN",), "ReLU": ("ReLU",), "BN+ReLU": ("BN", "ReLU")}
+
+
+def step(model, x):
+    """A training step's output, the input's gradient and the gradients of all parameters."""
+    x = x.clone().requires_grad_()
+    y = model(x)
+    (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).sum().backward()
+    return [y.detach(), x.grad, *(p.grad for p in model.parameters())]
+
+
+@pytest.mark.parametrize("options", [
+    {}, dict(stride=2), dict(kernel_size=5, dilation=2), dict(kernel_size=(3, 5), stride=(2, 1)), dict(bias=True),
+    dict(padding=0), dict(padding_mode="reflect"), dict(padding="same", padding_mode="circular"), dict(padding="same"),
+], ids=str)
+@pytest.mark.parametrize("frozen", [False, True], ids=["learnable", "frozen"])
+@pytest.mark.parametrize("between", BETWEEN.values(), ids=BETWEEN)
+def test_blocks_train_and_evaluate_as_their_layers_one_by_one(between, frozen, options):
+    block = lc.LCBlock(**dict(in_channels=3, out_channels=4, kernel_size=3, expansion=12, between=between,
+                              dtype=torch.float64) | options)
+    if between[0] == "BN":
+        nn.init.uniform_(block.between[0].weight, 0.5, 2), nn.init.normal_(block.between[0].bias)
+    if frozen:
+        lc.freeze_spatial(block)
+    literal = unfold(block)
+    for _ in range(2):
+        x = torch.randn(6, 3, 8, 9, dtype=torch.float64) + 3  # not centred, as after a ReLU
+        for actual, expected in zip(step(block, x), step(literal, x), strict=True):
+            assert (actual is None) == (expected is None)
+            if actual is not None:
+                assert_close(actual, expected, rtol=1e-9, atol=1e-9)
+    for actual, expected in zip(block.buffers(), literal.buffers(), strict=True):
+        assert_close(actual, expected, **EXACT)
+    assert_close(block.eval()(x), literal.eval()(x), **EXACT)
+
+
+def trained(block):
+    """The block with running statistics that are not those of its initialisation, and an input."""
+    x = torch.randn(6, 4, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        block(x + 1)
+    return block, x
+
+
+def test_relu_does_not_fold():
+    for between in (("ReLU",), ("BN", "ReLU"), ("BN", "BN")):
+        block, _ = trained(lc.LCBlock(4, 4, 3, 1, 12, between, dtype=torch.float64))
+        assert isinstance(lc.fold(block), lc.LCBlock)
+        with pytest.raises(ValueError, match="no combined filters"):
+            block.combined_weight()
+
+
+NORMS = {
+    "standard": lambda norm: norm,
+    "momentum=None": lambda norm: nn.BatchNorm2d(norm.num_features, momentum=None, dtype=torch.float64),
+    "affine=False": lambda norm: nn.BatchNorm2d(norm.num_features, affine=False, dtype=torch.float64),
+    "SyncBatchNorm": nn.SyncBatchNorm.convert_sync_batchnorm,
+}
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+@pytest.mark.parametrize("kind", NORMS)
+def test_batch_norm_alone_folds_as_in_evaluation_mode(kind, bias):
+    block = lc.LCBlock(4, 4, 3, 1, 12, ("BN",), bias=bias, dtype=torch.float64)
+    nn.init.uniform_(block.between[0].weight, 0.5, 2), nn.init.normal_(block.between[0].bias)
+    block, x = trained(block)
+    before, block.between[0] = block.between[0], NORMS[kind](block.between[0])
+    for name, buffer in before.named_buffers():  # SyncBatchNorm takes no step on a CPU
+        block.between[0].get_buffer(name).copy_(buffer)
+    folded = lc.fold(nn.Sequential(block).eval())
+    assert type(folded[0]) is nn.Conv2d and folded[0].bias is not None
+    assert all(p.is_leaf and p.requires_grad for p in folded.parameters())
+    assert_close(block.combined_weight(), folded[0].weight)
+    norm, z = block.between[0], block.spatial(x)
+    z = nn.functional.batch_norm(z, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+    assert_close(folded(x), block.pointwise(z), **EXACT)
+    if kind != "SyncBatchNorm":
+        assert_close(folded(x), block(x), **EXACT)
+
+
+def test_a_norm_without_statistics_does_not_fold():
+    block = lc.LCBlock(4, 4, 3, 1, 12, ("BN",))
+    block.between[0] = nn.BatchNorm2d(48, track_running_stats=False)
+    assert not block.folds and isinstance(lc.fold(block), lc.LCBlock)
+
+
+def test_a_norm_in_evaluation_mode_keeps_its_statistics_while_the_block_trains():
+    block = lc.LCBlock(3, 4, 3, expansion=24, between=("BN",))
+    block.between[0].eval()
+    literal, x = unfold(block), torch.randn(6, 3, 8, 8)
+    assert block.training
+    assert_close(block(x), literal(x))
+    assert block.between[0].num_batches_tracked == 0
+
+
+@pytest.mark.parametrize("between", BETWEEN.values(), ids=BETWEEN)
+def test_blocks_run_under_autocast(between):
+    block, reference = (lc.LCBlock(3, 4, 3, expansion=24, between=between) for _ in range(2))
+    reference.load_state_dict(block.state_dict())
+    x = torch.randn(6, 3, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = block(x)
+    y.float().sum().backward()
+    assert y.dtype == torch.bfloat16 and all(p.grad.isfinite().all() for p in block.parameters())
+    assert_close(y.float(), reference(x), rtol=0.05, atol=0.05)
+
+
+def saved_bytes(model, x):
+    """What a training step keeps for its backward pass, weights apart."""
+    kept = {}
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def keep(tensor):
+        if tensor.untyped_storage().data_ptr() not in weights:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()  # held, so that no address comes twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = model(x).sum()
+    assert loss.requires_grad
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+@pytest.mark.parametrize("attack", [False, True], ids=["training in bf16", "attack in fp32"])
+@pytest.mark.parametrize("between", ["+BN", "+ReLU", "+BN+ReLU"])
+def test_table_3_fits_a_gpu_of_24_gigabytes(between, attack):
+    """Counted on a few images and multiplied."""
+    model, images = lc.build_model(f"ResNet-LC-20-16x64{between}").train(not attack), 2
+    x = torch.randn(images, 3, 32, 32).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=not attack):
+        kept = saved_bytes(lc.fold(model) if attack else model, x)
+    batch, size = (evaluate.SMALL, 4) if attack else (256, 2)
+    widest = batch * 32 * 32 * 16 * 64 * size  # bytes of the largest layer's expanded features
+    assert batch / images * kept + 4 * widest < 24e9  # and gradients of one layer at a time
+
+
+def test_networks_that_compute_expanded_features_are_evaluated_a_few_images_at_a_time():
+    sizes, images, labels = [], torch.rand(120, 3, 8, 8), torch.zeros(120, dtype=torch.int64)
+    model = lc.build_model("ResNet-LC-8-4x2+BN+ReLU")
+    model.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    lc.accuracy(model, images, labels)
+    assert max(sizes) == evaluate.SMALL
