@@ -1,1 +1,1 @@
-"""Notebooks in batch."""
+"""Notebooks executed in batch, and a static site of them."""

@@ -1,84 +1,75 @@
-"""Executing notebooks without a person: papermill runs them, nbconvert makes a page of each."""
+"""Executes notebooks with papermill, and makes an HTML page of each with nbconvert."""
 
 import ast
-import json
-import logging
-import re
-import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass
+import traceback
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbconvert
 import nbformat
 import papermill
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ..utils import check
 from ..utils.files import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
+TYPES = {"bool": {bool}, "int": {int}, "float": {float, int}, "str": {str}}  # what a parameter with this annotation may be
 
 
-@dataclass
-class Job:
-    """A notebook to execute, or what kept it from it."""
+def execute(names=(), out=None, workers=None, /, **parameters):
+    """Executes notebooks, each into `out/<name>.ipynb`, `.html` and `.log`. It prints a table of the errors at the end.
 
-    name: str
-    path: Path | None = None
-    collects: tuple = ()  # names of experiments
-    target: Path | None = None
-    error: str | None = None
-    seconds: float = 0.0
-
-
-def execute(names=(), out=None, pattern="{name}", workers=None, /, **parameters):
-    """Execute notebooks, each into `out/<name>.ipynb`, `.html` and `.log`; one that fails does not stop the others.
-
-    Two at a time where they only read: starting one takes longer than drawing its figure. Where they train, the
-    experiments that they collect are trained first, on all GPUs, and then one is executed at a time: it trains only what
-    a list of its own adds. The kernel is this Python's, whatever a notebook says. A table of what became of each ends it.
+    If a notebook fails, the others are still executed. Two run at a time if they only read results. If they train, all GPUs
+    first train the experiments that the notebooks' metadata name. The notebooks then run one at a time.
 
     Args:
         names: the beginnings of notebooks' names, such as "03"; all notebooks if there is none.
         out: a folder; by default `build/notebooks` of this project.
-        pattern: of the outputs' names, from the notebook's name and its parameters, such as "{name}-{profile}".
-        workers: how many processes train; by default one a GPU.
-        parameters: of the notebooks' parameters cell; those that are None keep their default.
+        workers: the number of processes that train; by default one for each GPU.
+        parameters: values for the notebooks' parameters cells. A parameter that is None keeps its default.
 
     Returns:
-        `{name: None or the error that stopped it}`; the name of what was trained before is "training".
+        `{name: None or its error}`. The training before the notebooks has the name "training".
 
     Raises:
-        ValueError: before anything runs, for a name that no notebook has; for a parameter that one of them does not have,
-            or of the wrong type; for a pattern with unknown fields, or by which one output would overwrite another, or a
-            notebook, or lie outside of `out`; if training, for whatever `workers.sweep` checks.
+        ValueError: before anything runs, if a name or parameter is unknown or a value has the wrong type. If the notebooks
+            train, also as `lc.sweep.sweep`.
         OSError: before anything runs, if `out` cannot be made.
-        Stopped: a signal ended the training.
+        Stopped: if a signal ended the training.
     """
     parameters = {name: value for name, value in parameters.items() if value is not None}
+    out = Path(out or ROOT / "build" / "notebooks")
     if workers is not None:
         check.integer("workers", workers)
-    out = Path(out or ROOT / "build" / "notebooks")
-    jobs = _jobs(_chosen(names), out, pattern, parameters)
+    if out.resolve() == NOTEBOOKS.resolve():
+        raise ValueError(f"the notebooks in {out} would be overwritten; choose another folder")
+    paths, experiments = _chosen(names), set()
+    for path in paths:
+        try:
+            known = papermill.inspect_notebook(path)
+            experiments.update(nbformat.read(path, as_version=4).metadata.get("lc", {}).get("experiments", []))
+        except Exception:  # a damaged file can raise anything, and does so again when it is executed
+            continue
+        _check(path.stem, parameters, known)
     out.mkdir(parents=True, exist_ok=True)
-    training = _train(jobs, parameters, workers) if parameters.get("train") else []
-    _run([job for job in jobs if not job.error], parameters)
-    jobs = training + jobs
-    _print_summary(jobs)
-    return {job.name: job.error for job in jobs}
+    outcome = _train(experiments, parameters, workers) if parameters.get("train") else {}
+    outcome |= _execute_all(paths, out, parameters)
+    width = max(map(len, ["notebook", *outcome]))
+    print(f"\n{'notebook':{width}}  state   seconds  error")
+    for name, (error, seconds) in outcome.items():
+        print(f"{name:{width}}  {'failed' if error else 'done':6}  {seconds:7.1f}  {error or ''}".rstrip())
+    print(f"notebooks, pages and logs: {out}", flush=True)
+    return {name: error for name, (error, _) in outcome.items()}
 
 
 def literal(text):
-    """The value that a word of a command line stands for: a literal of JSON or Python, else the text itself."""
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            return parse(text)
-        except (ValueError, SyntaxError, TypeError):
-            pass
-    return text
+    """The value of a word on the command line: a literal of Python, true, false or null, and otherwise the word itself."""
+    try:
+        return ast.literal_eval({"true": "True", "false": "False", "null": "None"}.get(text, text))
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _chosen(names):
@@ -89,150 +80,73 @@ def _chosen(names):
     return [path for path in notebooks if not names or path.name.startswith(tuple(names))]
 
 
-def _jobs(paths, out, pattern, parameters):
-    """A job for each notebook, checked as `execute` says; a file that cannot be read has an error already."""
-    jobs = []
-    for path in paths:
-        job = Job(path.stem, path)
-        jobs.append(job)
-        try:
-            notebook = nbformat.read(path, as_version=4)
-            known = _parameters(notebook)
-            source = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-        except Exception as error:  # a damaged file raises whatever nbformat and Python's parser come upon
-            job.error = f"unreadable: {error}"
-            continue
-        _check(path.stem, parameters, known)
-        job.target = _target(path.stem, out, pattern, {"name": path.stem} | known | parameters | {"name": path.stem})
-        job.collects = tuple(re.findall(r"study\.collect\(\s*study\.(\w+)", source))
-    taken = {path.resolve(): path.stem for path in NOTEBOOKS.glob("*.ipynb")}
-    for job in jobs:
-        if job.target and taken.setdefault(job.target.resolve(), job) is not job:
-            raise ValueError(f"{job.name} would overwrite another notebook at {job.target}; choose another folder or pattern")
-    return jobs
+def _check(notebook, parameters, known):
+    for name, value in parameters.items():
+        if name not in known:
+            raise ValueError(f"{notebook} has no parameter {name!r}; known: {', '.join(known) or 'none'}")
+        wanted = known[name]["inferred_type_name"]
+        if wanted in TYPES and type(value) not in TYPES[wanted]:
+            raise ValueError(f"parameter {name} of {notebook} must be of type {wanted}, not {value!r}")
 
 
-def _parameters(notebook):
-    """What the cell tagged `parameters` sets: `{name: value}`, None for what is not a constant."""
-    known = {}
-    cells = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    for node in ast.parse(cells[0] if cells else "").body:
-        if isinstance(node, (ast.Assign, ast.AnnAssign)):
-            for target in getattr(node, "targets", None) or [node.target]:
-                known[ast.unparse(target)] = node.value.value if isinstance(node.value, ast.Constant) else None
-    return known
-
-
-def _check(name, parameters, known):
-    for parameter, value in parameters.items():
-        if parameter not in known:
-            raise ValueError(f"{name} has no parameter {parameter!r}; known: {', '.join(known) or 'none'}")
-        kind = type(known[parameter])
-        if kind in (bool, int, float, str) and type(value) is not kind and (kind, type(value)) != (float, int):
-            raise ValueError(f"parameter {parameter} of {name} must be of type {kind.__name__}, not {value!r}")
-
-
-def _target(name, out, pattern, fields):
-    try:
-        stem = pattern.format(**fields)
-    except (LookupError, AttributeError, TypeError, ValueError):
-        raise ValueError(f"pattern {pattern!r} gives {name} no name; its fields: {', '.join(fields)}") from None
-    target = out / f"{stem}.ipynb"
-    if not stem or stem.endswith("/") or not target.resolve().is_relative_to(out.resolve()):
-        raise ValueError(f"pattern {pattern!r} gives {name} no name in {out}")
-    return target
-
-
-def _train(jobs, parameters, workers):
-    """Train what the notebooks collect; returns a job that tells of it, if there was anything to train."""
+def _train(experiments, parameters, workers):
+    """Trains what the results lack of the experiments. Returns `{"training": (None or the error, seconds)}`."""
     from ..data import DataUnavailable
-    from ..utils.signals import stop_on_signals
     from ..study import EXPERIMENTS
+    from ..sweep import sweep
     from ..training import Stopped, TrainingError
-    from ..sweep.workers import sweep
+    from ..utils.signals import stop_on_signals
 
-    collected = {name for job in jobs for name in job.collects}
-    experiments = [name for name in EXPERIMENTS if name in collected or "everything" in collected]
-    if not experiments:
-        return []
-    job, start = Job("training"), time.monotonic()
+    names = [name for name in EXPERIMENTS if name in experiments or "everything" in experiments]
+    if not names:
+        return {}
+    began, failure = time.monotonic(), None
     with stop_on_signals() as stop:
         try:
-            sweep(experiments, parameters.get("profile", "paper"), workers=workers, data_dir=parameters.get("data_dir") or None,
+            sweep(names, parameters.get("profile", "paper"), workers=workers, data_dir=parameters.get("data_dir") or None,
                   device=parameters.get("device", "auto"), stop=stop)
-        except (TrainingError, DataUnavailable) as error:  # a notebook that needs none of these runs can do without them
-            job.error = str(error)
+        except (TrainingError, DataUnavailable) as error:  # some notebooks may not need the runs that failed
+            failure = check.one_line(error)
         if stop():
             raise Stopped
-    job.seconds = time.monotonic() - start
-    return [job]
+    return {"training": (failure, time.monotonic() - began)}
 
 
-def _run(jobs, parameters):
-    """Execute the notebooks, with the time that is left shown on a terminal."""
-    with (tqdm(total=len(jobs), unit="notebook", smoothing=0, ncols=110, leave=False, disable=None) as bar,
-          ThreadPoolExecutor(1 if parameters.get("train") else 2) as pool):
-        pending = {pool.submit(_run_one, job, parameters): job for job in jobs}
+def _execute_all(paths, out, parameters):
+    """Executes the notebooks. Returns `{name: (None or its error, seconds)}`, in the order of the paths."""
+    with ThreadPoolExecutor(1 if parameters.get("train") else 2) as pool:
+        names = {pool.submit(_execute_one, path, out / path.name, parameters): path.stem for path in paths}
         try:
-            while pending:
-                for ended in wait(pending, timeout=1, return_when=FIRST_COMPLETED).done:
-                    ended.result()
-                    job = pending.pop(ended)
-                    tqdm.write(f"{job.name}: {_first_line(job.error) or 'done'}")
-                    bar.update()
-                bar.refresh()
-        except BaseException:  # Ctrl-C: those that run end, no other begins
+            for ended in tqdm(as_completed(names), total=len(names), unit="notebook", ncols=110, leave=False, disable=None):
+                tqdm.write(f"{names[ended]}: {ended.result()[0] or 'done'}")
+        except BaseException:  # after Ctrl-C no other notebook begins
             pool.shutdown(cancel_futures=True)
             raise
+    return {name: ended.result() for ended, name in names.items()}
 
 
-def _run_one(job, parameters):
-    start, target = time.monotonic(), job.target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for suffix in (".ipynb", ".html"):  # of an earlier execution
-        target.with_suffix(suffix).unlink(missing_ok=True)
-    with _log(target.with_suffix(".log")) as log:
-        try:
+def _execute_one(path, target, parameters):
+    """Executes a notebook and makes its page. Returns its error or None, and the seconds."""
+    began, failure = time.monotonic(), None
+    page = target.with_suffix(".html")
+    try:
+        for old in (target, page):
+            old.unlink(missing_ok=True)
+        with open(target.with_suffix(".log"), "w", encoding="utf-8") as log:
             try:
-                papermill.execute_notebook(job.path, target, parameters, kernel_name="python3", language="python",
-                                           progress_bar=False, log_output=True)
+                # The log level is the kernel's. jupyter_client interrupts a kernel before it shuts it down, and the kernel
+                # would print an error if it is still busy with its last message.
+                papermill.execute_notebook(path, target, parameters, kernel_name="python3", language="python",
+                                           progress_bar=False, stdout_file=log, stderr_file=log,
+                                           extra_arguments=["--log-level=CRITICAL"])
+            except Exception:
+                traceback.print_exc(file=log)
+                raise
             finally:
                 if target.exists():
-                    page, _ = nbconvert.HTMLExporter().from_filename(str(target))
-                    target.with_suffix(".html").write_text(page, encoding="utf-8")
-        except papermill.PapermillExecutionError as error:
-            job.error = f"{error.ename}: {error.evalue}"
-            log.error(error)
-        except Exception as error:  # a dead kernel, a full disk, ...
-            job.error = str(error) or type(error).__name__
-            log.exception(job.error)
-    job.seconds = time.monotonic() - start
-
-
-@contextmanager
-def _log(path):
-    """Papermill's logger, with what it logs in this thread written to a file: cells, what they print, errors."""
-    thread, logger = threading.get_ident(), logging.getLogger("papermill")
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    handler.addFilter(lambda record: record.thread == thread)
-    logger.addHandler(handler)
-    try:
-        yield logger
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
-
-
-def _first_line(error):
-    return (error or "").partition("\n")[0]
-
-
-def _print_summary(jobs):
-    width = max(map(len, ["notebook", *(job.name for job in jobs)]))
-    print(f"\n{'notebook':{width}}  state   seconds  output, or error")
-    for job in jobs:
-        what = _first_line(job.error) or job.target or ""
-        print(f"{job.name:{width}}  {'failed' if job.error else 'done':6}  {job.seconds:7.1f}  {what}", flush=True)
+                    page.write_text(nbconvert.HTMLExporter().from_filename(str(target))[0], encoding="utf-8")
+    except papermill.PapermillExecutionError as error:
+        failure = f"{error.ename}: {' '.join(error.evalue.split())}"
+    except Exception as error:  # such as a dead kernel or a full disk
+        failure = check.one_line(error)
+    return failure, time.monotonic() - began

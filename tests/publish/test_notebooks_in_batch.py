@@ -1,0 +1,232 @@
+"""Notebooks executed by papermill: what is checked before, what a failure costs, what is printed, what is trained first."""
+
+import ast
+import contextlib
+import io
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import types
+
+import nbformat
+import pytest
+
+import lc.sweep
+from lc import study
+from lc.__main__ import main
+from lc.publish import notebooks
+from lc.training import Stopped, TrainingError
+
+PARAMETERS = 'profile: str = "paper"\ntrain: bool = False\ndata_dir: str = ""\ndevice: str = "auto"\nsize: float = 1.0\n'
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def write(folder, name, *cells, parameters=PARAMETERS, kernel="python3", experiments=()):
+    cells = [nbformat.v4.new_code_cell(cell) for cell in (parameters, *cells)]
+    cells[0].metadata["tags"] = ["parameters"]
+    metadata = dict(kernelspec=dict(name=kernel, display_name="?", language="python"), lc=dict(experiments=list(experiments)))
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), folder / f"{name}.ipynb")
+
+
+@contextlib.contextmanager
+def stderr_of_processes(path):
+    """Writes the standard error of this process and of those that it starts to a file."""
+    kept = os.dup(2)
+    with open(path, "w") as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    """Five notebooks, of which three fail, executed once by the command line: its folder, exit status, output, terminal."""
+    folder = tmp_path_factory.mktemp("batch")
+    (folder / "notebooks").mkdir()
+    write(folder / "notebooks", "1_stranger", "import sys; print(sys.executable)", "print(profile, size)",
+          kernel="no-such-kernel")
+    write(folder / "notebooks", "2_error", "print('before')", "raise KeyError('what\\nis missing')", "print('after')")
+    write(folder / "notebooks", "3_dead", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    (folder / "notebooks" / "4_torn.ipynb").write_text('{"cells": [')
+    write(folder / "notebooks", "5_last", "print('good')", "get_ipython().kernel.log.error('caught in kernel')")
+    (folder / "out").mkdir()
+    (folder / "out" / "3_dead.html").write_text("of last time")
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out, \
+            contextlib.redirect_stderr(Terminal()) as terminal, stderr_of_processes(folder / "stderr"), \
+            pytest.raises(SystemExit) as end:
+        patch.setattr(notebooks, "NOTEBOOKS", folder / "notebooks")
+        main(["notebooks", "--profile", "smoke", "-p", "size", "2", "--out", str(folder / "out")])
+    return types.SimpleNamespace(out=folder / "out", end=end.value, text=out.getvalue(), terminal=terminal.getvalue(),
+                                 stderr=(folder / "stderr").read_text())
+
+
+def test_a_failing_notebook_stops_no_other_and_the_exit_status_says_so(session):
+    assert session.end.code == "lc: failed: 2_error, 3_dead, 4_torn"  # text: printed, and exit status 1
+    assert {path.name for path in session.out.iterdir()} == {"4_torn.log"} | {
+        f"{name}.{kind}" for name in ("1_stranger", "2_error", "3_dead", "5_last") for kind in ("ipynb", "html", "log")}
+    assert "good" in (session.out / "5_last.html").read_text()
+    assert "of last time" not in (session.out / "3_dead.html").read_text()
+
+
+def test_the_kernel_is_this_python_whatever_the_notebook_says(session):
+    stranger = nbformat.read(session.out / "1_stranger.ipynb", as_version=4)
+    printed = [output.text for cell in stranger.cells for output in cell.get("outputs", [])]
+    assert [text.strip() for text in printed] == [sys.executable, "smoke 2"]
+
+
+def test_each_notebook_has_its_own_log_with_what_stopped_it(session):
+    logs = {path.name[0]: path.read_text() for path in session.out.glob("*.log")}
+    assert sys.executable in logs["1"] and "smoke 2" in logs["1"] and "before" not in logs["1"]
+    assert "before" in logs["2"] and "Traceback" in logs["2"] and "raise KeyError" in logs["2"] and "good" not in logs["2"]
+    assert "Kernel died" in logs["3"] and "good" in logs["5"] and "Traceback" not in logs["5"]
+
+
+def test_a_table_ends_it(session):
+    *lines, last = session.text.rstrip().splitlines()[-7:]
+    assert re.fullmatch(r"notebook +state +seconds +error", lines[0]) and last.endswith(str(session.out))
+    expected = [("1_stranger", "done", ""), ("2_error", "failed", "  KeyError: 'what"), ("3_dead", "failed", "  Kernel died"),
+                ("4_torn", "failed", "  "), ("5_last", "done", "")]
+    for line, (name, state, error) in zip(lines[1:], expected, strict=True):
+        found = re.fullmatch(rf"{name} +{state} +\d+\.\d(.*)", line)
+        assert found and found[1].startswith(error) and bool(found[1]) == bool(error)
+
+
+def test_a_terminal_sees_how_many_are_done_and_the_time_that_is_left(session):
+    assert re.search(r" 0/5 \[", session.terminal) and re.search(r" 4/5 \[\d\d:\d\d<\d\d:\d\d", session.terminal)
+
+
+def test_kernels_print_nothing_of_their_own(session):
+    assert session.stderr == ""
+
+
+@pytest.fixture
+def two(tmp_path, monkeypatch):
+    """Two notebooks, the second with a parameter `seed`, which must not be executed."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    write(folder, "1_first", experiments=["table1"])
+    write(folder, "2_second", parameters=PARAMETERS + "seed: int = 0", experiments=["figure4"])
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", folder)
+    monkeypatch.setattr(notebooks.papermill, "execute_notebook", lambda *_, **__: pytest.fail("something ran"))
+    return folder
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["-p", "proflie", "quick"], "1_first has no parameter 'proflie'; known: profile, train, data_dir, device, size"),
+    (["-p", "seed", "3"], "1_first has no parameter 'seed'; known: profile"),
+    (["2", "-p", "seed", "three"], "parameter seed of 2_second must be of type int, not 'three'"),
+    (["2", "-p", "seed", "true"], "parameter seed of 2_second must be of type int, not True"),
+    (["2", "-p", "size", "true"], "parameter size of 2_second must be of type float, not True"),
+    (["-p", "train", "1"], "parameter train of 1_first must be of type bool, not 1"),
+    (["-p", "device", "0"], "parameter device of 1_first must be of type str, not 0"),
+    (["--workers", "0"], "workers must be an integer of at least 1, not 0"),
+    (["--out", "notebooks"], "the notebooks in notebooks would be overwritten"),
+    (["3"], "no notebook '3'; known: 1_first, 2_second"),
+])
+def test_mistakes_are_answered_in_one_line_before_anything_runs(arguments, message, two, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.read_bytes() for path in two.iterdir()}
+    with pytest.raises(SystemExit) as end:
+        main(["notebooks", *arguments, *(() if "--out" in arguments else ("--out", "out"))])
+    assert end.value.code.startswith("lc: ") and message in end.value.code and "\n" not in end.value.code
+    assert not (tmp_path / "out").exists() and before == {path: path.read_bytes() for path in two.iterdir()}
+
+
+@pytest.mark.parametrize("text, value", [
+    ("true", True), ("False", False), ("null", None), ("3", 3), ("1e-2", 0.01), (".5", 0.5), ("[1, 2]", [1, 2]),
+    ('{"a": 1}', {"a": 1}), ("quick", "quick"), ("", ""), ('"3"', "3"), ("[1, 2", "[1, 2"), ("2024-01-01", "2024-01-01"),
+])
+def test_a_value_on_the_command_line_is_a_literal_or_text(text, value):
+    assert notebooks.literal(text) == value and type(notebooks.literal(text)) is type(value)
+
+
+@pytest.fixture
+def trained(two, monkeypatch):
+    """What the sweep before the notebooks was asked for; none is executed."""
+    asked = []
+    monkeypatch.setattr(lc.sweep, "sweep", lambda experiments, profile, **options: asked.append((experiments, profile, options)))
+    monkeypatch.setattr(notebooks, "_execute_one", lambda path, *_: asked.append(path.stem) or (None, 0.0))
+    return asked
+
+
+def test_what_the_notebooks_collect_is_trained_before_they_are_executed(trained, two, tmp_path):
+    arguments = ["notebooks", "--train", "--profile", "smoke", "--workers", "3", "--data-dir", "d", "--out", str(tmp_path)]
+    main(arguments)
+    (experiments, profile, options), *executed = trained
+    assert (experiments, profile, executed) == (["figure4", "table1"], "smoke", ["1_first", "2_second"])
+    assert (options["workers"], options["data_dir"], options["device"]) == (3, "d", "auto") and not options["stop"]()
+    trained.clear()
+    write(two, "1_first", experiments=["everything"])
+    main([*arguments, "1"])
+    assert trained[0][0] == list(study.EXPERIMENTS)
+    trained.clear()
+    write(two, "1_first")
+    main([*arguments, "1"])
+    assert trained == ["1_first"]
+    main(["notebooks", "2", "--out", str(tmp_path)])
+    assert trained == ["1_first", "2_second"]
+
+
+def test_a_training_that_fails_is_told_and_one_that_is_stopped_ends_it(trained, tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise TrainingError("worker-1 was killed by SIGKILL; log: x")
+
+    monkeypatch.setattr(lc.sweep, "sweep", fail)
+    outcome = notebooks.execute(["1"], tmp_path, train=True)
+    assert outcome == {"training": "worker-1 was killed by SIGKILL; log: x", "1_first": None} and trained == ["1_first"]
+    assert re.search(r"training +failed +\d+\.\d  worker-1 was killed", capsys.readouterr().out)
+    monkeypatch.setattr(lc.sweep, "sweep", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped):
+        notebooks.execute(["1"], tmp_path, train=True)
+    assert trained == ["1_first"]
+
+
+def test_two_notebooks_read_at_once_but_one_trains_after_the_other(trained, tmp_path, monkeypatch):
+    both, running = threading.Barrier(2, timeout=30), []
+
+    def read(*_):
+        both.wait()
+        return None, 0.0
+
+    def train(path, *_):
+        running.append(path)
+        time.sleep(0.1)
+        assert running == [path]
+        running.remove(path)
+        return None, 0.0
+
+    monkeypatch.setattr(notebooks, "_execute_one", read)
+    assert notebooks.execute([], tmp_path) == {"1_first": None, "2_second": None}
+    monkeypatch.setattr(notebooks, "_execute_one", train)
+    assert notebooks.execute([], tmp_path, train=True) == {"training": None, "1_first": None, "2_second": None}
+
+
+def test_papermill_finds_the_types_of_every_notebooks_parameters():
+    for path in notebooks.NOTEBOOKS.glob("*.ipynb"):
+        kinds = {name: known["inferred_type_name"] for name, known in notebooks.papermill.inspect_notebook(path).items()}
+        assert kinds == {"profile": "str", "train": "bool", "data_dir": "str", "device": "str"} | (
+            {"seed": "int"} if path.stem.startswith("00") else {})
+
+
+@pytest.mark.parametrize("path", sorted(notebooks.NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebooks_metadata_names_what_its_cells_collect(path):
+    notebook = nbformat.read(path, as_version=4)
+    nodes = [node for cell in notebook.cells if cell.cell_type == "code" for node in ast.walk(ast.parse(cell.source))]
+    used = {node.attr for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "study"}
+    collected = used & {"everything", *study.EXPERIMENTS}
+    assert notebook.metadata.lc.experiments == (["everything"] if "everything" in collected else sorted(collected))
+
+
+def test_all_experiments_but_the_precisions_have_a_notebook_of_their_own():
+    named = [nbformat.read(path, as_version=4).metadata.lc.experiments for path in notebooks.NOTEBOOKS.glob("*.ipynb")]
+    assert {*sum(named, [])} == {"everything", *study.EXPERIMENTS} - {"precisions"}
