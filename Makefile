@@ -20,10 +20,11 @@ test: .venv/installed
 notebooks: .venv/installed
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
-# A static site of the committed notebooks, as they were executed.
+# A static site of the committed notebooks, as they were executed: build/site/index.html
 site: .venv/installed
 	rm -rf build/site
-	$(BIN)/python -m lc site
+	$(BIN)/python docs/sources.py build/docs
+	$(BIN)/sphinx-build -W --keep-going -q -c docs build/docs build/site
 
 # JupyterLab on the README, shown as a page whose links open the notebooks.
 lab: .venv/installed
@@ -38,7 +39,7 @@ benchmark: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,docs]'
 	touch $@
 
 clean:

@@ -1,1 +1,1 @@
-"""Notebooks executed in batch, and a static site of them."""
+"""Notebooks executed in batch."""

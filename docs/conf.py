@@ -1,0 +1,63 @@
+"""Sphinx's configuration of the site. `make site` lays out its sources (docs/sources.py) and builds it."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+PYPROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+project = "Learning with random convolutions"
+author = "the authors of lc-companion"
+release = PYPROJECT["version"]
+html_title = project
+language = "en"
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinxarg.ext",
+    "sphinx-mathjax-offline",
+]
+root_doc = "index"
+exclude_patterns = ["README.md", "docs/index.md"]  # README.md is there as a target of links, index.md as a template
+
+nb_execution_mode = "off"  # the pages show what the notebooks have stored
+nb_merge_streams = True
+nb_code_prompt_show = "Show the code"
+nb_code_prompt_hide = "Hide the code"
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3
+
+suppress_warnings = ["myst.domains"]  # the domain of sphinx-argparse does not resolve Markdown's links
+
+default_role = "literal"  # docstrings write code in single backticks
+autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False
+autodoc_typehints = "none"
+napoleon_use_rtype = False
+
+html_theme = "sphinx_book_theme"
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
+html_theme_options = {"show_toc_level": 2, "show_navbar_depth": 1, "navbar_persistent": []}
+
+
+def fold_code(app, docname, source):
+    """Folds a notebook's code and describes its images, on the page only: the file that one downloads stays as it is."""
+    if not docname.startswith("notebooks/"):
+        return
+    notebook = json.loads(source[0])
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            metadata = cell["metadata"]
+            metadata["tags"] = [*metadata.get("tags", []), "hide-input"]
+            saved = re.findall(r"plots\.save\(.*[\"'](\w+)[\"']\)", "".join(cell["source"]))
+            metadata["mystnb"] = {"image": {"alt": ", ".join(saved).replace("_", " ") or "drawing"}}
+    source[0] = json.dumps(notebook)
+
+
+def setup(app):
+    app.connect("source-read", fold_code)
