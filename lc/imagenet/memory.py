@@ -1,16 +1,13 @@
-"""How much memory a training step on photographs takes: counted without computing it, and measured on a GPU."""
-
-import weakref
+"""The memory of a training step on images: counted without computing the step, and measured on a GPU."""
 
 import torch
 from torch._subclasses import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.distributed._tools.mem_tracker import MemTracker
 
-from ..utils import check
 from ..blocks import freeze_spatial
-from ..utils.device import resolve_device, resolve_precision
 from ..run import recipe_named
+from ..utils import check
+from ..utils.device import resolve_device, resolve_precision
 from .networks import build_model
 from .run import RECIPES
 from .step import Trainer
@@ -20,11 +17,11 @@ GB = 1e9
 
 
 def report(model, frozen=False, recipe="a2", batch=None, device="auto", precision="auto", num_classes=1000):
-    """Print the peak memory of an optimisation step, by what takes it.
+    """Prints the peak memory of an optimisation step in GB, by what takes it, and on a GPU also measures it.
 
     Args:
         model, frozen, recipe: as of a `Run`.
-        batch: images at a time; by default 256.
+        batch: images at a time, by default 256.
 
     Raises:
         ValueError: as `train`.
@@ -44,49 +41,33 @@ def report(model, frozen=False, recipe="a2", batch=None, device="auto", precisio
 
 
 def counted(model, frozen, recipe, batch=BATCH, num_classes=1000):
-    """Bytes of tensors at the peak of the second step in half precision, `{what: bytes}`, "total" the last; nothing is computed.
+    """Counts the bytes of the tensors at the peak of the second step in half precision: `{what: bytes}`, last "total".
 
-    Fake tensors have shapes and no memory, so that a small machine counts for a large one. What the allocator wastes and a
-    library's workspaces take comes on top.
+    Fake tensors have shapes but no memory, so a small machine can count for a large one. The allocator's waste and the
+    workspaces of libraries are not counted.
     """
     with FakeTensorMode(allow_non_fake_inputs=True):
         trainer = _trainer(model, frozen, recipe, torch.device("cpu"), "bf16", num_classes)
-        trainer.step(_batches(recipe, batch, num_classes))
-        moments = [t for state in trainer.optimizer.state.values() for t in state.values()]
+        trainer.step(_batches(recipe, batch))
         weights = [*trainer.network.parameters(), *trainer.network.buffers()]
-        with _Peak(weights + moments) as tracked:
-            trainer.step(_batches(recipe, batch, num_classes))
-        learned = [p for p in weights if p.requires_grad]
-        known = {"weights": _bytes(weights), "gradients": _bytes(learned), "moments": _bytes(moments)}
-        return known | {"the rest": tracked.peak - sum(known.values()), "total": tracked.peak}
+        moments = [moment for state in trainer.optimizer.state.values() for moment in state.values()]
+        known = {"weights": _bytes(weights), "gradients": _bytes(p for p in weights if p.requires_grad), "moments": _bytes(moments)}
+        _frozen_as_buffers(trainer.network)
+        tracker = MemTracker()
+        tracker.track_external(trainer.network, trainer.optimizer)
+        with tracker:
+            trainer.step(_batches(recipe, batch))
+        total = tracker.get_tracker_snapshot("peak")[trainer.device]["Total"]
+        return known | {"the rest": total - sum(known.values()), "total": total}
 
 
-class _Peak(TorchDispatchMode):
-    """Counts the bytes of the tensors that live at the same time, from some that live already."""
-
-    def __init__(self, tensors):
-        super().__init__()
-        self.live = self.peak = 0
-        self.storages = {}
-        self._track(tensors)
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        self._track(t for t in tree_leaves(out) if isinstance(t, torch.Tensor))
-        return out
-
-    def _track(self, tensors):
-        for tensor in tensors:
-            storage = tensor.untyped_storage()
-            key, size = id(storage), storage.nbytes()
-            if key not in self.storages:
-                self.storages[key] = weakref.ref(storage, lambda _, key=key, size=size: self._forget(key, size))
-                self.live += size
-        self.peak = max(self.peak, self.live)
-
-    def _forget(self, key, size):
-        del self.storages[key]
-        self.live -= size
+def _frozen_as_buffers(network):
+    """Turns frozen parameters into buffers. MemTracker (PyTorch 2.11 to 2.15) raises an error for a frozen parameter."""
+    for module in network.modules():
+        for name, parameter in [*module.named_parameters(recurse=False)]:
+            if not parameter.requires_grad:
+                delattr(module, name)
+                module.register_buffer(name, parameter)
 
 
 def _bytes(tensors):
@@ -94,11 +75,11 @@ def _bytes(tensors):
 
 
 def measured(model, frozen, recipe, batch, device, precision, num_classes=1000):
-    """Bytes of tensors at the peak of the second step on a GPU."""
+    """Measures the bytes of the tensors at the peak of the second step on a GPU."""
     trainer = _trainer(model, frozen, recipe, device, precision, num_classes)
-    trainer.step(_batches(recipe, batch, num_classes))
+    trainer.step(_batches(recipe, batch))
     torch.cuda.reset_peak_memory_stats(device)
-    trainer.step(_batches(recipe, batch, num_classes))
+    trainer.step(_batches(recipe, batch))
     return torch.cuda.max_memory_allocated(device)
 
 
@@ -111,6 +92,6 @@ def _trainer(model, frozen, recipe, device, precision, num_classes):
     return Trainer(network, num_classes, recipe, 1, device, precision)
 
 
-def _batches(recipe, batch, num_classes):
+def _batches(recipe, batch):
     yield (torch.zeros(batch, 3, recipe.image_size, recipe.image_size, dtype=torch.uint8),
            torch.zeros(batch, dtype=torch.int64), 0)

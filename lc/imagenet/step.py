@@ -1,35 +1,32 @@
-"""The training step on photographs, from timm's parts (procedure A2 of "ResNet strikes back"; Appendix A of the paper)."""
+"""The training step on images, from timm's parts (procedure A2 of "ResNet strikes back"; Appendix A of the paper)."""
 
 import warnings
 from contextlib import nullcontext
 
 import torch
 import torch.distributed as dist
+from timm.data import IMAGENET_DEFAULT_MEAN as MEAN, IMAGENET_DEFAULT_STD as STD, Mixup  # for any data set, as timm does
+from timm.loss import BinaryCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.utils import random_seed
 from torch.nn.parallel import DistributedDataParallel
 
-from .images import seed_everything
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, by channel; for any set, as timm does
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Trainer:
-    """A network and its optimiser, on this process's device; the other processes, if there are any, have the same.
+    """A network and its optimiser on the device of this process. Under torchrun, all processes hold the same.
 
     Args:
-        network: takes normalised images `[n, 3, h, w]`; those of its parameters with `requires_grad` are trained. It lies on
-            the device, best in channels-last layout.
+        network: takes normalised images `[n, 3, h, w]`. It lies on the device, best in channels-last layout. Its parameters
+            with `requires_grad` are trained.
         steps: optimiser steps in an epoch.
-        accumulate: batches of this process in each step.
         precision: "fp32", "bf16" or "fp16".
+        accumulate: mini-batches of this process in each step.
     """
 
     def __init__(self, network, num_classes, recipe, steps, device, precision, accumulate=1):
-        from timm.data import Mixup
-        from timm.loss import BinaryCrossEntropy
-        from timm.optim import create_optimizer_v2
-        from timm.scheduler import create_scheduler_v2
-
         self.network, self.device, self.dtype = network.train(), device, AUTOCAST[precision]
         self.steps, self.accumulate, self.updates = steps, accumulate, 0
         self.optimizer = create_optimizer_v2(network, "lamb", lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -44,7 +41,7 @@ class Trainer:
         self.mean, self.std = (255 * torch.tensor(values, device=device).view(-1, 1, 1) for values in (MEAN, STD))
         self.parallel = network
         if dist.is_initialized():
-            warnings.filterwarnings("ignore", "Grad strides do not match")  # of 1x1 kernels, whose strides are not unique
+            warnings.filterwarnings("ignore", "Grad strides do not match")  # 1x1 kernels have several equivalent strides
             self.parallel = DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None,
                                                     gradient_as_bucket_view=True)
 
@@ -52,19 +49,19 @@ class Trainer:
         """One optimisation step.
 
         Args:
-            batches: an iterator over `(images, labels, key)`, of which it takes `accumulate`: images uint8 `[n, 3, h, w]`, labels
+            batches: an iterator from which the step takes `accumulate` mini-batches: images uint8 `[n, 3, h, w]`, labels
                 int64 `[n]`, and the seed of Mixup and stochastic depth.
 
         Returns:
-            The mean loss of this process's batches, on the device.
+            The mean loss of this process's mini-batches, on the device.
         """
-        # timm's schedule is a function of the epoch or of the step alone, so that nothing of it needs to be kept
+        # timm's schedule depends on the number of the epoch or step alone, so a checkpoint needs nothing of it.
         self.scheduler.step(self.updates // self.steps)
         self.scheduler.step_update(self.updates)
         mean = torch.zeros((), device=self.device)
         for i in range(1, self.accumulate + 1):
-            images, labels, key = next(batches)
-            seed_everything(key)
+            images, labels, seed = next(batches)
+            random_seed(seed)
             last = i == self.accumulate
             with nullcontext() if last or self.parallel is self.network else self.parallel.no_sync():
                 loss = self._loss(images, labels) / self.accumulate
@@ -86,13 +83,12 @@ class Trainer:
         return self.criterion(logits.float(), labels)
 
     def state(self):
-        """All that the steps to come depend on, beside the seed."""
+        """Everything that the remaining steps depend on, besides the seed."""
         return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(), "updates": self.updates}
 
     def load(self, state):
-        """Take up the training that `state()` told of."""
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        """Continues from a `state()`."""
+        for part in ("network", "optimizer", "scaler"):
+            getattr(self, part).load_state_dict(state[part])
         self.updates = state["updates"]

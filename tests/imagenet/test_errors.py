@@ -1,24 +1,19 @@
-"""What keeps a training on photographs from its end, told before it begins or in one line, with nothing recorded."""
+"""What a training on images cannot do: a message of one line says it, and nothing is recorded."""
 
 import shutil
 from dataclasses import replace
 
 import pytest
-from test_checkpoint import After
-from test_imagenet_training import RUN, SHORT, command, go
+from helpers import After
+from imagenet_helpers import RUN, SHORT, command, go
 
 import lc
 from lc import results
 from lc.__main__ import main
-from lc.utils.checkpoint import CheckpointError
 from lc.data import DataError
 from lc.imagenet import RECIPES, Run
 from lc.training import Stopped
-
-
-@pytest.fixture
-def copied(flowers, tmp_path):
-    return shutil.copytree(flowers, tmp_path / "flowers")
+from lc.utils.checkpoint import CheckpointError
 
 
 @pytest.fixture

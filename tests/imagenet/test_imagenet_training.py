@@ -1,4 +1,4 @@
-"""Training on photographs: the same on one process and on two, in one go and after a kill; what counts and is recorded."""
+"""Training on images: the same with one process and with two, in one go and after a kill, and what is recorded."""
 
 import multiprocessing
 import os
@@ -14,29 +14,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers import IMAGENET_TINY as TINY, After, counts
+from imagenet_helpers import RESIDUAL, RUN, SHORT, command, go
 from safetensors.torch import load_file
-from test_checkpoint import After
-from test_imagenet import TINY, counts
 from torch import nn
 
 import lc
 from lc import evaluate, results
 from lc.__main__ import main
-from lc.imagenet import RECIPES, Run, build_model, memory, photos
+from lc.imagenet import RECIPES, Run, build_model, images, memory
 from lc.imagenet.step import MEAN, STD
-from lc.imagenet.training import best_path, train
-from lc.utils.files import ROOT
+from lc.imagenet.training import best_path
 from lc.training import Stopped
-
-RUN = Run("MobileNet-v3-S-LCx2", "flowers", True, 0, TINY)  # six steps, each of four batches
-RESIDUAL = Run("ResNet-18d-LCx1", "flowers", True, 0, replace(TINY, profile="smoke-tiny", epochs=1, warmup_epochs=0))
-SHORT = replace(TINY, profile="short-tiny", epochs=1, warmup_epochs=0, batch_size=4)
-
-
-def go(run, folder, checkpoint=None, batch=4, **options):
-    return train(run, **{"data": folder, "device": "cpu", "precision": "fp32", "progress": False} | options, batch=batch,
-                 checkpoint=checkpoint)
-
+from lc.utils.files import ROOT
 
 def state(checkpoint):
     return torch.load(checkpoint, weights_only=True)["state"]
@@ -64,11 +54,6 @@ def untrained(run):
     return lc.freeze_spatial(network) if run.frozen else network
 
 
-def command(folder, store, model="MobileNet-v3-S"):
-    return ["imagenet", model, "--data", str(folder), "--recipe", "smoke", "--device", "cpu", "--precision", "fp32",
-            "--batch", "4", "--results", str(store)]
-
-
 @pytest.fixture(scope="module")
 def reference(flowers, tmp_path_factory):
     """The run in one go: its result, what it logged, and its checkpoint."""
@@ -93,7 +78,7 @@ import shutil, sys
 from lc import results
 from lc.__main__ import main
 from lc.imagenet import RECIPES
-from test_imagenet_training import RESIDUAL
+from imagenet_helpers import RESIDUAL
 
 def keep(result, store, append=results.append):
     shutil.copy(results.checkpoint_path(result.id, store), {str(out)!r})
@@ -107,7 +92,7 @@ main(sys.argv[1:])
         port = str(s.getsockname()[1])
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port, script, *arguments],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests' / 'imagenet'}", "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
         check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -174,10 +159,10 @@ def test_the_best_epoch_counts_and_its_plain_network_is_kept(flowers, reference)
     network.load_state_dict(weights)
     for name, value in result.network.state_dict().items():
         assert torch.equal(value, weights[name]) and torch.equal(value, best["network"][name]), name
-    images, labels = map(torch.cat, zip(*photos.validation_loader(photos.open_folder(flowers), TINY, 4)))
+    x, y = map(torch.cat, zip(*images.validation_loader(images.open_folder(flowers), TINY, 4)))
     attacked = nn.Sequential(evaluate.Normalize(MEAN, STD), network)
-    assert evaluate.accuracy(attacked, images / 255, labels) == pytest.approx(result.accuracy)
-    assert evaluate.fgsm_accuracy(attacked, images / 255, labels) == pytest.approx(result.robust_accuracy)
+    assert evaluate.accuracy(attacked, x / 255, y) == pytest.approx(result.accuracy)
+    assert evaluate.fgsm_accuracy(attacked, x / 255, y) == pytest.approx(result.robust_accuracy)
 
 
 def test_the_weights_that_were_trained_are_evaluated_without_an_average(residual):
@@ -242,6 +227,7 @@ def test_the_command_line_counts_memory_and_trains_nothing(tmp_path, monkeypatch
     assert capsys.readouterr().out.splitlines()[1:] == ["  weights        5.00", "  total         29.00"]
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision, recorded", [("auto", "fp16"), ("bf16", "bf16"), ("fp32", "fp32")])
 def test_a_gpu_trains_what_a_cpu_does(precision, recorded, flowers, residual, tmp_path):
@@ -251,6 +237,7 @@ def test_a_gpu_trains_what_a_cpu_does(precision, recorded, flowers, residual, tm
     assert go(RESIDUAL, flowers, tmp_path / "run.pt", device="cuda", precision=precision).accuracy == result.accuracy
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", ["ResNet-18d", "ResNet-18d-LCx128"])
 def test_the_memory_that_is_counted_is_what_a_gpu_takes(name):

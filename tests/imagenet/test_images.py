@@ -1,4 +1,4 @@
-"""Photographs in folders: what is found, how it is read and dealt, and what is said where it is not whole."""
+"""Images in folders: what is found, how it is read and shared by processes, and the messages about incomplete folders."""
 
 import math
 import shutil
@@ -9,26 +9,22 @@ import numpy as np
 import pytest
 import timm
 import torch
+from helpers import IMAGENET_TINY as TINY
 from PIL import Image
-from test_imagenet import TINY
 
 import lc
 from lc.data import DataError, DataUnavailable
-from lc.imagenet import RECIPES, photos
-
-
-@pytest.fixture
-def copied(flowers, tmp_path):
-    return shutil.copytree(flowers, tmp_path / "flowers")
+from lc.imagenet import RECIPES
+from lc.imagenet import images as folders
 
 
 def test_the_images_are_transformed_as_the_recipe_says(flowers, monkeypatch):
     made, create = [], timm.data.create_transform
-    monkeypatch.setattr(timm.data, "create_transform", lambda *a, **k: made.append(create(*a, **k)) or made[-1])
-    opened = photos.open_folder(flowers)
-    x, y, _ = next(photos.training_loader(opened, RECIPES["a2"], 0, 0, 2, 2))
+    monkeypatch.setattr(folders, "create_transform", lambda *a, **k: made.append(create(*a, **k)) or made[-1])
+    opened = folders.open_folder(flowers)
+    x, y, _ = next(folders.training_loader(opened, RECIPES["a2"], 0, 0, 2, 2))
     assert x.shape == (2, 3, 224, 224) and x.dtype == torch.uint8 and y.dtype == torch.int64
-    next(iter(photos.validation_loader(opened, RECIPES["a2"], 2)))
+    next(iter(folders.validation_loader(opened, RECIPES["a2"], 2)))
     crop, flip, augment, _ = made[0].transforms
     assert (crop.size, crop.scale, crop.interpolation.value, flip.p) == ((224, 224), (0.08, 1), "bicubic", 0.5)
     assert len(augment.ops) == 15 and augment.num_layers == 2 and {(op.magnitude, op.magnitude_std) for op in augment.ops} == {
@@ -38,13 +34,13 @@ def test_the_images_are_transformed_as_the_recipe_says(flowers, monkeypatch):
 
 
 def labelled(folder):
-    """Photographs whose labels tell which they are."""
-    opened = photos.open_folder(folder)
+    """The image folder, with the number of each training image as its label."""
+    opened = folders.open_folder(folder)
     return replace(opened, train=tuple((path, i) for i, (path, _) in enumerate(opened.train)))
 
 
 def batches(folder, replicas=4, recipe=TINY, seed=0, epoch=0, batch=4, **reading):
-    return list(photos.training_loader(labelled(folder), recipe, seed, epoch, batch, replicas, **reading))
+    return list(folders.training_loader(labelled(folder), recipe, seed, epoch, batch, replicas, **reading))
 
 
 def same(a, b):
@@ -61,11 +57,11 @@ def test_an_epoch_follows_from_its_seed_and_number_alone(flowers):
 
 def test_the_key_decides_the_pixels(flowers):
     transform = timm.data.create_transform(32, is_training=True, use_prefetcher=True, auto_augment=TINY.rand_augment)
-    images = photos.Images(photos.open_folder(flowers).train, transform)
+    images = folders.Images(folders.open_folder(flowers).train, transform)
     (x, label), (again, _), (other, _) = images[9, 1], images[9, 1], images[9, 2]
     assert label == 1 and np.array_equal(x, again) and not np.array_equal(x, other)
-    drawn = photos.keys(1000, 0, 1, 2)
-    assert len(set(drawn)) == 1000 and not {*drawn} & {*photos.keys(1000, 0, 1, 3)} and 0 <= min(drawn) <= max(drawn) < 2 ** 32
+    drawn = folders.seeds(1000, 0, 1, 2)
+    assert len(set(drawn)) == 1000 and not {*drawn} & {*folders.seeds(1000, 0, 1, 3)} and 0 <= min(drawn) <= max(drawn) < 2 ** 32
 
 
 def test_a_steps_batches_are_the_same_however_many_processes_share_it(flowers):
@@ -85,15 +81,15 @@ def test_a_third_of_the_images_comes_three_times_each_in_its_own_pixels(replicas
 
 
 def test_validation_reads_every_image_once_in_order(flowers):
-    opened = photos.open_folder(flowers)
-    whole = torch.cat([x for x, _ in photos.validation_loader(opened, TINY, 3)])
-    parts = [torch.cat([x for x, _ in photos.validation_loader(opened, TINY, 3, rank, 2)]) for rank in (0, 1)]
+    opened = folders.open_folder(flowers)
+    whole = torch.cat([x for x, _ in folders.validation_loader(opened, TINY, 3)])
+    parts = [torch.cat([x for x, _ in folders.validation_loader(opened, TINY, 3, rank, 2)]) for rank in (0, 1)]
     assert torch.equal(whole[0::2], parts[0]) and torch.equal(whole[1::2], parts[1]) and len(whole) == 8
-    assert torch.cat([y for _, y in photos.validation_loader(opened, TINY, 3)]).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert torch.cat([y for _, y in folders.validation_loader(opened, TINY, 3)]).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_the_first_classes_and_images_are_taken_by_name(copied):
-    opened = photos.open_folder(copied, 2, 3)
+    opened = folders.open_folder(copied, 2, 3)
     assert opened.classes == ("a", "b") and len(opened.val) == 4
     assert [(path[-8:], label) for path, label in opened.train] == [(f"{c}/{i}.JPEG", n) for n, c in enumerate("ab")
                                                                    for i in range(3)]
@@ -101,7 +97,7 @@ def test_the_first_classes_and_images_are_taken_by_name(copied):
 
 def test_classes_that_are_not_asked_for_need_not_have_enough_images(copied):
     (copied / "train/d/0.JPEG").unlink()
-    assert photos.open_folder(copied, 3, 8).classes == ("a", "b", "c")
+    assert folders.open_folder(copied, 3, 8).classes == ("a", "b", "c")
 
 
 def remove(*parts):
@@ -123,22 +119,22 @@ def empty(folder):
     (remove("."), "flowers is no folder; name the one that holds train/ and val/"),
     (remove("train"), "flowers/train is missing; .*flowers must hold train/ and val/"),
     (remove("val"), "flowers/val is missing"), (loose, "flowers/train has no class folders"),
-    (empty, "flowers/val: no image in c; known are files that end in .jpg"),
-    (remove("train/b"), "flowers: b is in val/ but not in train/"),
-    (remove("val/a", "val/d"), "flowers: a, d are in train/ but not in val/"),
+    (empty, "flowers/val: Found no valid file for the classes c. Supported extensions are: .jpg"),
+    (remove("train/b"), "flowers: train/ lacks the class folders b of val/"),
+    (remove("val/a", "val/d"), "flowers: val/ lacks the class folders a, d of train/"),
 ])
 def test_a_folder_that_is_not_whole_is_told_in_one_line(damage, message, copied):
     damage(copied)
     with pytest.raises(DataError, match=message) as told:
-        photos.open_folder(copied)
+        folders.open_folder(copied)
     assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("choice, message", [((5, None), "takes 5 classes, but there are 4"),
-                                             ((None, 9), "takes 9 images of each class in train/, but there are 8")])
+                                             ((None, 9), "flowers/train: the recipe takes 9 images of each class, but one class has 8")])
 def test_more_than_there_is_cannot_be_chosen(choice, message, flowers):
     with pytest.raises(DataError, match=message):
-        photos.open_folder(flowers, *choice)
+        folders.open_folder(flowers, *choice)
 
 
 @pytest.mark.parametrize("mode, colour, kind, read", [
@@ -148,7 +144,7 @@ def test_more_than_there_is_cannot_be_chosen(choice, message, flowers):
 ])
 def test_images_of_all_kinds_are_read_as_rgb(mode, colour, kind, read, tmp_path):
     Image.new(mode, (8, 8), colour).save(tmp_path / "image.JPEG", kind)
-    image = photos.decode(tmp_path / "image.JPEG")
+    image = folders.decode(tmp_path / "image.JPEG")
     assert image.mode == "RGB" and np.abs(np.asarray(image, int) - read).max() <= 2
 
 
@@ -158,35 +154,35 @@ def test_images_that_cannot_be_read_are_found(workers, copied):
     (copied / "train/b/1.JPEG").write_bytes(whole[:-500])
     (copied / "val/c/0.JPEG").write_text("no image")
     (copied / "val/c/1.JPEG").write_bytes(b"")
-    opened = photos.open_folder(copied)
-    faults = photos.check_images(opened, workers=workers)
+    opened = folders.open_folder(copied)
+    faults = folders.check_images(opened, workers=workers)
     assert [fault.split()[0][-8:] for fault in faults] == ["b/1.JPEG", "c/0.JPEG", "c/1.JPEG"]
     assert all("cannot be read as an image (" in fault and "\n" not in fault for fault in faults)
-    assert sorted(photos.check_images(opened, 0, 2) + photos.check_images(opened, 1, 2)) == faults
+    assert sorted(folders.check_images(opened, 0, 2) + folders.check_images(opened, 1, 2)) == faults
 
 
 def test_a_folder_gives_a_data_set_its_name(copied, monkeypatch, tmp_path):
-    assert photos.name_of(copied) == "flowers"
+    assert folders.name_of(copied) == "flowers"
     monkeypatch.chdir(copied)
-    assert photos.name_of(".") == "flowers"
+    assert folders.name_of(".") == "flowers"
     with pytest.raises(DataError, match="train is missing"):
-        photos.name_of(copied / "train")
+        folders.name_of(copied / "train")
 
 
 def test_imagenet_is_known_by_its_classes(monkeypatch, copied):
     names = tuple(f"n{1440764 + i:08}" for i in range(1000))
-    monkeypatch.setattr(photos, "open_folder", lambda folder: photos.Photos(folder, names, (), ()))
-    assert photos.name_of(copied) == "imagenet"
+    monkeypatch.setattr(folders, "open_folder", lambda folder: folders.ImageFolder(folder, names, (), ()))
+    assert folders.name_of(copied) == "imagenet"
 
 
 def test_digits_are_written_once(tmp_path, no_data_folder):
-    folder = photos.find("digits-folder", tmp_path)
+    folder = folders.find("digits-folder", tmp_path)
     written = (folder.stat().st_ino, folder.stat().st_mtime_ns)
-    assert photos.find("digits-folder", tmp_path) == folder and (folder.stat().st_ino, folder.stat().st_mtime_ns) == written
-    opened, digits = photos.open_folder(folder), lc.load_data("digits")
+    assert folders.find("digits-folder", tmp_path) == folder and (folder.stat().st_ino, folder.stat().st_mtime_ns) == written
+    opened, digits = folders.open_folder(folder), lc.load_data("digits")
     assert opened.classes == digits.classes and len(opened.train) == 1437 and len(opened.val) == 360
     path, label = opened.val[-1]
-    image = np.asarray(photos.decode(path))
+    image = np.asarray(folders.decode(path))
     i = int(path[-8:-4])
     assert label == digits.y_test[i] == 9 and all(np.array_equal(image[..., c], digits.x_test[i, ..., 0]) for c in range(3))
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["digits-folder"]
@@ -194,4 +190,4 @@ def test_digits_are_written_once(tmp_path, no_data_folder):
 
 def test_a_data_set_that_is_not_there_is_named(tmp_path, no_data_folder):
     with pytest.raises(DataUnavailable, match=f"{tmp_path}/imagenet is missing; put the folder of imagenet"):
-        photos.find("imagenet", tmp_path)
+        folders.find("imagenet", tmp_path)

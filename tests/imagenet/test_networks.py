@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from helpers import CPU, counts
 from torch import nn
 
 import lc
@@ -20,8 +21,6 @@ PARAMETERS = {  # of 1000 classes: all, and those that are left to learn where t
     "MobileNet-v3-S": (2_542_856, 2_483_840), "MobileNet-v3-L": (5_483_032, 5_390_992),
     "ResNet-18d-LCx1": (13_107_528, 2_093_544), "ResNet-18d-LCx8": (99_996_904, 11_885_032),
     "ResNet-18d-LCx64": (795_111_912, 90_216_936), "ResNet-18d-LCx128": (1_589_529_064, 179_739_112)}
-TINY = replace(RECIPES["a2"], profile="tiny", image_size=32, epochs=3, batch_size=16, warmup_epochs=1, drop_path=0.5)
-CPU = torch.device("cpu")
 
 
 def trainer_of(network, recipe=RECIPES["a2"], steps=10):
@@ -30,10 +29,6 @@ def trainer_of(network, recipe=RECIPES["a2"], steps=10):
 
 def one_batch(size=32):
     yield torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8), torch.tensor([0, 3]), 5
-
-
-def counts(network):
-    return tuple(sum(p.numel() for p in network.parameters() if p.requires_grad or not learnable) for learnable in (False, True))
 
 
 def test_every_network_has_its_parameters():

@@ -1,0 +1,22 @@
+"""Runs on a small image folder, for several test files."""
+
+from dataclasses import replace
+
+from helpers import IMAGENET_TINY as TINY
+
+from lc.imagenet import Run
+from lc.imagenet.training import train
+
+RUN = Run("MobileNet-v3-S-LCx2", "flowers", True, 0, TINY)  # six steps, each of four batches
+RESIDUAL = Run("ResNet-18d-LCx1", "flowers", True, 0, replace(TINY, profile="smoke-tiny", epochs=1, warmup_epochs=0))
+SHORT = replace(TINY, profile="short-tiny", epochs=1, warmup_epochs=0, batch_size=4)
+
+
+def go(run, folder, checkpoint=None, batch=4, **options):
+    return train(run, **{"data": folder, "device": "cpu", "precision": "fp32", "progress": False} | options, batch=batch,
+                 checkpoint=checkpoint)
+
+
+def command(folder, store, model="MobileNet-v3-S"):
+    return ["imagenet", model, "--data", str(folder), "--recipe", "smoke", "--device", "cpu", "--precision", "fp32",
+            "--batch", "4", "--results", str(store)]
