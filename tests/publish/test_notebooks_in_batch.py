@@ -13,6 +13,7 @@ import types
 
 import nbformat
 import pytest
+from helpers import Terminal
 
 import lc.sweep
 from lc import study
@@ -21,11 +22,6 @@ from lc.publish import notebooks
 from lc.training import Stopped, TrainingError
 
 PARAMETERS = 'profile: str = "paper"\ntrain: bool = False\ndata_dir: str = ""\ndevice: str = "auto"\nsize: float = 1.0\n'
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 def write(folder, name, *cells, parameters=PARAMETERS, kernel="python3", experiments=()):
