@@ -10,7 +10,7 @@ import time
 
 import pytest
 import torch
-from test_batch import Terminal
+from helpers import Terminal
 
 from lc import results, study, workers
 from lc.__main__ import main
