@@ -47,16 +47,16 @@ def counted(model, frozen, recipe, batch=BATCH, num_classes=1000):
     workspaces of libraries are not counted.
     """
     with FakeTensorMode(allow_non_fake_inputs=True):
-        trainer = _trainer(model, frozen, recipe, torch.device("cpu"), "bf16", num_classes)
-        trainer.step(_batches(recipe, batch))
+        trainer, batches = _after_one_step(model, frozen, recipe, batch, torch.device("cpu"), "bf16", num_classes)
         weights = [*trainer.network.parameters(), *trainer.network.buffers()]
         moments = [moment for state in trainer.optimizer.state.values() for moment in state.values()]
-        known = {"weights": _bytes(weights), "gradients": _bytes(p for p in weights if p.requires_grad), "moments": _bytes(moments)}
+        tensors = {"weights": weights, "gradients": [p for p in weights if p.requires_grad], "moments": moments}
+        known = {what: sum(t.nbytes for t in some) for what, some in tensors.items()}
         _frozen_as_buffers(trainer.network)
         tracker = MemTracker()
         tracker.track_external(trainer.network, trainer.optimizer)
         with tracker:
-            trainer.step(_batches(recipe, batch))
+            trainer.step(batches)
         total = tracker.get_tracker_snapshot("peak")[trainer.device]["Total"]
         return known | {"the rest": total - sum(known.values()), "total": total}
 
@@ -70,28 +70,26 @@ def _frozen_as_buffers(network):
                 module.register_buffer(name, parameter)
 
 
-def _bytes(tensors):
-    return sum(t.nbytes for t in tensors)
-
-
 def measured(model, frozen, recipe, batch, device, precision, num_classes=1000):
     """Measures the bytes of the tensors at the peak of the second step on a GPU."""
-    trainer = _trainer(model, frozen, recipe, device, precision, num_classes)
-    trainer.step(_batches(recipe, batch))
+    trainer, batches = _after_one_step(model, frozen, recipe, batch, device, precision, num_classes)
     torch.cuda.reset_peak_memory_stats(device)
-    trainer.step(_batches(recipe, batch))
+    trainer.step(batches)
     return torch.cuda.max_memory_allocated(device)
 
 
-def _trainer(model, frozen, recipe, device, precision, num_classes):
+def _after_one_step(model, frozen, recipe, batch, device, precision, num_classes):
+    """A trainer after its first step, which allocates LAMB's moments, and mini-batches for further steps."""
     network = build_model(model, num_classes, recipe.drop_path)
     if frozen:
         freeze_spatial(network)
     if device.type == "cuda":
         network.to(device, memory_format=torch.channels_last)
-    return Trainer(network, num_classes, recipe, 1, device, precision)
+    trainer, batches = Trainer(network, num_classes, recipe, 1, device, precision), _zeros(batch, recipe.image_size)
+    trainer.step(batches)
+    return trainer, batches
 
 
-def _batches(recipe, batch):
-    yield (torch.zeros(batch, 3, recipe.image_size, recipe.image_size, dtype=torch.uint8),
-           torch.zeros(batch, dtype=torch.int64), 0)
+def _zeros(batch, size):
+    while True:
+        yield torch.zeros(batch, 3, size, size, dtype=torch.uint8), torch.zeros(batch, dtype=torch.int64), 0

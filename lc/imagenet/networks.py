@@ -2,10 +2,10 @@
 
 import re
 
-from ..utils import check
 from ..blocks import convert
+from ..utils import check
 
-# the paper's name: timm's. Left of Figure 1b's divider come those without pointwise convolutions after spatial ones.
+# The paper's name: timm's. The first two have no pointwise convolutions after spatial ones: left of the divider in Figure 1b.
 UNCOMBINED = {"ResNet-18": "resnet18", "ResNet-18d": "resnet18d"}
 NETWORKS = UNCOMBINED | {
     "ResNet-50": "resnet50", "ResNet-50d": "resnet50d", "ResNeXt-50-32x4d": "resnext50_32x4d",
@@ -16,50 +16,39 @@ NOTATION = re.compile(r"(?P<network>.+?)(-LCx(?P<expansion>[1-9]\d{0,4}))?")
 
 
 def build_model(name, num_classes=1000, drop_path=0.0):
-    """A network for photographs, freshly initialised; input `[batch, 3, height, width]`, output logits.
+    """timm's network of that name, freshly initialised. It takes images `[batch, 3, height, width]` and returns logits.
 
-    timm's network of that name, without pretrained weights; after `-LCx{E}`, such as `ResNet-18d-LCx64`, every ungrouped spatial
-    convolution is an LC-Block with expansion E (`lc.convert`), initialised as PyTorch does by default. Depthwise and grouped
-    convolutions stay; `lc.freeze_spatial` freezes them, too.
+    With `-LCx{E}`, as in `ResNet-18d-LCx64`, every ungrouped spatial convolution becomes an LC-Block with expansion E
+    (`lc.convert`) in PyTorch's default initialisation. Depthwise and grouped convolutions stay as they are;
+    `lc.freeze_spatial` freezes them too.
 
     Args:
-        drop_path: rate of stochastic depth at the last block.
+        drop_path: the rate of stochastic depth at the last block.
 
     Raises:
-        ValueError: for an unknown name, listing what is known, less than one class, or a rate outside [0, 1).
+        ValueError: if the name is unknown, there is less than one class, or the rate is outside [0, 1).
     """
-    import timm  # here, since it takes seconds
+    import timm  # takes seconds
 
-    name = canonical_name(name)
+    network, expansion = parse(name)
     check.integer("num_classes", num_classes)
     check.number("drop_path", drop_path, 0, 1, "[)")
-    parsed = NOTATION.fullmatch(name)
-    model = timm.create_model(NETWORKS[parsed["network"]], num_classes=num_classes, drop_path_rate=drop_path)
-    return convert(model, int(parsed["expansion"])) if parsed["expansion"] else model
+    model = timm.create_model(NETWORKS[network], num_classes=num_classes, drop_path_rate=drop_path)
+    return convert(model, expansion) if expansion else model
 
 
-def canonical_name(name):
-    """The name, if `build_model` knows it.
+def parse(name):
+    """The name of the network without LC-Blocks, and the expansion E of its LC-Blocks, 0 if it has none.
 
     Raises:
-        ValueError: if it does not.
+        ValueError: if the name is unknown. The message lists the known ones.
     """
     parsed = NOTATION.fullmatch(name) if isinstance(name, str) else None
     if not parsed or parsed["network"] not in NETWORKS:
         raise ValueError(f"unknown ImageNet network {name!r}; known: {', '.join(NETWORKS)}, each also with -LCx{{E}}")
-    return name
-
-
-def expansion(name):
-    """E of a network's canonical name, 0 without LC-Blocks."""
-    return int(NOTATION.fullmatch(name)["expansion"] or 0)
+    return parsed["network"], int(parsed["expansion"] or 0)
 
 
 def combines(name):
     """Whether pointwise convolutions follow the spatial ones: right of the divider in Figure 1b."""
     return name not in UNCOMBINED
-
-
-def plain_name(name):
-    """The name of the network without LC-Blocks."""
-    return NOTATION.fullmatch(name)["network"]

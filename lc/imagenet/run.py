@@ -4,10 +4,10 @@ import math
 import re
 from dataclasses import dataclass, replace
 
-from ..utils import check
 from .. import run
 from ..models import Architecture
-from .networks import build_model, canonical_name, expansion
+from ..utils import check
+from .networks import build_model, parse
 
 SIZES = {"imagenet": (1000, 1_281_167), "tiny-imagenet-40": (40, 20_000), "digits-folder": (10, 1_437)}  # classes, images
 INTERPOLATIONS = ("bilinear", "bicubic")
@@ -16,39 +16,39 @@ RAND_AUGMENT = r"rand(-(m|n|mstd|mmax|inc|p|w)[\d.]+)*"  # timm's notation
 
 @dataclass(frozen=True)
 class Recipe:
-    """The hyperparameters of a training on photographs; by default procedure A2, which the paper follows (Appendix A).
+    """The hyperparameters of a training on images. The defaults are procedure A2, which the paper follows (Appendix A).
 
-    Sources: [RSB] Wightman, Touvron and Jegou, "ResNet strikes back" (2021), Table 2, column A2; [timm] the hyperparameters that
-    its authors published for timm's training script, for what the table leaves open, and that script's defaults. There is no
-    exponential moving average of the weights, label smoothing, colour jitter, random erasing or dropout, as A2 has none. LAMB's
-    other values are timm's defaults: betas 0.9 and 0.999, eps 1e-6, the gradient's global norm at most 1. The
-    checkpoint with the best top-1 accuracy on the validation images is the one that counts (Appendix A of the paper).
+    Sources: [RSB] Wightman, Touvron and Jegou, "ResNet strikes back" (2021), Table 2, column A2. [timm] The hyperparameters
+    that its authors published for timm's training script, or that script's defaults, where the table leaves a value open.
+
+    A2 has no moving average of the weights, label smoothing, colour jitter, random erasing or dropout. LAMB has timm's
+    defaults: betas 0.9 and 0.999, eps 1e-6, gradient norm at most 1. The checkpoint with the best top-1 accuracy counts.
 
     Raises:
-        ValueError: for a value with which nothing can be trained.
+        ValueError: if nothing can be trained with a value.
     """
 
-    profile: str = "a2"  # names the recipe in a run's id: change any value, change this name
-    image_size: int = 224  # pixels, in training and test [RSB]
-    crop_ratio: float = 0.95  # test: resize to image_size / crop_ratio, then crop the centre [RSB]
-    interpolation: str = "bicubic"  # of both [timm]
+    profile: str = "a2"  # names the recipe in a run's id: if you change a value, change this name
+    image_size: int = 224  # pixels, in training and validation [RSB]
+    crop_ratio: float = 0.95  # validation: resize to image_size / crop_ratio, then crop the centre [RSB]
+    interpolation: str = "bicubic"  # in training and validation [timm]
     epochs: int = 300  # [RSB]
     batch_size: int = 2048  # of an optimiser step, over all processes [RSB]
     learning_rate: float = 5e-3  # of LAMB, at the end of the warm-up [RSB]
-    warmup_epochs: int = 5  # linear, and part of the epochs [RSB]
+    warmup_epochs: int = 5  # linear, counted in `epochs` [RSB]
     warmup_learning_rate: float = 1e-4  # at its start [timm]
     min_learning_rate: float = 1e-6  # at the end of the cosine [timm]
-    step_on_epochs: bool = True  # the schedule moves between epochs; else at each step [timm]
+    step_on_epochs: bool = True  # the learning rate changes between epochs; else at each step [timm]
     weight_decay: float = 0.02  # not on biases and normalisation [RSB; timm]
-    target_threshold: float = 0.2  # binary cross-entropy: a mixed label above it counts as 1, others as 0 [timm]
+    target_threshold: float = 0.2  # binary cross-entropy: a mixed label above it counts as 1, any other as 0 [timm]
     drop_path: float = 0.05  # stochastic depth [RSB]
-    repeats: int = 3  # repeated augmentation: each image three times, in a third of the set [RSB; timm]
+    repeats: int = 3  # repeated augmentation: an epoch has a third of the images, each three times [RSB; timm]
     rand_augment: str | None = "rand-m7-mstd0.5-inc1"  # 7 / 0.5 [RSB; timm]
     mixup: float = 0.1  # alpha [RSB]
-    cutmix: float = 1.0  # alpha; each batch is mixed by one of the two, at equal odds [RSB; timm]
-    classes: int | None = None  # only the first n, by name
-    images_per_class: int | None = None  # only the first n of each, by name; in training
-    min_crop: float = 0.08  # least share of the image's area that a training crop takes [timm]
+    cutmix: float = 1.0  # alpha; a mini-batch has Mixup or CutMix, each with probability 1/2 [RSB; timm]
+    classes: int | None = None  # only the first n classes, by name
+    images_per_class: int | None = None  # only the first n training images of each class, by name
+    min_crop: float = 0.08  # smallest part of the image's area in a training crop [timm]
 
     def __post_init__(self):
         run.check_part(self.profile)
@@ -77,23 +77,23 @@ _SHORT = Recipe("short", image_size=64, epochs=20, batch_size=256, warmup_epochs
                 repeats=1, rand_augment=None, mixup=0.0, cutmix=0.0, min_crop=0.35)
 RECIPES = {
     "a2": Recipe(),
-    # a small set in minutes on a GPU: too few epochs for A2's regularisation to pay, so flips and crops only
+    # a small data set in minutes on a GPU; flips and crops only, as A2's regularisation needs more epochs
     "short": _SHORT,
-    # the direction of the effect, on two CPU cores
+    # shows the direction of the effect, on two CPU cores
     "quick": replace(_SHORT, profile="quick", classes=10, images_per_class=154, epochs=5, batch_size=128, learning_rate=1e-2,
                      warmup_epochs=1),
-    # does it run at all, in seconds
+    # only shows that everything runs, in seconds
     "smoke": replace(_SHORT, profile="smoke", image_size=32, images_per_class=16, epochs=2, batch_size=32, warmup_epochs=0),
 }
 
 
 @dataclass(frozen=True)
 class Run(run.Run):
-    """One training run on photographs. `id`, such as `imagenet/ResNet-18d-LCx64/frozen/a2/seed0`, is its key in the results.
+    """One training run on images. Its `id`, such as `imagenet/ResNet-18d-LCx64/frozen/a2/seed0`, is its key in the results.
 
     Args:
-        model: a name that `lc.imagenet.build_model` understands.
-        dataset: the name of an image folder, see `photos.find`.
+        model: a name that `lc.imagenet.build_model` knows.
+        dataset: the name of an image folder, see `images.find`.
         frozen: whether the spatial convolutions stay at their random initialisation.
         recipe: a `Recipe`, or the name of one of `RECIPES`.
 
@@ -103,8 +103,12 @@ class Run(run.Run):
 
     recipe: Recipe = Recipe()
 
-    _canonical_name = staticmethod(canonical_name)
     _profiles = RECIPES
+
+    @staticmethod
+    def _canonical_name(name):
+        parse(name)
+        return name
 
     @property
     def training_images(self):
@@ -126,4 +130,4 @@ class Run(run.Run):
 
     @property
     def architecture(self):
-        return Architecture(depth=0, width=0, expansion=expansion(self.model), kernel_size=3, between="")
+        return Architecture(depth=0, width=0, expansion=parse(self.model)[1], kernel_size=3, between="")

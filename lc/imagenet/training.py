@@ -23,7 +23,7 @@ from ..utils.checkpoint import Checkpoint, CheckpointError
 from ..utils.device import Meter, arithmetic, device_name, out_of_memory, own_randomness, resolve_precision
 from ..utils.files import replacing
 from .images import check_images, find, first_three, open_folder, steps_an_epoch, training_loader, validation_loader
-from .networks import build_model, plain_name
+from .networks import build_model, parse
 from .processes import gathered, joined
 from .run import Run
 from .step import MEAN, STD, Trainer
@@ -70,7 +70,7 @@ def train(run, *, data=None, data_dir=None, device="auto", precision="auto", bat
     with joined(device) as process:
         on_gpu = process.device.type == "cuda"
         precision = resolve_precision("fp16" if precision == "auto" and on_gpu else precision, process.device, "fp16")
-        batch, shares = _divide(run.recipe, batch, process.world)
+        batch = _images_at_a_time(run.recipe, batch, process.world)
         workers = check.integer("workers", 8 * on_gpu if workers is None else workers, 0)
         images = open_folder(data or find(run.dataset, data_dir), run.recipe.classes, run.recipe.images_per_class)
         kept = Checkpoint(checkpoint, f"{run}, batches of {batch}, {precision}, {process.device.type}")
@@ -82,7 +82,7 @@ def train(run, *, data=None, data_dir=None, device="auto", precision="auto", bat
                 raise DataError(first_three(faults, "; "))
         try:
             with _own_state(run.seed, process.device), arithmetic(precision, process.device):
-                training = _Training(run, images, process, precision, batch, shares, workers, kept)
+                training = _Training(run, images, process, precision, batch, workers, kept)
                 if saved:
                     training.load(saved)
                     del saved  # some gigabytes
@@ -104,19 +104,19 @@ def train(run, *, data=None, data_dir=None, device="auto", precision="auto", bat
 class _Training:
     """One run in this process: the epochs, the best of them, and their costs."""
 
-    def __init__(self, run, images, process, precision, batch, shares, workers, kept):
+    def __init__(self, run, images, process, precision, batch, workers, kept):
         self.run, self.images, self.process, self.precision, self.kept = run, images, process, precision, kept
-        self.batch, self.shares = batch, shares
+        self.batch, self.shares = batch, run.recipe.batch_size // batch  # each step takes one mini-batch of each share
         self.device = process.device
         self.reading = dict(rank=process.rank, world=process.world, workers=workers, pin=self.device.type == "cuda")
         self.meter = Meter(self.device)
-        self.steps = steps_an_epoch(images, run.recipe, batch, shares)
+        self.steps = steps_an_epoch(images, run.recipe, batch, self.shares)
         network = build_model(run.model, len(images.classes), run.recipe.drop_path)
         if run.frozen:
             freeze_spatial(network)
         network.to(self.device, memory_format=torch.channels_last)
         self.trainer = Trainer(network, len(images.classes), run.recipe, self.steps, self.device, precision,
-                               accumulate=shares // process.world)
+                               accumulate=self.shares // process.world)
         self.epochs, self.loss, self.accuracies = 0, nan, ()
         self.best = {"accuracy": -1.0}
         self.meter.lap("setup")
@@ -203,7 +203,7 @@ class _Training:
 
     def result(self):
         """The `Result` of the best epoch."""
-        network = build_model(plain_name(self.run.model), len(self.images.classes))
+        network = build_model(parse(self.run.model)[0], len(self.images.classes))
         network.load_state_dict(self.best["network"])
         robust_accuracy = self._evaluate(network, attack=True)[0]
         self.meter.lap()
@@ -219,12 +219,8 @@ def best_path(checkpoint):
     return Path(checkpoint).with_suffix(".best.safetensors")
 
 
-def _divide(recipe, batch, world):
-    """How the recipe's batch is divided: the images of a process at a time, and how many such mini-batches make a step.
-
-    Raises:
-        ValueError: if they cannot make the recipe's batch, or cannot be mixed in pairs.
-    """
+def _images_at_a_time(recipe, batch, world):
+    """The mini-batch of a process: `batch`, or the default if it is None. Raises ValueError if it does not fit the recipe."""
     if batch is None:
         batch = max(1, min(BATCH, recipe.batch_size // world))
     check.integer("batch", batch)
@@ -234,15 +230,11 @@ def _divide(recipe, batch, world):
                          f"{recipe.batch_size}: it must be a multiple of {world} x {batch}; choose another --batch")
     if batch % 2 and recipe.mixup + recipe.cutmix > 0:
         raise ValueError(f"batches of {batch} cannot be mixed in pairs: Mixup and CutMix need an even number of images")
-    return batch, shares
+    return batch
 
 
 def _load(kept, images):
-    """The state in the checkpoint, the same in all processes, or None without a checkpoint.
-
-    Raises:
-        CheckpointError: if it is not of this training, or only some processes see it.
-    """
+    """The state in the checkpoint, or None. Raises CheckpointError if it is of another training or not all processes see it."""
     saved = kept.load()
     if saved and saved["classes"] != len(images.classes):
         raise CheckpointError(f"{kept.path}: checkpoint of {saved['classes']} classes, but {images.folder} has "

@@ -35,7 +35,7 @@ def test_a_loss_that_is_not_finite_ends_a_training_and_nothing_is_recorded(flowe
     (["train/b/1.JPEG"], r"^\S+train/b/1.JPEG cannot be read as an image \([^\n]+\); replace or delete it$"),
     ([f"train/c/{i}.JPEG" for i in range(5)], "c/0.JPEG.*; .*c/2.JPEG [^;]*; replace or delete it; and 2 more$"),
 ])
-def test_images_that_cannot_be_read_are_said_before_any_training(faults, message, copied, tmp_path):
+def test_images_that_cannot_be_read_are_reported_before_any_training(faults, message, copied, tmp_path):
     for name in faults:
         (copied / name).write_bytes((copied / name).read_bytes()[:-500])
     with pytest.raises(DataError, match=message):
@@ -44,7 +44,7 @@ def test_images_that_cannot_be_read_are_said_before_any_training(faults, message
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_image_that_is_damaged_later_is_told_in_one_line(workers, copied, begun):
+def test_an_image_that_is_damaged_later_is_reported_in_one_line(workers, copied, begun):
     for path in copied.glob("train/*/*"):
         path.write_bytes(b"")
     with pytest.raises(DataError, match=r"^\S+.JPEG cannot be read as an image \([^\n]+\); replace or delete it$"):
@@ -80,7 +80,7 @@ def test_a_disk_that_takes_no_checkpoint_does_not_stop_the_training(flowers, tmp
     (replace(RUN, recipe=replace(SHORT, classes=5)), {}, "the recipe takes 5 classes, but there are 4"),
     (replace(RUN, recipe=replace(SHORT, batch_size=64)), {}, "32 training images are fewer than the 64 of a step"),
 ])
-def test_a_training_that_cannot_be_is_refused(run, options, message, flowers, tmp_path):
+def test_a_training_that_is_not_possible_is_refused(run, options, message, flowers, tmp_path):
     with pytest.raises(ValueError, match=message):
         go(run, flowers, tmp_path / "run.pt", **options)
     assert not list(tmp_path.iterdir())
@@ -92,7 +92,7 @@ def test_a_training_that_cannot_be_is_refused(run, options, message, flowers, tm
     (["ResNet-18", "--data", "/nowhere"], "/nowhere is no folder; name the one that holds train/ and val/"),
     (["ResNet-18", "--dataset", "a/b"], "'a/b' cannot be part of a run's id"), (["ResNet-18", "--seed", "-1"], "seed must be"),
 ])
-def test_mistakes_on_the_command_line_are_told_in_one_line(change, message, flowers, tmp_path):
+def test_mistakes_on_the_command_line_are_reported_in_one_line(change, message, flowers, tmp_path):
     with pytest.raises(SystemExit) as told:
         main([*command(flowers, tmp_path, change[0]), *change[1:]])
     assert str(told.value).startswith(f"lc: {message}") and "\n" not in str(told.value)

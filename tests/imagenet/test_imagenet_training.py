@@ -33,7 +33,7 @@ def state(checkpoint):
 
 
 def flat(value, at=""):
-    """Everything in nested dictionaries and lists, by where it is."""
+    """The values in nested dictionaries and lists, by their path."""
     if isinstance(value, (dict, list, tuple)):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         return {name: leaf for key, part in pairs for name, leaf in flat(part, f"{at}/{key}").items()}
@@ -56,14 +56,14 @@ def untrained(run):
 
 @pytest.fixture(scope="module")
 def reference(flowers, tmp_path_factory):
-    """The run in one go: its result, what it logged, and its checkpoint."""
+    """The uninterrupted run: its result, the lines that it logged, and its checkpoint."""
     path, lines = tmp_path_factory.mktemp("reference") / "run.pt", []
     return go(RUN, flowers, path, log=lines.append), lines, path
 
 
 @pytest.fixture(scope="module")
 def residual(flowers, tmp_path_factory):
-    """As `reference`, one epoch of a ResNet, which rounding errors do not lead far away; by one thread, as under torchrun."""
+    """As `reference`, for one epoch of a ResNet, where rounding errors stay small. It has one thread, as under torchrun."""
     path, threads = tmp_path_factory.mktemp("residual") / "run.pt", torch.get_num_threads()
     torch.set_num_threads(1)
     result = go(RESIDUAL, flowers, path)
@@ -72,7 +72,7 @@ def residual(flowers, tmp_path_factory):
 
 
 def on_two_processes(arguments, out, script):
-    """The command line under torchrun; what it says. The checkpoint, which goes once the row is written, is copied to `out`."""
+    """What the command line prints under torchrun. It copies the checkpoint to `out` before `append` deletes it."""
     script.write_text(f"""
 import shutil, sys
 from lc import results
@@ -101,7 +101,7 @@ main(sys.argv[1:])
 def test_two_processes_train_what_one_does(flowers, residual, tmp_path):
     said = on_two_processes([*command(flowers, tmp_path / "store", RESIDUAL.model), "--frozen"], tmp_path / "two.pt",
                             tmp_path / "script.py")
-    assert said.count("epoch 1/1: loss ") == said.count("best network") == 1  # the first process alone speaks
+    assert said.count("epoch 1/1: loss ") == said.count("best network") == 1  # only the first process prints
     row, = results.load_rows(tmp_path / "store").values()
     assert row["id"] == RESIDUAL.id and row["device"].startswith("2 x ") and row["train_images"] == 32
     assert row["train_loss"] == pytest.approx(residual[0].train_loss, rel=1e-4)
@@ -198,7 +198,7 @@ def test_the_callers_random_numbers_are_left_alone(flowers):
     assert drawn() == before
 
 
-def test_a_gradient_scaler_finds_its_way_in_half_precision(flowers):
+def test_a_gradient_scaler_trains_in_half_precision(flowers):
     result = go(Run("MobileNet-v3-S", "flowers", False, 0, SHORT), flowers, precision="fp16")
     assert result.precision == "fp16" and 0 < result.train_loss < 2
 

@@ -55,7 +55,7 @@ def test_an_epoch_follows_from_its_seed_and_number_alone(flowers):
     assert not same(first, batches(flowers, epoch=1)) and not same(first, batches(flowers, seed=1))
 
 
-def test_the_key_decides_the_pixels(flowers):
+def test_the_seed_decides_the_pixels(flowers):
     transform = timm.data.create_transform(32, is_training=True, use_prefetcher=True, auto_augment=TINY.rand_augment)
     images = folders.Images(folders.open_folder(flowers).train, transform)
     (x, label), (again, _), (other, _) = images[9, 1], images[9, 1], images[9, 2]
@@ -64,7 +64,7 @@ def test_the_key_decides_the_pixels(flowers):
     assert len(set(drawn)) == 1000 and not {*drawn} & {*folders.seeds(1000, 0, 1, 3)} and 0 <= min(drawn) <= max(drawn) < 2 ** 32
 
 
-def test_a_steps_batches_are_the_same_however_many_processes_share_it(flowers):
+def test_a_steps_batches_are_the_same_with_any_number_of_processes(flowers):
     alone = batches(flowers)
     shared = [batches(flowers, rank=rank, world=2) for rank in (0, 1)]
     assert len(alone) == 8 and same(alone, [batch for pair in zip(*shared) for batch in pair])
@@ -100,6 +100,17 @@ def test_classes_that_are_not_asked_for_need_not_have_enough_images(copied):
     assert folders.open_folder(copied, 3, 8).classes == ("a", "b", "c")
 
 
+def test_images_in_subfolders_belong_to_the_class_and_hidden_folders_are_no_classes(copied):
+    (copied / "train/.cache").mkdir()
+    (copied / "train/b/more").mkdir()
+    (copied / "train/b/7.JPEG").rename(copied / "train/b/more/7.jpg")
+    (copied / "train/b/notes.txt").touch()
+    opened = folders.open_folder(copied)
+    assert opened.classes == ("a", "b", "c", "d")
+    assert [path.removeprefix(f"{copied}/train/b/") for path, label in opened.train if label == 1] == [
+        *(f"{i}.JPEG" for i in range(7)), "more/7.jpg"]
+
+
 def remove(*parts):
     return lambda folder: [shutil.rmtree(folder / part) for part in parts]
 
@@ -123,7 +134,7 @@ def empty(folder):
     (remove("train/b"), "flowers: train/ lacks the class folders b of val/"),
     (remove("val/a", "val/d"), "flowers: val/ lacks the class folders a, d of train/"),
 ])
-def test_a_folder_that_is_not_whole_is_told_in_one_line(damage, message, copied):
+def test_an_incomplete_folder_is_reported_in_one_line(damage, message, copied):
     damage(copied)
     with pytest.raises(DataError, match=message) as told:
         folders.open_folder(copied)
@@ -132,7 +143,7 @@ def test_a_folder_that_is_not_whole_is_told_in_one_line(damage, message, copied)
 
 @pytest.mark.parametrize("choice, message", [((5, None), "takes 5 classes, but there are 4"),
                                              ((None, 9), "flowers/train: the recipe takes 9 images of each class, but one class has 8")])
-def test_more_than_there_is_cannot_be_chosen(choice, message, flowers):
+def test_a_recipe_cannot_take_more_than_there_is(choice, message, flowers):
     with pytest.raises(DataError, match=message):
         folders.open_folder(flowers, *choice)
 

@@ -1,4 +1,4 @@
-"""ImageNet: the networks and what is frozen of them, procedure A2's values and their use, memory that is counted."""
+"""The ImageNet networks and their frozen parameters, the values of procedure A2 and their use, and the counted memory."""
 
 import math
 from dataclasses import asdict, replace
@@ -93,7 +93,7 @@ def test_a2_is_the_papers():
         classes=None, images_per_class=None, min_crop=0.08)
 
 
-def test_the_step_is_of_the_recipes_parts():
+def test_the_step_has_the_recipes_parts():
     trainer = trainer_of(build_model("ResNet-18d-LCx1", 4, RECIPES["a2"].drop_path))
     assert type(trainer.optimizer) is timm.optim.Lamb
     decay = {id(p): group["weight_decay"] for group in trainer.optimizer.param_groups for p in group["params"]}
@@ -166,6 +166,6 @@ def test_memory_is_reported(capsys):
 
 
 @pytest.mark.parametrize("arguments", [("ResNet-18", False, "a3"), ("ResNet-18", False, "smoke", 0), ("ResNet-19",)], ids=str)
-def test_memory_of_what_cannot_be_is_refused(arguments):
+def test_memory_of_unknown_networks_and_recipes_is_refused(arguments):
     with pytest.raises(ValueError):
         memory.report(*arguments, device="cpu")
