@@ -1,58 +1,93 @@
-"""Sweeps as jobs of a real Slurm of this machine, such as scripts/slurm-localhost.sh starts; without one, nothing is tested."""
+"""scripts/sweep.sbatch: with stand-ins for Slurm's commands, and as real jobs where a Slurm of this machine runs."""
 
+import os
+import re
+import shutil
+import signal
 import socket
 import subprocess
-import threading
+import sys
 import time
+from pathlib import Path
 
 import pytest
-import test_cluster
 import torch
-from test_cluster import ENDLESS, TINY, assert_same_as_a_plain_sweep, run, submissions
 
-import lc
-from lc import cluster, jobs, results
+from lc import results, study
 from lc.__main__ import main
+from lc.sweep.workers import part
+from lc.utils.files import ROOT
 
-store = test_cluster.store
-SLOW = lc.Recipe("slow", epochs=16, batch_size=8, train_images=128, test_images=16)
+SCRIPT = "scripts/sweep.sbatch"
+SWEEP = ["figure6a", "--profile", "smoke", "--device", "cpu"]  # four runs on the digits
+RUNS = study.everything("smoke", ["figure6a"])
+MEASURED = {"seconds", "setup_seconds", "images_per_second", "energy", "device", "git"}  # these differ from time to time
 
 
-def said(*command):
+def output(*command):
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.split()
+        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
     except (OSError, subprocess.TimeoutExpired):
-        return []
+        return ""
 
 
-# Only of this very machine: the stores of these tests lie in a folder that no other one sees.
-HERE = said("sinfo", "--noheader", "--Node", "--format=%N")
-pytestmark = pytest.mark.skipif(set(HERE) != {socket.gethostname().split(".")[0]},
-                                reason="no Slurm of one node here: see docs/cluster.md")
+# On another machine's Slurm, the nodes would not see the folders of these tests.
+HERE = output("sinfo", "--noheader", "--Node", "--format=%N").split()
+real = pytest.mark.skipif(set(HERE) != {socket.gethostname().split(".")[0]}, reason="no Slurm of one node here: see docs/cluster.md")
 
 
-class InBackground:
-    """A sweep in a thread."""
-
-    def __init__(self, *arguments, **options):
-        self.outcome = None
-        self.thread = threading.Thread(target=self.work, args=arguments, kwargs=options, daemon=True)
-        self.thread.start()
-
-    def work(self, *arguments, **options):
-        try:
-            self.outcome = cluster.sweep(*arguments, **options)
-        except Exception as error:
-            self.outcome = error
-
-    def result(self):
-        self.thread.join(900)
-        assert not self.thread.is_alive()
-        return self.outcome
+@pytest.mark.parametrize("n", [1, 3, 8, 1000])
+def test_shards_are_disjoint_complete_and_equal_in_size(n):
+    runs = study.everything()
+    shards = [part(runs, f"{i}/{n}") for i in range(1, n + 1)]
+    assert sorted((run for shard in shards for run in shard), key=runs.index) == runs
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
-def wait_for(what):
-    for _ in range(3000):
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """An empty results folder, and an environment in which the script uses it."""
+    for name, value in {"LC_RESULTS_DIR": tmp_path / "results", "LC_DATA_DIR": tmp_path / "data", "PYTHON": sys.executable,
+                        "OMP_NUM_THREADS": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    return tmp_path / "results"
+
+
+@pytest.mark.parametrize("sent, state, restarts, requeued", [
+    ("USR1", "RUNNING", "0", True), ("TERM", "RUNNING", "3", True),
+    ("TERM", "COMPLETING", "0", False),  # the task was cancelled, or Slurm requeues it itself
+    ("USR1", "RUNNING", "20", False),
+    (None, "RUNNING", "0", False),  # a run failed
+])
+def test_a_task_goes_back_to_the_queue_only_if_it_was_stopped_and_slurm_does_not_see_to_it(
+        store, tmp_path, monkeypatch, sent, state, restarts, requeued):
+    stand_ins = {
+        "squeue": f"echo {state}",
+        "scontrol": 'echo "scontrol $*" >> calls',
+        "python": 'echo "$*" >> calls; [ "$3" = merge ] && exit; trap "sleep 0.5; echo checkpoint >> calls; exit 1" USR1; '
+                  'touch training; ' + ("while true; do sleep 0.1; done" if sent else "exit 1"),
+    }
+    for name, code in stand_ins.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{code}\n")
+        (tmp_path / name).chmod(0o755)
+    for name, value in {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": "python", "SLURM_ARRAY_JOB_ID": "7",
+                        "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_RESTART_COUNT": restarts}.items():
+        monkeypatch.setenv(name, value)
+    store.mkdir()
+    (store / "runs.csv").touch()
+    with subprocess.Popen(["bash", ROOT / SCRIPT, "figure4", "--fuse"], cwd=tmp_path) as script:
+        wait_for((tmp_path / "training").exists)
+        if sent:
+            script.send_signal(signal.Signals[f"SIG{sent}"])
+    shard = store / ".shards" / "shard-2"
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        f"-m lc merge {store} --results {shard}", f"-m lc sweep figure4 --fuse --shard 2/4 --results {shard}",
+        *["checkpoint"] * bool(sent), *["scontrol requeue 7_2"] * requeued]
+    assert script.returncode == 1
+
+
+def wait_for(what, seconds=300):
+    for _ in range(10 * seconds):
         found = what()
         if found:
             return found
@@ -60,80 +95,141 @@ def wait_for(what):
     raise TimeoutError
 
 
-def test_an_array_of_two_chunks_gives_the_rows_of_a_plain_sweep(store, tmp_path, capsys):
-    runs = [run(), run(False), run(seed=1), run(False, seed=1)]
-    trained = cluster.sweep(runs, cluster.parse("chunk=2,cpus=1,time=30,jobs=2"), store, device="cpu")
-    assert sorted(trained) == sorted(r.id for r in runs) and submissions(store) == []
-    assert "4 runs in 2 jobs of Slurm" in capsys.readouterr().out
-    assert_same_as_a_plain_sweep(runs, store, tmp_path)
+class Task:
+    """The only task of an array that was submitted as a user does it."""
+
+    def __init__(self, tmp_path, *options, arguments=SWEEP):
+        self.array, self.log = submit(tmp_path, "--array=1", *options, arguments=arguments), tmp_path / "1.log"
+        self.name, self.shard = f"{self.array}_1", tmp_path / "results" / ".shards" / "shard-1"
+
+    def shows(self, field):
+        return re.search(rf"\b{field}=(\S*)", output("scontrol", "show", "job", self.name))[1]
+
+    def pause_in_mid_run(self):
+        """Waits until a run is being trained, and has its process sleep. Returns the process's id."""
+        wait_for(lambda: list(self.shard.glob(".claims/*")))
+        process = next(int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if str(self.shard) in text(path))
+        os.kill(process, signal.SIGSTOP)
+        return process
+
+    def go_on_once_it_is_told_to_stop(self, process):
+        wait_for(lambda: "lc is told to stop" in text(self.log))
+        os.kill(process, signal.SIGCONT)
+
+    def stopped_at(self):
+        """The epochs and mini-batches that are done according to the checkpoint of the first run."""
+        path = results.checkpoint_path(RUNS[0].id, self.shard)
+        wait_for(path.exists)
+        return tuple(torch.load(path, weights_only=True)["state"]["trainer"]["done"])
 
 
-def requeue(job):
-    subprocess.run(["scontrol", "requeue", job], check=True)
+def text(path):
+    try:
+        return path.read_text(errors="replace")
+    except OSError:  # a process that has ended, or a log that is not there yet
+        return ""
 
 
-def signal_preemption(job):
-    subprocess.run(["scancel", "--signal=USR2", job], check=True)
+def submit(tmp_path, *options, arguments=SWEEP):
+    """Submits the script. Returns the array's id."""
+    command = ["sbatch", "--parsable", "--gpus=0", "--cpus-per-task=1", f"--output={tmp_path}/%a.log", *options, SCRIPT, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.strip()
 
 
-def signal_termination(job):
-    subprocess.run(["scancel", "--signal=TERM", job], check=True)
+def wait_for_array(array):
+    def states():
+        return set(output("squeue", "--noheader", "--array", "--states=all", f"--jobs={array}", "--format=%T").split())
+
+    wait_for(lambda: states() and not states() & {"PENDING", "RUNNING", "COMPLETING", "REQUEUED", "PREEMPTED"}, 900)
+    return states()
 
 
-def preempt(job):
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The results of a sweep without Slurm."""
+    folder = tmp_path_factory.mktemp("plain")
+    subprocess.run([sys.executable, "-m", "lc", "sweep", *SWEEP, "--results", folder], check=True, cwd=ROOT,
+                   env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return folder
+
+
+def assert_same_after_merge(store, plain):
+    """Compares the rows, and the arrays of the trained filters to the last bit."""
+    for shard in sorted(store.glob(".shards/*")):
+        main(["merge", str(shard), "--results", str(store)])
+    ours, theirs = results.load_rows(store), results.load_rows(plain)
+    assert set(ours) == set(theirs) == {run.id for run in RUNS}
+    for run_id, row in theirs.items():
+        for column in set(row) - MEASURED:
+            assert ours[run_id][column] == row[column] or row[column] != row[column], column
+        arrays, expected = results.load_arrays(run_id, store), results.load_arrays(run_id, plain)
+        assert arrays.keys() == expected.keys() and all(arrays[name].tobytes() == expected[name].tobytes() for name in arrays)
+
+
+@real
+@pytest.mark.slurm
+def test_an_array_of_four_shards_gives_the_rows_of_a_plain_sweep_and_another_array_trains_none_again(store, plain, tmp_path):
+    assert wait_for_array(submit(tmp_path, "--array=1-4")) == {"COMPLETED"}
+    assert [len(results.load_rows(shard)) for shard in sorted(store.glob(".shards/*"))] == [1, 1, 1, 1]
+    assert_same_after_merge(store, plain)
+    shutil.rmtree(store / ".shards")
+    assert wait_for_array(submit(tmp_path, "--array=1-2")) == {"COMPLETED"}
+    assert all("trained 0 runs" in (tmp_path / f"{i}.log").read_text() for i in (1, 2))
+
+
+def near_its_time_limit(task):
+    """Nothing to do: the task's time limit is a minute."""
+
+
+def signalled(task):
+    subprocess.run(["scancel", "--batch", "--signal=USR1", task.name], check=True)
+
+
+def requeued(task):
+    subprocess.run(["scontrol", "requeue", task.name], check=True)
+
+
+def preempted(task):
     """A job of a partition that comes first takes the node."""
-    if "urgent" not in said("sinfo", "--noheader", "--format=%R"):
+    if "urgent" not in output("sinfo", "--noheader", "--format=%R").split():
         pytest.skip("no partition that preempts: see scripts/slurm-localhost.sh")
     subprocess.run(["sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 5"], check=True)
 
 
-@pytest.mark.parametrize("interrupt", [requeue, signal_preemption, signal_termination, preempt])
-def test_a_job_that_is_preempted_in_mid_run_goes_on_and_gives_the_same_bits(store, tmp_path, interrupt):
-    runs = [run(recipe=SLOW), run(recipe=TINY)]
-    sweep = InBackground(runs, cluster.parse("time=60"), store, device="cpu")
-    claim, = wait_for(lambda: list(store.glob(".jobs/*/*/.claims/digits*")))
-    job_store = claim.parents[1]
-    job = jobs._read(job_store)["name"]
-    interrupt(job)
-    checkpoint = results.checkpoint_path(runs[0].id, job_store)
-    wait_for(checkpoint.exists)
-    wait_for(lambda: jobs.squeue("--jobs", job, "--format=%T") == ["PENDING"])
-    epochs, position = torch.load(checkpoint, weights_only=True)["state"]["trainer"]["done"]
-    assert (0, 0) < (epochs, position) < (SLOW.epochs, 0)
-    assert cluster.sweep(runs, cluster.parse(""), store, device="cpu") == []  # under way, though requeued
-    assert sorted(sweep.result()) == sorted(r.id for r in runs)
-    shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True).stdout
-    assert "Restarts=1" in shown and submissions(store) == []
-    assert_same_as_a_plain_sweep(runs, store, tmp_path)
+@real
+@pytest.mark.slurm
+@pytest.mark.parametrize("interrupt, options", [(near_its_time_limit, ["--time=1", "--signal=B:USR1@30"]), (signalled, []),
+                                                (requeued, []), (preempted, [])])
+def test_a_task_that_is_interrupted_in_mid_run_continues_and_gives_the_same_bits(store, plain, tmp_path, interrupt, options):
+    task = Task(tmp_path, *options)
+    process = task.pause_in_mid_run()
+    interrupt(task)
+    task.go_on_once_it_is_told_to_stop(process)
+    assert (0, 0) < task.stopped_at() < (RUNS[0].recipe.epochs, 0)
+    wait_for(lambda: task.shows("JobState") == "PENDING")
+    if interrupt is near_its_time_limit:  # once is enough, even on a slow machine
+        subprocess.run(["scontrol", "update", f"JobId={task.name}", "TimeLimit=60"], check=True)
+    assert wait_for_array(task.array) == {"COMPLETED"}
+    assert task.shows("Restarts") == "1"
+    assert_same_after_merge(store, plain)
 
 
-def test_a_job_that_is_cancelled_stays_cancelled_and_is_named(store, monkeypatch):
-    monkeypatch.setattr(cluster._Slurm, "lag", 0.0)
-    endless = run(recipe=ENDLESS)
-    sweep = InBackground([endless], cluster.parse(""), store, device="cpu")
-    claim, = wait_for(lambda: list(store.glob(".jobs/*/*/.claims/digits*")))
-    job = jobs._read(claim.parents[1])["name"]
+@real
+@pytest.mark.slurm
+def test_a_task_that_is_cancelled_stays_so_and_keeps_its_checkpoint(store, tmp_path):
+    task = Task(tmp_path)
+    process = task.pause_in_mid_run()
+    subprocess.run(["scancel", task.name], check=True)
+    task.go_on_once_it_is_told_to_stop(process)
+    assert (0, 0) < task.stopped_at() < (RUNS[0].recipe.epochs, 0)
+    assert wait_for_array(task.array) == {"CANCELLED"}
     time.sleep(5)
-    subprocess.run(["scancel", job], check=True)
-    failed = sweep.result()
-    assert isinstance(failed, lc.TrainingError) and f"job {job} left 1 of 1 runs untrained" in str(failed)
-    assert jobs.squeue("--jobs", job, "--states=all", "--format=%T") == ["CANCELLED"]
-    assert results.checkpoint_path(endless.id, store).exists()  # the next sweep goes on from there
+    assert task.shows("JobState") == "CANCELLED" and task.shows("Restarts") == "0"
 
 
-def test_a_refusal_is_one_line_and_leaves_nothing(store):
-    with pytest.raises(ValueError, match="Slurm refused the jobs: .*partition") as refused:
-        cluster.sweep([run()], cluster.parse("partition=nowhere"), store, device="cpu")
-    assert "\n" not in str(refused.value) and submissions(store) == []
-
-
-def test_jobs_go_on_without_the_one_who_submitted_them(store, capsys):
-    assert cluster.sweep([run()], cluster.parse(""), store, device="cpu", stop=lambda: True) == []
-    assert "the jobs go on" in capsys.readouterr().out
-    submission, = submissions(store)
-    with pytest.raises(ValueError, match="under way"):
-        cluster.take_over([run()], store)
-    wait_for(lambda: jobs.squeue("--states=all", f"--name={submission}", "--format=%T") == ["COMPLETED"])
-    main(["sweep", "figure4", "--profile", "smoke", "--results", str(store), "--time-limit", "0", "--device", "cpu"])
-    assert "took over 1 runs of job" in capsys.readouterr().out
-    assert list(results.load_rows(store)) == [run().id] and submissions(store) == []
+@real
+@pytest.mark.slurm
+def test_a_task_that_fails_says_why_in_its_log_and_does_not_go_back_to_the_queue(store, tmp_path):
+    task = Task(tmp_path, arguments=["figure5", "--profile", "smoke"])
+    assert wait_for_array(task.array) == {"FAILED"} and task.shows("Restarts") == "0"
+    assert "lc: unknown experiment 'figure5'; known: figure4," in task.log.read_text()
