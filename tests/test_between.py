@@ -136,8 +136,8 @@ def saved_bytes(model, x):
 @pytest.mark.parametrize("attack", [False, True], ids=["training in bf16", "attack in fp32"])
 @pytest.mark.parametrize("between", ["+BN", "+ReLU", "+BN+ReLU"])
 def test_table_3_fits_a_gpu_of_24_gigabytes(between, attack):
-    """Counted on a few images and multiplied."""
-    model, images = lc.build_model(f"ResNet-LC-20-16x64{between}").train(not attack), 2
+    """Counted on an image and multiplied."""
+    model, images = lc.build_model(f"ResNet-LC-20-16x64{between}").train(not attack), 1
     x = torch.randn(images, 3, 32, 32).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16, enabled=not attack):
         kept = saved_bytes(lc.fold(model) if attack else model, x)
@@ -146,9 +146,12 @@ def test_table_3_fits_a_gpu_of_24_gigabytes(between, attack):
     assert batch / images * kept + 4 * widest < 24e9  # and gradients of one layer at a time
 
 
-def test_networks_that_compute_expanded_features_are_evaluated_a_few_images_at_a_time():
-    sizes, images, labels = [], torch.rand(120, 3, 8, 8), torch.zeros(120, dtype=torch.int64)
-    model = lc.build_model("ResNet-LC-8-4x2+BN+ReLU")
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name, most", [("ResNet-LC-8-4x2+BN+ReLU", evaluate.SMALL), ("ResNet-LC-8-4x2", evaluate.LARGE)])
+def test_networks_that_compute_expanded_features_are_evaluated_a_few_images_at_a_time(name, most):
+    sizes, images, labels = [], torch.rand(600, 3, 8, 8), torch.zeros(600, dtype=torch.int64)
+    model = lc.build_model(name).cuda()
     model.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
-    lc.accuracy(model, images, labels)
-    assert max(sizes) == evaluate.SMALL
+    lc.accuracy(model, images.cuda(), labels.cuda())
+    assert max(sizes) == most

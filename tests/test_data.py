@@ -1,6 +1,7 @@
 """Augmentation against naive numpy and torchvision, and data sets from your own and from torchvision's files."""
 
 import hashlib
+import os
 import pickle
 import struct
 from collections import Counter
@@ -223,3 +224,15 @@ def test_known_sets_are_made_from_torchvisions_files(tmp_path, monkeypatch, layo
 
     monkeypatch.setattr(torchvision.datasets, KNOWN[name][0], None)  # from now on the file is all it takes
     assert torch.equal(lc.load_data(name, tmp_path / "new").x_test, data.x_test)
+
+
+def test_a_file_is_read_once_as_long_as_it_stays_the_same(layout, tmp_path):
+    path = tmp_path / "mine.npz"
+    np.savez(path, **layout())
+    first = lc.load_data("mine", tmp_path)
+    assert lc.load_data("mine", tmp_path) is first and lc.load_data("digits") is lc.load_data("digits", tmp_path / "other")
+    arrays = layout()
+    np.savez(path, **arrays | {"x_test": 255 - arrays["x_test"]})
+    os.utime(path, ns=(0, 0))
+    again = lc.load_data("mine", tmp_path)
+    assert not torch.equal(again.x_test, first.x_test) and torch.equal(again.x_train, first.x_train)

@@ -20,12 +20,11 @@ def fake_train(run, **_):
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    """An empty store, and a training that takes no time."""
+    """An empty results folder, and a training that takes no time and needs no data."""
     monkeypatch.setenv("LC_RESULTS_DIR", str(tmp_path))
-    monkeypatch.setattr(study, "train", fake_train)
-    monkeypatch.setattr(study, "train_photos", fake_train)
-    monkeypatch.setattr(study, "load_data", lambda *_: None)
-    monkeypatch.setattr(study, "find", lambda *_: None)
+    for kind in (lc.Run, imagenet.Run):
+        monkeypatch.setattr(kind, "train", fake_train)
+        monkeypatch.setattr(kind, "find_data", lambda self, data_dir=None: None)
     return tmp_path
 
 
@@ -37,7 +36,7 @@ def names(runs):
     return {run.model for run in runs}
 
 
-LOW_RESOLUTION = [name for name, experiment in study.EXPERIMENTS.items() if "short" not in study.profiles(experiment)]
+LOW_RESOLUTION = [name for name in study.EXPERIMENTS if name not in ("figure1b", "table2")]
 
 
 @pytest.mark.parametrize("name", LOW_RESOLUTION)
@@ -55,8 +54,8 @@ def test_the_papers_grids():
     powers = [2 ** i for i in range(9)]
     figure4 = study.figure4()
     assert names(figure4) == both(figure4) == {"ResNet-20-16", *(f"ResNet-LC-20-16x{e}" for e in powers)}
-    assert names(study.figure6a()) == both(study.figure6a()) == {f"ResNet-LC-20-{w}x1" for w in (16, 32, 64, 128)}
-    assert names(study.figure6b()) == both(study.figure6b()) == {f"ResNet-LC-{d}-16x1" for d in (20, 32, 44, 56, 110, 164, 260)}
+    assert names(study.figure6a()) == both(study.figure6a()) == {f"ResNet-LC-20-{w}x1" for w in (16, 32, 64, 128, 256)}
+    assert names(study.figure6b()) == both(study.figure6b()) == {f"ResNet-LC-{d}-16x1" for d in (20, 32, 44, 56, 110, 164, 260, 308)}
     networks = {"ResNet-20-16", "Wide-ResNet-50x2", "MobileNet-v2", *(f"ResNet-{d}" for d in (14, 18, 34, 50, 101))}
     assert names(study.figure1a()) == both(study.figure1a()) == networks
     table1 = study.table1()
@@ -84,19 +83,19 @@ def test_the_imagenet_experiments_are_procedure_a2_once_and_small_ones_beside():
         runs = study.figure1b(profile) + study.table2(profile)
         assert names(runs) == both(runs) == {"ResNet-18", "ResNet-50", "ResNet-18d", *(f"ResNet-18d-LCx{e}" for e in (1, 8, 64))}
         assert {(run.dataset, run.recipe.profile) for run in runs} == {("tiny-imagenet-40", profile)}
-    with pytest.raises(ValueError, match="unknown profile 'short'; known: paper, quick, smoke"):
-        study.everything("short", ["figure4"])
 
 
-def test_imagenet_rows_of_the_largest_profile_there_is_stand_in(store, capsys):
-    study.train_missing(study.table2("quick"))
-    assert set(study.collect(study.table2)["profile"]) == {"quick"}
-    study.train_missing(study.table2("short")[:3])
-    table = study.collect(study.table2)
-    assert set(table["profile"]) == {"short"} and sorted(table["expansion"]) == [0, 0, 1]
-    assert "Rows of the short profile" in capsys.readouterr().out
-    study.train_missing(study.table2()[:1])
-    assert set(study.collect(study.table2)["profile"]) == {"a2"}
+def test_the_short_profile_is_the_papers_networks_and_images_in_a_fifth_of_the_epochs(monkeypatch):
+    runs = study.everything("short", LOW_RESOLUTION)
+    assert {run.recipe for run in runs} == {lc.Recipe("short", epochs=15, batch_size=64)} and {run.seed for run in runs} == {0, 1}
+    assert names(study.figure4("short")) < names(study.figure4()) and names(study.table1("short")) == names(study.table1())
+
+
+@pytest.mark.parametrize("name", study.EXPERIMENTS)
+def test_seeds_of_ones_own_take_the_place_of_the_profiles(name):
+    for profile in study.PROFILES:
+        runs = study.everything(profile, [name], seeds=[5, 7])
+        assert {run.seed for run in runs} == {5, 7} and names(runs) >= names(study.EXPERIMENTS[name](profile))
 
 
 @pytest.mark.parametrize("experiment, lists, models", [
@@ -107,7 +106,7 @@ def test_imagenet_rows_of_the_largest_profile_there_is_stand_in(store, capsys):
     (study.figure6a, dict(widths=[24]), {"ResNet-LC-20-24x1"}), (study.figure6b, dict(depths=[26]), {"ResNet-LC-26-16x1"}),
     (study.table1, dict(datasets=["svhn"], expansion=2), {"ResNet-20-16", "ResNet-LC-20-16x2"}),
     (study.figure8, dict(kernel_sizes=[11], expansions=[2]), {"ResNet-20-16-k11", "ResNet-LC-20-16x2-k11"}),
-    (study.precision, dict(seeds=[5]), {"ResNet-20-16", "ResNet-LC-20-16x128"}),
+    (study.precisions, dict(seeds=[5]), {"ResNet-20-16", "ResNet-LC-20-16x128"}),
     (study.table3, dict(expansion=1, seeds=[7]), {f"ResNet-LC-20-16x1{between}" for between in ("", "+ReLU", "+BN", "+BN+ReLU")}),
 ], ids=lambda value: getattr(value, "__name__", ""))
 def test_a_list_of_ones_own_takes_the_place_of_the_papers(experiment, lists, models):
@@ -118,8 +117,7 @@ def test_a_list_of_ones_own_takes_the_place_of_the_papers(experiment, lists, mod
 def test_everything_is_every_experiment_once(profile):
     runs = study.everything(profile)
     assert len(runs) == len(set(runs))
-    known = [experiment for experiment in study.EXPERIMENTS.values() if profile in study.profiles(experiment)]
-    assert set(runs) == {run for experiment in known for run in experiment(profile)}
+    assert set(runs) == {run for experiment in study.EXPERIMENTS.values() for run in experiment(profile)}
     assert study.everything(profile, ["table2"]) == study.table2(profile)
 
 
@@ -149,7 +147,7 @@ def test_a_sweep_trains_what_is_missing_and_resumes(store):
     assert study.train_missing(runs[:2]) == [run.id for run in runs[:2]]
     assert study.train_missing(runs) == [run.id for run in runs[2:]]
     assert study.train_missing(runs) == []
-    table, missing = study.rows(runs)
+    table, missing = study.found_and_missing(runs)
     assert len(table) == len(runs) and not missing
 
 
@@ -170,8 +168,8 @@ def test_at_the_time_limit_a_sweep_ends_as_at_its_end(experiment, store, monkeyp
             pass
         raise Stopped(run.id)
 
-    monkeypatch.setattr(study, "train", train)
-    monkeypatch.setattr(study, "train_photos", train)
+    for kind in (lc.Run, imagenet.Run):
+        monkeypatch.setattr(kind, "train", train)
     main(["sweep", experiment, "--profile", "smoke", "--device", "cpu", "--time-limit", "0.005"])
     runs = study.EXPERIMENTS[experiment]("smoke")
     assert f"{len(runs)} of {len(runs)} are still missing" in capsys.readouterr().out
@@ -185,14 +183,14 @@ def test_a_run_that_fails_costs_no_other_and_is_named(store, monkeypatch):
             raise lc.TrainingError(f"{run.id}: out of memory")
         return fake_train(run)
 
-    monkeypatch.setattr(study, "train", train)
+    monkeypatch.setattr(lc.Run, "train", train)
     with pytest.raises(lc.TrainingError, match=runs[1].id):
         study.train_missing(runs)
     assert set(results.load_rows()) == {runs[0].id, runs[2].id}
 
 
 def test_a_sweep_checks_everything_before_it_trains(store, monkeypatch):
-    monkeypatch.setattr(study, "load_data", lc.load_data)
+    monkeypatch.setattr(lc.Run, "find_data", lambda self, data_dir=None: lc.load_data(self.dataset, data_dir))
     with pytest.raises(ValueError, match="unknown data set"):
         study.train_missing(study.pairs(["ResNet-20"], "no-such-set", "smoke", [0]))
     with pytest.raises(ValueError, match="unknown device"):
@@ -201,11 +199,11 @@ def test_a_sweep_checks_everything_before_it_trains(store, monkeypatch):
 
 
 def test_a_data_set_out_of_reach_costs_only_its_own_runs(store, monkeypatch):
-    def load(name, data_dir):
-        if name == "svhn":
+    def find(self, data_dir=None):
+        if self.dataset == "svhn":
             raise DataUnavailable("svhn.npz is missing and svhn could not be downloaded")
 
-    monkeypatch.setattr(study, "load_data", load)
+    monkeypatch.setattr(lc.Run, "find_data", find)
     runs = study.table1("smoke", datasets=["svhn", "digits"])
     with pytest.warns(UserWarning, match="runs on svhn are left out: svhn.npz is missing"):
         assert study.train_missing(runs) == [run.id for run in runs if run.dataset == "digits"]
@@ -213,18 +211,49 @@ def test_a_data_set_out_of_reach_costs_only_its_own_runs(store, monkeypatch):
         study.train_missing(runs)
 
 
-def test_quick_rows_stand_in_for_the_papers_and_it_is_said(store, capsys):
+STAND_IN = "Rows of the {} profile: the results have too few of the paper's recipe."
+
+
+def test_rows_of_a_smaller_profile_stand_in_and_it_is_said(store, capsys):
     runs = study.figure4("quick")
     study.train_missing(runs[:-1])
     assert len(study.collect(study.figure4)) == len(runs) - 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("Rows of the quick profile")
-    assert lines[-1] == f"missing: {runs[-1].id}"
+    assert lines[0] == STAND_IN.format("quick") and lines[1].startswith("Profile quick: 23 of 24 runs, ")
+    assert lines[2:] == [f"missing: {runs[-1].id}"]
     study.collect(study.figure4, "quick", expansions=[1, 64])
-    lines = capsys.readouterr().out.splitlines()[1:]
-    assert lines == [f"missing: cifar10/ResNet-LC-8-16x64/{kind}/quick/seed0 seed1" for kind in ("learnable", "frozen")]
-    study.train_missing(study.figure4("paper")[:1])
-    assert set(study.collect(study.figure4)["profile"]) == {"paper"}
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Profile quick: 8 of 12 runs")
+    assert lines[1:] == [f"missing: cifar10/ResNet-LC-8-16x64/{kind}/quick/seed0 seed1" for kind in ("learnable", "frozen")]
+
+
+def seed_0(runs, share):
+    """That share of an experiment's networks, frozen and learnable counted apart, by their runs of the first seed."""
+    runs = [run for run in runs if run.seed == 0]
+    return runs[:round(share * len(runs))]
+
+
+@pytest.mark.parametrize("experiment", [study.figure4, study.table2], ids=lambda experiment: experiment.__name__)  # each kind of run
+@pytest.mark.parametrize("shares, shown", [
+    (dict(paper=0.8, short=1, quick=1), "paper"), (dict(paper=0.7, short=0.8, quick=1), "short"),
+    (dict(paper=0.7, short=0.6, quick=0.8), "quick"),
+    (dict(paper=0.4, short=0.6, quick=0.3), "short"), (dict(paper=0.4, short=0.3), "paper"),  # none has enough: the most
+    (dict(paper=0.4, smoke=1), "paper"),
+])
+def test_the_largest_profile_that_covers_three_quarters_of_the_networks_is_shown(experiment, shares, shown, store, capsys):
+    for profile, share in shares.items():
+        study.train_missing(seed_0(experiment(profile), share))
+    expected = {run.id for run in seed_0(experiment(shown), shares[shown])}
+    assert set(study.collect(experiment)["id"]) == expected
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == STAND_IN.format(shown) if shown != "paper" else first.startswith(f"Profile paper: {len(expected)} of ")
+
+
+def test_a_profile_that_is_asked_for_is_shown_however_few_its_rows(store, capsys):
+    study.train_missing(study.figure4("quick"))
+    study.train_missing(study.figure4("short")[:1])
+    assert set(study.collect(study.figure4, "short")["profile"]) == {"short"}
+    assert "Rows of the" not in capsys.readouterr().out
 
 
 def test_papermills_spelling_of_true_trains_and_of_false_does_not(store):
@@ -279,7 +308,7 @@ def test_a_mistake_on_the_command_line_is_answered_in_one_line(arguments, messag
 
 
 def test_train_records_once_and_merge_takes_over(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("lc.training.train", fake_train)
+    monkeypatch.setattr(lc.Run, "train", fake_train)
     there, here = str(tmp_path / "there"), str(tmp_path / "here")
     command = ["train", "ResNet-LC-8-8x2", "--dataset", "digits", "--frozen", "--profile", "smoke", "--results", there]
     main(command)

@@ -1,44 +1,18 @@
-"""Training: the paper's recipe step for step, frozen weights, seeds, warm-up, CUDA graphs, and what stops a run."""
+"""Training: the paper's recipe step for step, frozen weights, seeds, and what stops a run. The faster step: fast/test_trainer."""
 
 import math
-import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import CPU, MODELS, NoProgress, epochs, short_run, trainer_of
 
 import lc
 from lc import training
 from lc.data import draw_epoch
 from lc.training import Trainer
-
-SHORT = lc.Recipe("short", epochs=2, batch_size=24, train_images=64, test_images=40)
-CPU = torch.device("cpu")
-MODELS = ["ResNet-LC-8-8x2", "ResNet-LC-8-8x32+BN", "ResNet-LC-8-8x2+BN+ReLU"]  # each kind of forward pass
-
-
-def short_run(model="ResNet-LC-8-8x2", frozen=True, seed=0, **changes):
-    return lc.Run(model, "digits", frozen, seed, replace(SHORT, **changes))
-
-
-def trainer_of(run, device=CPU, precision="fp32", augment=True, dtype=torch.float32, fuse=False):
-    data = replace(lc.load_data(run.dataset), augment=augment)
-    torch.manual_seed(run.seed)
-    network = lc.build_model(run.model, len(data.classes), data.channels)
-    if run.frozen:
-        lc.freeze_spatial(network)
-    return Trainer(network.to(dtype), data, run.recipe, run.seed, device, precision, fuse)
-
-
-class NoProgress:
-    def update(self, images):
-        pass
-
-
-def epochs(trainer):
-    return [trainer.epoch(NoProgress()) for _ in range(trainer.recipe.epochs)]
 
 
 def state(trainer):
@@ -143,52 +117,12 @@ def test_training_leaves_the_callers_random_state_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_warm_up_is_undone(model):
-    plain, warmed = trainer_of(short_run(model)), trainer_of(short_run(model))
-    for batch in (24, 16):
-        warmed.warm_up(batch)
-    epochs(plain), epochs(warmed)
-    assert torch.equal(plain.losses, warmed.losses)
-    after = state(warmed)
-    assert all(torch.equal(tensor, after[name]) for name, tensor in state(plain).items())
-
-
-def test_warm_up_draws_no_dropout():
-    trainer, drawn = trainer_of(short_run("MobileNet-v2", train_images=24)), torch.get_rng_state()
-    trainer.warm_up(24, steps=1)
-    assert torch.equal(torch.get_rng_state(), drawn)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("frozen", [True, False])
-@pytest.mark.parametrize("model", MODELS)
-def test_a_step_in_a_cuda_graph_equals_an_eager_one(model, precision, frozen):
-    with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
-        eager, captured = (trainer_of(short_run(model, frozen), torch.device("cuda"), precision) for _ in range(2))
-        captured.capture()
-        assert set(captured.graphs) == {24, 16}
-        epochs(eager), epochs(captured)
-    torch.testing.assert_close(captured.losses, eager.losses, rtol=1e-5, atol=1e-6)
-    after = state(captured)
-    for name, tensor in state(eager).items():
-        torch.testing.assert_close(after[name], tensor, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_learns_what_a_cpu_learns():
-    cpu, gpu = trainer_of(short_run(), CPU), trainer_of(short_run(), torch.device("cuda"))
-    epochs(cpu), epochs(gpu)
-    torch.testing.assert_close(gpu.losses.cpu(), cpu.losses, rtol=2e-2, atol=2e-2)
-
-
 def test_the_deepest_network_trains():
     """ResNet-LC-260-16x1 of Figure 6b: gradients of one magnitude from first to last layer, and a loss that falls."""
     trainer = trainer_of(short_run("ResNet-LC-260-16x1", epochs=8, train_images=16, batch_size=8))
     first = trainer.epoch(NoProgress())
-    norms = [gradient.norm() / weight.norm() for group in trainer.stacks.blocks for stack in group.stacks if stack.requires_grad
-             for gradient, weight in zip(stack.grad, stack)]
+    pointwise = [m.pointwise.weight for m in trainer.network.modules() if isinstance(m, lc.LCBlock)]
+    norms = [weight.grad.norm() / weight.norm() for weight in pointwise]
     assert len(norms) == 259 and max(norms) < 1e4 * min(norms)
     assert [trainer.epoch(NoProgress()) for _ in range(7)][-1] < 0.7 * first
 
@@ -205,7 +139,7 @@ def test_bf16_follows_fp32(model):
 def test_a_result_says_what_was_trained():
     result = lc.train(short_run("ResNet-LC-8-8x2"), device="cpu", precision="fp32", progress=False)
     network = result.network
-    assert result.id == "digits/ResNet-LC-8-8x2/frozen/short/seed0"
+    assert result.id == "digits/ResNet-LC-8-8x2/frozen/tests/seed0"
     assert result.total_parameters == sum(p.numel() for p in network.parameters())
     assert result.learnable_parameters == sum(p.numel() for p in network.parameters() if p.requires_grad)
     assert 0 <= result.robust_accuracy <= result.accuracy <= 100
@@ -220,7 +154,7 @@ def test_a_result_says_what_was_trained():
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step():
-    with pytest.raises(lc.TrainingError, match=r"LC-8-8x2/learnable/short/seed0: the loss became \S+ at step \d+ of 6"):
+    with pytest.raises(lc.TrainingError, match=r"LC-8-8x2/learnable/tests/seed0: the loss became \S+ at step \d+ of 6"):
         lc.train(short_run(frozen=False, learning_rate=1e30), device="cpu", progress=False)
 
 
@@ -229,16 +163,8 @@ def test_out_of_memory_names_the_run(monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Trainer, "step", step)
-    with pytest.raises(lc.TrainingError, match="digits/ResNet-LC-8-8x2/frozen/short/seed0: out of memory on cpu"):
+    with pytest.raises(lc.TrainingError, match="digits/ResNet-LC-8-8x2/frozen/tests/seed0: out of memory on cpu"):
         lc.train(short_run(), device="cpu", progress=False)
-
-
-def test_a_graph_that_cannot_be_captured_is_said_aloud(monkeypatch):
-    monkeypatch.setattr(Trainer, "capture", lambda self: (_ for _ in ()).throw(RuntimeError("operation not permitted")))
-    trainer = trainer_of(short_run())
-    with pytest.warns(UserWarning, match="no CUDA graph could be captured"):
-        training._capture_or_say(trainer, short_run())
-    assert not trainer.graphs
 
 
 @pytest.mark.parametrize("argument, value, message", [
@@ -252,7 +178,7 @@ def test_bad_arguments_fail_before_training(argument, value, message, monkeypatc
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (("ResNet-20", "cifar10", True, 0, "papr"), "unknown profile 'papr'; known: paper, quick, smoke"),
+    (("ResNet-20", "cifar10", True, 0, "papr"), "unknown profile 'papr'; known: paper, short, quick, smoke"),
     (("ResNet-20-17x", "cifar10", True, 0), "unknown model"),
     (("ResNet-20", "cifar10", True, -1), "seed must be"),
     (("ResNet-20", "cifar/10", True, 0), "cannot be part of a run's id"),
@@ -266,20 +192,3 @@ def test_a_run_is_checked_when_it_is_made(arguments, message):
 def test_a_runs_id_is_its_configuration():
     assert lc.Run("ResNet-LC-20-16x128", "cifar10", True, 0).id == "cifar10/ResNet-LC-20-16x128/frozen/paper/seed0"
     assert lc.Run("ResNet-LC-20-16-k3", "cifar10", False, 2, "quick").id == "cifar10/ResNet-LC-20-16x1/learnable/quick/seed2"
-
-
-def test_the_runs_of_a_sweep_read_their_data_once_as_long_as_it_stays_the_same(layout, tmp_path, monkeypatch):
-    read, load_data = [], training.load_data
-    monkeypatch.setattr(training, "load_data", lambda *arguments: read.append(arguments) or load_data(*arguments))
-
-    def train():
-        run = lc.Run("ResNet-8-4", "mine", True, 0, replace(SHORT, train_images=None))
-        lc.train(run, data_dir=tmp_path, device="cpu", progress=False)
-        return len(read)
-
-    np.savez(tmp_path / "mine.npz", **layout())
-    assert train() == train() == 1
-    os.utime(tmp_path / "mine.npz", ns=(0, 0))
-    assert train() == 2
-    lc.train(short_run(), device="cpu", progress=False)
-    assert train() == 4  # one data set is kept at a time

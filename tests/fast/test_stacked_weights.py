@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lc
-from lc.fast.stacked_weights import StackedWeights as Stacks
+from lc.fast.stacked_weights import StackedWeights
 
 MODELS = ["ResNet-14-8", "ResNet-LC-14-8x3", "ResNet-LC-14-8x2-k5", "ResNet-LC-14-8x2+BN", "ResNet-LC-14-8x2+BN+ReLU"]
 IMAGES = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -47,7 +47,7 @@ def gradient(stacks, p):
 @pytest.mark.parametrize("model", [*MODELS, "MobileNet-v2"])
 def test_outputs_gradients_and_statistics_are_the_networks_own(model, frozen, layout, dtype):
     network = network_of(model, frozen, layout)
-    stacks = Stacks(copy.deepcopy(network), dtype)
+    stacks = StackedWeights(copy.deepcopy(network), dtype)
     images = IMAGES.double().contiguous(memory_format=layout)
     torch.manual_seed(1)  # of dropout
     expected = network(images)
@@ -69,7 +69,7 @@ def test_blocks_of_one_shape_fold_by_one_product():
     network = network_of("ResNet-LC-20-16x4")  # the stem, 6 of 16 channels, and 1 + 5 of 32 and of 64
     with Operations() as alone:
         network(IMAGES.double())
-    stacks = Stacks(network)
+    stacks = StackedWeights(network)
     with Operations() as together:
         stacks(IMAGES.double())
     assert alone.count["mm"] == 19 and together.count["mm"] == 0 and together.count["bmm"] == 6
@@ -79,7 +79,7 @@ def test_blocks_of_one_shape_fold_by_one_product():
 
 @pytest.mark.parametrize("model, casts", [("ResNet-20-16", 1), ("ResNet-LC-20-16x4", 6 + 1)])
 def test_weights_are_cast_together(model, casts):
-    stacks = Stacks(network_of(model, dtype=torch.float32), torch.bfloat16)
+    stacks = StackedWeights(network_of(model, dtype=torch.float32), torch.bfloat16)
     with Operations() as operations, torch.autocast("cpu", torch.bfloat16):
         stacks(IMAGES)
     assert operations.count["_to_copy"] == casts + 3  # the images, and the classifier's weight and bias
@@ -88,7 +88,7 @@ def test_weights_are_cast_together(model, casts):
 @pytest.mark.parametrize("model", MODELS)
 def test_in_bf16_it_follows_autocast(model):
     network = network_of(model, dtype=torch.float32)
-    stacks = Stacks(copy.deepcopy(network), torch.bfloat16)
+    stacks = StackedWeights(copy.deepcopy(network), torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(stacks(IMAGES), network(IMAGES), rtol=0.05, atol=0.05)
     assert all(p.dtype == torch.float32 for p in stacks.learned())
@@ -98,7 +98,7 @@ def test_in_bf16_it_follows_autocast(model):
 def test_the_network_stays_whole(model):
     network = network_of(model)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    stacks = Stacks(network, torch.float32)
+    stacks = StackedWeights(network, torch.float32)
     after = network.state_dict()
     assert list(after) == list(before) and all(torch.equal(after[name], tensor) for name, tensor in before.items())
     with torch.no_grad():
@@ -114,5 +114,5 @@ def test_the_network_stays_whole(model):
 
 
 def test_a_network_without_convolutions_or_counters():
-    stacks = Stacks(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2)))
+    stacks = StackedWeights(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2)))
     assert stacks(IMAGES).shape == (4, 2) and len(stacks.learned()) == 2

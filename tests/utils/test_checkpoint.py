@@ -1,4 +1,4 @@
-"""Checkpoints: a training that is cut off anywhere ends with the bits of one that was not, and a bad file is said aloud."""
+"""Checkpoints: a training that is cut off anywhere ends with the bits of one that was not, and a bad file is named."""
 
 import itertools
 import math
@@ -9,29 +9,20 @@ import types
 import numpy as np
 import pytest
 import torch
+from helpers import After
 
 import lc
-from lc import checkpoint, results, study, training
+from lc import results, study, training
+from lc.utils import checkpoint
 from lc.utils.checkpoint import CheckpointError
 from lc.utils.signals import stop_on_signals
 
-RECIPE = lc.Recipe("short", epochs=3, batch_size=24, train_images=64, test_images=40)  # 9 steps
+RECIPE = lc.Recipe("tests", epochs=3, batch_size=24, train_images=64, test_images=40)  # 9 steps
 MODELS = ["ResNet-LC-8-8x2", "ResNet-LC-8-8x32+BN", "MobileNet-v2"]  # MobileNet v2 draws its dropout
 
 
 def short_run(model="ResNet-LC-8-8x2", frozen=False, recipe=RECIPE):
     return lc.Run(model, "digits", frozen, 0, recipe)
-
-
-class After:
-    """Says stop after so many questions."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def __call__(self):
-        self.left -= 1
-        return self.left <= 0
 
 
 def train(run, **arguments):
@@ -57,7 +48,7 @@ def test_a_training_cut_off_at_every_kind_of_step_ends_with_the_same_bits(model,
 
 
 def test_the_deepest_network_goes_on_from_a_checkpoint(tmp_path):
-    run = short_run("ResNet-LC-260-16x1", recipe=lc.Recipe("short", epochs=1, batch_size=8, train_images=16, test_images=8))
+    run = short_run("ResNet-LC-260-16x1", recipe=lc.Recipe("tests", epochs=1, batch_size=8, train_images=16, test_images=8))
     with pytest.raises(training.Stopped):
         train(run, checkpoint=tmp_path / "run.pt", stop=After(1))
     same_bits(train(run, checkpoint=tmp_path / "run.pt"), train(run))
@@ -75,7 +66,7 @@ def test_checkpoints_are_written_as_time_passes(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint.Checkpoint, "save", lambda self, state: saved.append(state["trainer"]["done"]))
     train(short_run(), checkpoint=tmp_path / "run.pt")
     assert saved == []  # a short run leaves none
-    monkeypatch.setattr(checkpoint, "EVERY", -1.0)
+    monkeypatch.setattr(checkpoint, "INTERVAL", -1.0)
     train(short_run(), checkpoint=tmp_path / "run.pt")
     assert saved == [(epoch, step) for epoch in range(3) for step in (1, 2, 3)]
 
@@ -114,7 +105,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
     path = tmp_path / "run.pt"
     with pytest.raises(training.Stopped):
         train(short_run(), checkpoint=path, stop=After(1))
-    longer = lc.Recipe("short", epochs=4, batch_size=24, train_images=64, test_images=40)
+    longer = lc.Recipe("tests", epochs=4, batch_size=24, train_images=64, test_images=40)
     with pytest.raises(CheckpointError, match="of another training .*epochs=3"):
         train(short_run(recipe=longer), checkpoint=path)
 
@@ -133,7 +124,7 @@ def test_a_checkpoint_of_other_data_or_weights_is_refused(part, at, tmp_path):
 
 
 def test_a_disk_that_takes_no_checkpoint_does_not_stop_the_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "EVERY", -1.0)
+    monkeypatch.setattr(checkpoint, "INTERVAL", -1.0)
     (tmp_path / "file").touch()
     with pytest.warns(UserWarning, match="no checkpoint could be written"):
         result = train(short_run(), checkpoint=tmp_path / "file" / "run.pt")
@@ -173,7 +164,7 @@ def test_a_damaged_checkpoint_does_not_keep_the_other_runs_of_a_sweep(tmp_path):
 
 
 def test_signals_ask_to_stop_once():
-    with stop_on_signals(signal.SIGUSR1) as stop:
+    with stop_on_signals() as stop:
         assert not stop()
         os.kill(os.getpid(), signal.SIGUSR1)
         assert stop() and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
