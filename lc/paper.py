@@ -56,6 +56,8 @@ IMAGENET_GAP_RESNET18 = 35.34
 # Section 4.1 and Figure 4: the least expansion at which frozen random networks pass ...
 PASSES_LEARNABLE_AT = 8  # ... the learnable LC networks
 PASSES_BASELINE_AT = 128  # ... the plain network; slightly declining beyond
+# Section 4.1: frozen random networks of these expansions are more diverse than the plain network, and less robust
+DIVERSE_BUT_LESS_ROBUST_AT = (16, 32)
 # Section 4.1 and Figure 6: break-even of frozen random and learnable ResNet-LC at E = 1
 BREAK_EVEN_WIDTH = 128
 BREAK_EVEN_DEPTH = 260
