@@ -19,7 +19,8 @@ import pytest
 import torch
 
 import lc
-from lc import checkpoint, data, results, study, training
+from lc import results, study
+from lc.utils import checkpoint
 
 RECIPE = lc.Recipe("faults", epochs=2, batch_size=8, train_images=16, test_images=8)  # 4 steps
 RUNS = [lc.Run("ResNet-LC-8-4x1", "digits", frozen, seed, RECIPE) for seed in range(3) for frozen in (False, True)]
@@ -36,8 +37,7 @@ def warm_up(reference):
     """An uninterrupted sweep, which leaves this process with all that its children need, and no thread."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     torch.set_num_threads(1)
-    checkpoint.EVERY = -1.0  # after every step
-    training.load_data = study.load_data = functools.cache(data.load_data)
+    checkpoint.INTERVAL = -1.0  # after every step
     results.append = functools.partial(append_and_log, results.append)
     sweep(RUNS, reference)
     gc.disable()  # a collection would write to every page, and so copy it in each child

@@ -15,7 +15,7 @@ from lc.run import COLUMNS
 from lc.training import Trainer
 
 CPU = torch.device("cpu")
-MODELS = ["ResNet-LC-8-8x2", "ResNet-LC-8-8x32+BN", "ResNet-LC-8-8x2+BN+ReLU"]  # each kind of LC-Block
+MODELS = ["ResNet-LC-8-8x2", "ResNet-LC-8-8x2+BN+ReLU"]  # each kind of LC-Block
 SHORT = lc.Recipe("tests", epochs=2, batch_size=24, train_images=64, test_images=40)  # six steps
 TINY = lc.Recipe("tiny", epochs=1, batch_size=8, train_images=32, test_images=16)  # four steps
 IMAGENET_TINY = replace(imagenet.RECIPES["a2"], profile="tiny", image_size=32, epochs=3, batch_size=16, warmup_epochs=1,

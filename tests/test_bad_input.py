@@ -18,12 +18,12 @@ from helpers import append_many, edited, put, result
 from torch import nn
 
 import lc
-from lc import benchmark, results, status, study
+from lc import benchmark, results, study
 from lc.__main__ import main
-from lc.utils.checkpoint import CheckpointError
-from lc.data import save_npz
-from lc.utils.files import ROOT
+from lc.sweep import status
 from lc.training import Trainer
+from lc.utils.checkpoint import CheckpointError
+from lc.utils.files import ROOT, save_npz
 
 
 class Payload:

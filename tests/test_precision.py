@@ -5,6 +5,7 @@ import torch
 
 import lc
 from lc import study
+from lc.fast import FastTrainer
 from lc.training import Trainer
 
 
@@ -28,10 +29,11 @@ def test_a_sweep_with_a_precision_trains_both_kinds(tmp_path):
     assert not missing and dict(zip(table["profile"], table["precision"])) == {"tiny-fp32": "fp32", "tiny-bf16": "bf16"}
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision, captured", [("fp32", 0), ("bf16", 1), ("auto", 1)])
 def test_fp32_by_the_recipe_is_without_a_graph(precision, captured, monkeypatch):
     captures = []
-    monkeypatch.setattr(Trainer, "capture", lambda self, capture=Trainer.capture: captures.append(1) or capture(self))
+    monkeypatch.setattr(FastTrainer, "capture", lambda self, capture=FastTrainer.capture: captures.append(1) or capture(self))
     lc.train(run(precision), device="cuda", progress=False)
     assert len(captures) == captured
