@@ -141,8 +141,10 @@ def test_an_incomplete_folder_is_reported_in_one_line(damage, message, copied):
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("choice, message", [((5, None), "takes 5 classes, but there are 4"),
-                                             ((None, 9), "flowers/train: the recipe takes 9 images of each class, but one class has 8")])
+@pytest.mark.parametrize("choice, message", [
+    ((5, None), "takes 5 classes, but there are 4"),
+    ((None, 9), "flowers/train: the recipe takes 9 images of each class, but one class has 8"),
+])
 def test_a_recipe_cannot_take_more_than_there_is(choice, message, flowers):
     with pytest.raises(DataError, match=message):
         folders.open_folder(flowers, *choice)
