@@ -305,25 +305,23 @@ def first_below(estimates):
     return Estimate(first("value"), first("low"), first("high"), min(estimate.n for estimate in estimates.values()))
 
 
-def crossing(gaps, draws=4_000):
-    """Where gaps close as x grows, interpolated against log x (Figure 6), as `break_even` but with a 95 % interval.
+def crossing(gaps):
+    """Where gaps close as x grows, interpolated against log x (Figure 6).
 
-    Each mean gap is drawn anew from Student's t about it. A gap of one seed is drawn with its test images' error alone.
+    The ends of the interval are where the two curves of the gaps' own ends close. Unlike `break_even`, which asks where a curve
+    first closes, this leaves the place open if no gap differs from zero.
 
     Args:
-        gaps: `{x: sample}` in ascending order of x.
+        gaps: `{x: Estimate}` in ascending order of x.
 
     Returns:
         An `Estimate` of x. Beyond all tested, `value` and `high` are inf and `low` is the largest x tested. Below all tested,
         `value` and `low` are -inf and `high` is the smallest.
     """
-    x, rng = np.array(list(gaps), float), np.random.default_rng(0)
-    mean = np.array([gap["value"].mean() for gap in gaps.values()])
-    n = min(len(gap) for gap in gaps.values())
-    drawn = np.column_stack([gap["value"].mean() + (rng.standard_t(len(gap) - 1, draws) * gap["value"].sem() if len(gap) > 1 else
-                                                    rng.standard_normal(draws) * gap["error"].mean()) for gap in gaps.values()])
-    low, high = np.quantile([_crossing(x, line) for line in drawn], [0.025, 0.975], method="inverted_cdf")
-    return Estimate(float(_crossing(x, mean)), min(low, x[-1]), max(high, x[0]), n)
+    x = np.array(list(gaps), float)
+    value, low, high = (float(_crossing(x, np.array([getattr(gap, end) for gap in gaps.values()])))
+                        for end in ("value", "low", "high"))
+    return Estimate(value, min(low, x[-1]), max(high, x[0]), min(gap.n for gap in gaps.values()))
 
 
 def weakest(estimates):

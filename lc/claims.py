@@ -143,12 +143,12 @@ CLAIMS = (
           f"With width alone, at E = 1, frozen random networks break even near W = {paper.BREAK_EVEN_WIDTH}.",
           "the W at which learnable minus frozen, paired by seed, reaches zero, interpolated against log W; near is within a "
           "factor of two", "W", _about(paper.BREAK_EVEN_WIDTH, 2), LC, study.figure6a,
-          lambda rows: crossing(paired(rows, "width", LOSS)), NETWORKS),
+          lambda rows: crossing({x: student(loss) for x, loss in paired(rows, "width", LOSS).items()}), NETWORKS),
     Claim(19, "06", "Section 4.1, Figure 6b", "break-even in depth",
           f"With depth alone, at E = 1, frozen random networks break even near D = {paper.BREAK_EVEN_DEPTH}.",
           "the D at which learnable minus frozen, paired by seed, reaches zero, interpolated against log D; near is within a "
           "factor of two", "D", _about(paper.BREAK_EVEN_DEPTH, 2), LC, study.figure6b,
-          lambda rows: crossing(paired(rows, "depth", LOSS)), NETWORKS),
+          lambda rows: crossing({x: student(loss) for x, loss in paired(rows, "depth", LOSS).items()}), NETWORKS),
     Claim(20, "07", "Section 4.2, Table 1", "the order on other data sets",
           "On several data sets, frozen random LC networks are at least on a par with the plain network, and learnable ones are "
           "below it.",

@@ -155,4 +155,5 @@ def _scaled(claim, found):
         distances = np.array([value - least, low - least, high - least])
         if value - least > most - value:
             distances = np.array([most - value, most - high, most - low])
-        return dict(zip(("scaled", "scaled_low", "scaled_high"), 2 * distances / (high - low)))
+        half = (high - low) / 2 if np.isfinite([low, high]).all() else np.nan
+        return dict(zip(("scaled", "scaled_low", "scaled_high"), distances / half))
