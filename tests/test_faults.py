@@ -63,6 +63,7 @@ def kill_at_random(folder, reference, sweeps, kills):
     return killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sweeps, kills", [(1, 30), (2, 10)])
 def test_sweeps_that_are_killed_at_random_end_with_the_same_bits(sweeps, kills, nursery, reference, tmp_path):
     assert nursery(kill_at_random, tmp_path, reference, sweeps, kills) >= kills

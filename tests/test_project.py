@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from lc import results, speed
+from lc import results
+from lc.benchmark import table
 from lc.utils.files import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -52,7 +53,7 @@ def test_notebooks_keep_their_rules(path):
 
 
 def test_a_notebook_finds_lc_from_its_own_folder_though_it_is_not_installed():
-    code = "import lc.run; print(lc.__file__, lc.run.ROOT)"
+    code = "import lc.utils.files; print(lc.__file__, lc.utils.files.ROOT)"
     out = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "notebooks", capture_output=True, text=True).stdout
     assert out.split() == [str(ROOT / "notebooks" / "lc" / "__init__.py"), str(ROOT)]
 
@@ -73,15 +74,16 @@ def test_the_readmes_code_runs(capsys):
     scope["torch"].testing.assert_close(scope["deployed"].eval()(x), scope["model"].eval()(x), rtol=1e-3, atol=1e-4)
 
 
-def test_the_readme_links_to_what_is_there():
-    for target in re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text()):
-        assert target.startswith("https://") or (ROOT / target).exists(), target
+def test_the_readme_and_the_docs_link_to_what_is_there():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
     for path in NOTEBOOKS:
         assert f"(notebooks/{path.name})" in (ROOT / "README.md").read_text()
 
 
-def test_the_readmes_speeds_are_those_of_the_results():
-    rows = speed.ratios(speed.load(ROOT / "results"))
+def test_the_speeds_that_are_named_are_those_of_the_results():
+    rows = table.with_ratios(table.load_table(ROOT / "results"))
     rows = rows[rows["device"].str.endswith("CPU, 2 threads") & (rows["path"] == "eager")].set_index(["model", "frozen"])
     plain, *ours = rows.loc["ResNet-20-16", False], *(rows.loc[f"ResNet-LC-20-16x{e}", True] for e in (1, 8, 128))
     rates, unfolded, memory = ([row[name] for row in ours] for name in ("images_per_second", "of_unfolded", "memory_of_plain"))
@@ -90,7 +92,7 @@ def test_the_readmes_speeds_are_those_of_the_results():
         "with frozen LC-Blocks {:.0f} (x1), {:.0f} (x8) and {:.0f} (x128), ".format(*rates),
         "{:.1f}, {:.0f} and {:.0f} times as many as through the expanded features, ".format(*unfolded),
         "with {:.1f}, {:.1f} and {:.1f} times the plain network's memory".format(*memory)))
-    assert text in " ".join((ROOT / "README.md").read_text().split())
+    assert text in " ".join((ROOT / "docs" / "performance.md").read_text().split())
 
 
 def test_importing_lc_loads_pytorch_only_when_it_is_used():
@@ -103,8 +105,8 @@ def test_importing_lc_loads_pytorch_only_when_it_is_used():
 
 
 def test_training_needs_no_notebook_software(tmp_path):
-    """A GPU server has PyTorch, NumPy, SciPy, pandas and tqdm; what draws, executes and submits may be elsewhere."""
-    absent = ["submitit", "papermill", "nbconvert", "nbformat", "latex2mathml", "matplotlib", "jupyterlab", "pynvml"]
+    """A GPU server has PyTorch, NumPy, SciPy, pandas and tqdm; what draws and executes notebooks may be elsewhere."""
+    absent = ["papermill", "nbconvert", "nbformat", "matplotlib", "jupyterlab", "pynvml"]
     code = (f"import sys; sys.modules.update(dict.fromkeys({absent})); from lc.__main__ import main; "
             "main('train ResNet-8-8 --dataset digits --profile smoke --device cpu --results'.split() + [sys.argv[1]]); "
             "main('sweep table1 --profile smoke --time-limit 0 --device cpu --results'.split() + [sys.argv[1]]); "

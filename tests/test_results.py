@@ -55,6 +55,7 @@ def test_two_processes_lose_nothing(tmp_path):
     assert sorted(results.load_table(tmp_path)["seed"]) == list(range(30))
 
 
+@pytest.mark.slow  # each call in turn: test_faults.py
 def test_a_kill_at_any_moment_leaves_a_whole_store(tmp_path):
     script = f"""if True:
         import itertools, sys

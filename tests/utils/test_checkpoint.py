@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 import torch
-from helpers import After
+from helpers import MODELS, After
 
 import lc
 from lc import results, study, training
@@ -18,7 +18,6 @@ from lc.utils.checkpoint import CheckpointError
 from lc.utils.signals import stop_on_signals
 
 RECIPE = lc.Recipe("tests", epochs=3, batch_size=24, train_images=64, test_images=40)  # 9 steps
-MODELS = ["ResNet-LC-8-8x2", "ResNet-LC-8-8x2+BN", "MobileNet-v2"]  # MobileNet v2 draws its dropout
 
 
 def short_run(model="ResNet-LC-8-8x2", frozen=False, recipe=RECIPE):
@@ -36,7 +35,7 @@ def same_bits(a, b):
     assert all(np.array_equal(a.arrays[name], b.arrays[name]) for name in a.arrays)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*MODELS, pytest.param("MobileNet-v2", marks=pytest.mark.slow)])
 def test_a_training_cut_off_at_every_kind_of_step_ends_with_the_same_bits(model, tmp_path):
     run, path = short_run(model), tmp_path / "run.pt"
     for steps in (1, 2, 4, 1):  # in the first epoch, at its end, in the middle, before the last step
@@ -47,11 +46,19 @@ def test_a_training_cut_off_at_every_kind_of_step_ends_with_the_same_bits(model,
     assert path.exists()  # until the result is recorded
 
 
-@pytest.mark.parametrize("depth", [56, pytest.param(260, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("depth", [32, pytest.param(260, marks=pytest.mark.slow)])
 def test_a_deep_network_goes_on_from_a_checkpoint(depth, tmp_path):
     run = short_run(f"ResNet-LC-{depth}-16x1", recipe=lc.Recipe("tests", epochs=1, batch_size=8, train_images=16, test_images=8))
     with pytest.raises(training.Stopped):
         train(run, checkpoint=tmp_path / "run.pt", stop=After(1))
+    same_bits(train(run, checkpoint=tmp_path / "run.pt"), train(run))
+
+
+def test_dropout_goes_on_from_a_checkpoint(tmp_path):
+    run = short_run("MobileNet-v2", recipe=lc.Recipe("tests", epochs=1, batch_size=8, train_images=16, test_images=8))
+    with pytest.raises(training.Stopped):
+        train(run, checkpoint=tmp_path / "run.pt", stop=After(1))
+    torch.rand(7)
     same_bits(train(run, checkpoint=tmp_path / "run.pt"), train(run))
 
 

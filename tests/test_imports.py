@@ -1,0 +1,79 @@
+"""Imports run one way: utils <- core <- fast and imagenet <- study <- sweep, benchmark and publish."""
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+
+import pytest
+
+from lc.utils.files import ROOT
+
+PATHS = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+         for path in sorted((ROOT / "lc").rglob("*.py"))}
+LAYERS = ("utils",), ("",), ("fast", "imagenet"), ("study",), ("sweep", "benchmark", "publish")
+STUDY = {f"lc.{name}" for name in ("study", "analysis", "plots", "effects", "verdict", "claims")}  # they know all experiments
+TOP = {"lc.__main__"}
+
+
+def room(module):
+    """The folder of a module, "study" for what is built on it, "" for the core."""
+    return "study" if module in STUDY else module.split(".")[1] if module.count(".") == 2 or PATHS[module].stem == "__init__" else ""
+
+
+def imports(module, everywhere=True):
+    """The modules of `lc` that a module imports: anywhere in its code, or at its head only."""
+    package = module if PATHS[module].stem == "__init__" else module.rpartition(".")[0]
+    tree = ast.parse(PATHS[module].read_text())
+    for node in ast.walk(tree) if everywhere else tree.body:
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")[:len(package.split(".")) + 1 - node.level] if node.level else []
+            base = ".".join([*parts, *filter(None, [node.module])])
+            inside = [f"{base}.{alias.name}" for alias in node.names]
+            # `from . import train` in lc/run.py takes a public name of the package, whatever stands behind it
+            names = [name if name in PATHS else base for name in inside]
+        else:
+            continue
+        yield from (name for name in names if name in PATHS and name != "lc")
+
+
+GRAPH = {module: set(imports(module)) for module in PATHS if module != "lc"}
+
+
+def layer(module):
+    return len(LAYERS) if module in TOP else next(i for i, rooms in enumerate(LAYERS) if room(module) in rooms)
+
+
+def test_the_graph_holds_what_is_known():
+    assert {"lc.fast", "lc.imagenet.training", "lc.utils.device", "lc.__main__"} <= set(GRAPH)
+    assert {"lc.blocks", "lc.utils.checkpoint", "lc.data"} <= GRAPH["lc.training"]  # from . import, from .utils import
+    assert "lc.training" in GRAPH["lc.fast.trainer"] and "lc.imagenet.experiments" in GRAPH["lc.study"]
+    assert "lc.sweep" in GRAPH["lc.publish.notebooks"]  # inside of a function
+
+
+@pytest.mark.parametrize("module", GRAPH)
+def test_a_module_imports_from_its_own_layer_and_those_below_only(module):
+    above = {other for other in GRAPH[module] if layer(other) > layer(module)}
+    assert not above
+
+
+def test_no_modules_import_each_other():
+    heads = {module: set(imports(module, everywhere=False)) for module in GRAPH}
+    assert list(TopologicalSorter(heads).static_order())  # raises CycleError
+
+
+def test_no_folders_import_each_other():
+    rooms = {}
+    for module, others in GRAPH.items():
+        if room(module):
+            rooms.setdefault(room(module), set()).update(room(other) for other in others if room(other) not in ("", room(module)))
+    assert list(TopologicalSorter(rooms).static_order())
+    assert "imagenet" not in rooms["fast"] and "fast" not in rooms["imagenet"]
+
+
+def test_help_imports_neither_pytorch_nor_pandas():
+    code = ("import sys; from lc.__main__ import parser; parser().format_help(); "
+            "assert not {'torch', 'numpy', 'pandas', 'timm', 'papermill'} & set(sys.modules)")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
