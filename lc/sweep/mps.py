@@ -1,6 +1,6 @@
-"""Several processes on one GPU at the same time, by NVIDIA's Multi-Process Service; without it, they take turns.
+"""Lets several processes compute on one GPU at the same time, by NVIDIA's Multi-Process Service. Without it they take turns.
 
-One run of a small network leaves most of a large GPU idle; each process has a CUDA graph and memory of its own.
+A run of a small network leaves most of a large GPU idle. Each process has a CUDA graph and memory of its own.
 """
 
 import os
@@ -17,33 +17,32 @@ TIMEOUT = 120.0  # seconds
 
 @contextmanager
 def multi_process_service(wanted=True):
-    """The service for as long as the context lasts, in a folder of its own: nobody else's programs see it.
+    """Runs the service while the context lasts, in a folder of its own, so that no other program uses it.
 
     Yields:
-        The environment variables of the processes that are to share a GPU; none where the service is not wanted, not
-        installed, or does not work here, which is said aloud, or where one runs already.
+        Environment variables for the workers. Empty if MPS is not wanted, already running, not installed or not working; the
+        last two print a warning.
     """
-    if not wanted or "CUDA_MPS_PIPE_DIRECTORY" in os.environ:
-        yield {}
-        return
-    if not shutil.which(CONTROL):
-        print(f"{CONTROL} is not here: workers on one GPU take turns", flush=True)
+    wanted = wanted and "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
+    if not wanted or not shutil.which(CONTROL):
+        if wanted:
+            print(f"warning: {CONTROL} is not installed: workers on one GPU take turns", flush=True)
         yield {}
         return
     with tempfile.TemporaryDirectory(prefix="lc-mps-", ignore_cleanup_errors=True) as folder:
         variables = {"CUDA_MPS_PIPE_DIRECTORY": folder, "CUDA_MPS_LOG_DIRECTORY": folder}
 
-        def call(*command, **options):
+        def succeeds(*command, **options):
             try:
                 return subprocess.run(command, env=os.environ | variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                      timeout=TIMEOUT, **options).returncode
+                                      timeout=TIMEOUT, **options).returncode == 0
             except (OSError, subprocess.TimeoutExpired):
-                return 1
+                return False
 
         try:
-            works = call(CONTROL, "-d") == 0 and call(*PROBE) == 0  # a container may lack what the service needs
+            works = succeeds(CONTROL, "-d") and succeeds(*PROBE)  # a container may lack what the service needs
             if not works:
-                print(f"{CONTROL} does not work here: workers on one GPU take turns", flush=True)
+                print(f"warning: {CONTROL} does not work here: workers on one GPU take turns", flush=True)
             yield variables if works else {}
         finally:
-            call(CONTROL, input=b"quit\n")
+            succeeds(CONTROL, input=b"quit\n")

@@ -1,4 +1,4 @@
-"""Trains on every GPU at once: one process each, all on one results folder, whose claims let no run be trained twice."""
+"""Trains with several workers at once: processes that share one results folder, whose claims let no run be trained twice."""
 
 import math
 import os
@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,25 +20,23 @@ from ..utils import check
 from ..utils.device import resolve_device, resolve_precision
 from ..utils.files import ROOT
 from .mps import multi_process_service
-from .status import spent
 
 LOGS = ROOT / "build" / "logs"
 
 
 def sweep(experiments=(), profile="paper", folder=None, *, seeds=None, shard=None, workers=None, data_dir=None, device="auto",
           precision="auto", fuse=False, time_limit=None, stop=None):
-    """Trains the runs of experiments that the results lack, with several processes at once if that is asked for.
+    """Trains the runs of experiments that the results lack, with several workers at once if that is asked for.
 
-    It prints a line for each run that ends, and at the end what the runs took. The output of a worker goes to its log, in a
-    new folder of `build/logs`. If a worker dies, the others go on.
+    It prints a line for each run of a worker, and at the end what the runs took. The output of a worker goes to its log in
+    `build/logs`. If a worker dies, the others go on.
 
     Args:
         experiments: names of `study.EXPERIMENTS`; all if there is none.
         folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project.
         seeds: a list of seeds in place of the profile's.
-        shard: text such as "1/4": only the first of four equal parts of the runs.
-        workers: the number of processes; by default one for each visible GPU, or one on a CPU. Several on one GPU run at the
-            same time if NVIDIA's Multi-Process Service is available.
+        shard: text such as "1/4": only the first of four parts of the runs, as equal as possible.
+        workers: the number of processes; by default one for each visible GPU, or one on a CPU.
         data_dir, device, precision, fuse: as for `lc.train`.
         time_limit: of each worker, in minutes, as for `study.train_missing`.
         stop: a function that is called twice a second. If it returns True, the workers are told to stop, and waited for.
@@ -49,7 +46,7 @@ def sweep(experiments=(), profile="paper", folder=None, *, seeds=None, shard=Non
 
     Raises:
         ValueError: before any training, as `study.train_missing`, or if there is not at least one worker or the shard is bad.
-        TrainingError: at the end, naming each worker that died or whose runs failed, and its log.
+        TrainingError: at the end, naming each run that failed, or each worker that died or whose runs failed, and its log.
     """
     began = time.monotonic()
     check.number("the time limit in minutes", time_limit or 0, 0, math.inf)
@@ -67,12 +64,13 @@ def sweep(experiments=(), profile="paper", folder=None, *, seeds=None, shard=Non
                               "precision": precision, "data-dir": data_dir, "results": folder, "time-limit": time_limit}.items():
             command += [] if value is None else [f"--{option}", str(value)]
         command += ["--seeds", *map(str, seeds)] if seeds else []
-        trained = _train_beside(command, environments, missing, folder, stop)
-    rows = results.load_rows(folder)
-    setup, training, evaluation = spent(rows[run_id] for run_id in trained)
-    took = f": set-up {setup:.0f} s, training {training:.0f} s, evaluation {evaluation:.0f} s" if trained else ""
-    print(f"trained {len(trained)} runs in {timedelta(seconds=round(time.monotonic() - began))}{took}; "
-          f"{sum(run.id not in rows for run in runs)} of {len(runs)} are still missing")
+        trained = _train_with(command, environments, missing, folder, stop)
+    table, missing = study.found_and_missing(runs, folder)
+    mine = table[table["id"].isin(trained)]
+    setup, training = mine["setup_seconds"].sum(), (mine["epochs"] * mine["train_images"] / mine["images_per_second"]).sum()
+    spent = f": set-up {setup:.0f} s, training {training:.0f} s, evaluation {mine['seconds'].sum() - setup - training:.0f} s"
+    print(f"trained {len(trained)} runs in {timedelta(seconds=round(time.monotonic() - began))}{spent if trained else ''}; "
+          f"{len(missing)} of {len(runs)} are still missing")
     return trained
 
 
@@ -84,7 +82,7 @@ def part(runs, shard):
     """
     if shard is None:
         return runs
-    parsed = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", shard)
+    parsed = re.fullmatch(r"([1-9][0-9]*)/([1-9][0-9]*)", str(shard))
     if not parsed or int(parsed[1]) > int(parsed[2]):
         raise ValueError(f"a shard is I/N with I from 1 to N, such as 1/4, not {shard!r}")
     return runs[int(parsed[1]) - 1::int(parsed[2])]
@@ -111,34 +109,23 @@ def worker_environments(device="auto", workers=None):
     return [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(workers or len(gpus))]
 
 
-@dataclass
-class Worker:
-    process: subprocess.Popen
-    log: Path
-
-    def __str__(self):
-        """How it ended: its exit status, and the last line of its log."""
-        code, lines = self.process.returncode, self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed ({lines[-1] if lines else code})"
-        return f"{self.log.stem} {how}; log: {self.log}"
-
-
-def _train_beside(command, environments, missing, folder, stop):
-    """Runs the command in each of the environments at once. Returns the ids of the runs that were trained."""
+def _train_with(command, environments, runs, folder, stop):
+    """Runs the command in all environments at once. Returns the ids of those of `runs` that were trained."""
     LOGS.mkdir(parents=True, exist_ok=True)
     logs = Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=LOGS))
-    print(f"{len(missing)} runs, {len(environments)} workers; their logs: {logs}", flush=True)
-    crew, gpus = [], {environment.get("CUDA_VISIBLE_DEVICES") for environment in environments} - {None}
+    print(f"{len(runs)} runs, {len(environments)} workers; their logs: {logs}", flush=True)
+    workers, gpus = {}, {environment.get("CUDA_VISIBLE_DEVICES") for environment in environments} - {None}
     with multi_process_service(0 < len(gpus) < len(environments)) as shared:
         try:
             for i, environment in enumerate(environments, 1):
-                crew.append(_start(command, environment | shared, logs / f"worker-{i}.log"))
-            trained = _wait(crew, missing, folder, stop)
-        finally:  # whatever happened, no worker is left behind
-            for worker in crew:
-                worker.process.terminate()
-                worker.process.wait()
-    failed = [str(worker) for worker in crew if worker.process.returncode]
+                log = logs / f"worker-{i}.log"
+                workers[log] = _start(command, environment | shared, log)
+            trained = _wait(workers.values(), runs, folder, stop)
+        finally:  # after an error, too, no worker is left behind
+            for worker in workers.values():
+                worker.terminate()
+                worker.wait()
+    failed = [_failure(log, worker.returncode) for log, worker in workers.items() if worker.returncode]
     if failed and not (stop and stop()):
         raise TrainingError("; ".join(failed))
     return trained
@@ -147,23 +134,29 @@ def _train_beside(command, environments, missing, folder, stop):
 def _start(command, environment, log):
     """Starts a worker with this `lc`, in a session of its own: Ctrl-C in a terminal reaches it through this process only."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | environment | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     with open(log, "w", encoding="utf-8") as f:
-        return Worker(subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=f, stderr=f, start_new_session=True,
-            env=os.environ | environment | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}), log)
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=f, stderr=f, start_new_session=True, env=environment)
 
 
-def _wait(crew, runs, folder, stop):
-    """Waits for the workers. Returns the ids of those of `runs` that the results got meanwhile."""
-    waiting, trained, told, busy = {run.id for run in runs}, [], False, True
+def _failure(log, status):
+    """How a worker failed: by which signal, or the last line of its log."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"failed ({lines[-1] if lines else status})"
+    return f"{log.stem} {how}; log: {log}"
+
+
+def _wait(workers, runs, folder, stop):
+    """Waits for the workers, and tells them to stop if `stop` says so. Returns the ids of `runs` that were trained meanwhile."""
+    waiting, trained, stopping, working = {run.id for run in runs}, [], False, True
     with tqdm(total=len(runs), unit="run", smoothing=0, leave=False, disable=None) as bar:
-        while busy:
+        while working:
             time.sleep(0.5)
-            if not told and stop is not None and stop():
-                told = True
-                for worker in crew:
-                    worker.process.terminate()
-            busy = any([worker.process.poll() is None for worker in crew])  # asked before the rows, so no row is missed
+            if not stopping and stop is not None and stop():
+                stopping = True
+                for worker in workers:
+                    worker.terminate()
+            working = any(worker.poll() is None for worker in workers)  # before the rows are read, so that none is missed
             rows = results.load_rows(folder)
             for run_id in sorted(waiting & rows.keys()):
                 tqdm.write(f"{run_id}: {rows[run_id]['accuracy']:.2f} %, {rows[run_id]['seconds']:.0f} s")

@@ -4,8 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lc import speed
-from lc.benchmark import benchmark
+from lc.benchmark import benchmark, table
 from lc.benchmark.measure import Operations, kernels, peak_memory
 
 CPU = torch.device("cpu")
@@ -20,50 +19,50 @@ def test_every_case_is_printed_with_its_ratios_and_kept(capsys, tmp_path):
     assert all(s.images_per_second > 0 and s.memory_mib > 0 and s.kernels > 0 and s.copy_gb_per_s > 0 for s in steps.values())
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     printed = {tuple(line[:3]): line for line in lines if line and line[0] in models}
-    assert printed["ResNet-8-8", "learnable", "eager"][6] == printed["ResNet-8-16", "learnable", "eager"][6] == "1.00"
+    assert printed["ResNet-8-8", "learnable", "eager"][9] == printed["ResNet-8-16", "learnable", "eager"][9] == "1.00"
     ours, unfolded, loop, plain = (steps[key] for key in (
         ("ResNet-LC-8-8x2", True, "eager"), ("ResNet-LC-8-8x2", True, "unfolded"), ("ResNet-LC-8-8x2", True, "loop"),
         ("ResNet-8-8", False, "eager")))
-    assert printed["ResNet-LC-8-8x2", "frozen", "eager"][6:9] == [
-        f"{ours.images_per_second / other.images_per_second:.2f}" for other in (plain, unfolded, loop)]
-    assert printed["ResNet-LC-8-8x2", "frozen", "eager"][10] == f"{ours.memory_mib / plain.memory_mib:.2f}"
-    table = pd.read_csv(tmp_path / "speed.csv")
-    assert list(table.columns) == speed.COLUMNS and len(table) == len(steps)
-    for row in table.itertuples():
+    assert printed["ResNet-LC-8-8x2", "frozen", "eager"][9:] == [
+        *(f"{ours.images_per_second / other.images_per_second:.2f}" for other in (plain, unfolded, loop)),
+        f"{ours.memory_mib / plain.memory_mib:.2f}"]
+    kept = pd.read_csv(tmp_path / "speed.csv")
+    assert list(kept.columns) == table.COLUMNS and len(kept) == len(steps)
+    for row in kept.itertuples():
         step = steps[row.model, row.frozen, row.path]
         assert row.milliseconds == pytest.approx(step.milliseconds, rel=1e-5) and row.device == step.device
 
 
 def test_only_what_was_measured_together_is_compared(tmp_path):
-    steps = [speed.Step(str(day), "a GPU", "2", "0", "bf16", 4300.0, model, False, path, 256, memory_mib=memory,
-                        milliseconds=256_000 / rate) for day, model, path, memory, rate in (
-                 (1, "ResNet-20-16", "eager", 200.0, 100.0), (1, "ResNet-20-64", "eager", 800.0, 50.0),
-                 (1, "ResNet-LC-20-16x8", "eager", 300.0, 80.0), (1, "ResNet-LC-20-16x8", "loop", 300.0, 10.0),
-                 (2, "ResNet-LC-20-16x8", "graph", 300.0, 160.0), (2, "MobileNet-v2", "graph", 300.0, 7.0))]
-    speed.keep(speed.load(tmp_path), steps, tmp_path)
-    found = speed.ratios(speed.load(tmp_path)).fillna(-1)
+    rows = [dict(started=str(day), device="a GPU", torch="2", git="0", precision="bf16", copy_gb_per_s=4300.0, model=model,
+                 frozen=False, path=path, batch=256, memory_mib=memory, images_per_second=rate)
+            for day, model, path, memory, rate in (
+                (1, "ResNet-20-16", "eager", 200.0, 100.0), (1, "ResNet-20-64", "eager", 800.0, 50.0),
+                (1, "ResNet-LC-20-16x8", "eager", 300.0, 80.0), (1, "ResNet-LC-20-16x8", "loop", 300.0, 10.0),
+                (2, "ResNet-LC-20-16x8", "graph", 300.0, 160.0), (2, "MobileNet-v2", "graph", 300.0, 7.0))]
+    table.save(rows, tmp_path)
+    found = table.with_ratios(table.load_table(tmp_path)).fillna(-1)
     assert found["of_plain"].tolist() == pytest.approx([1, 1, 0.8, -1, -1, 1])
     assert found["memory_of_plain"].tolist() == [1, 1, 1.5, -1, -1, 1]
     assert found["of_loop"].tolist() == pytest.approx([-1, -1, 8, 1, -1, -1]) and (found["of_unfolded"] == -1).all()
-    assert speed.load(tmp_path / "none").empty and speed.ratios(speed.load(tmp_path / "none")).empty
+    assert table.load_table(tmp_path / "none").empty and table.with_ratios(table.load_table(tmp_path / "none")).empty
 
 
 def test_cases_measured_again_are_replaced_and_all_others_stay(tmp_path):
     first, = (s for s in benchmark("cpu", "fp32", 2, ["ResNet-8-4"], ["eager"], 0, tmp_path).itertuples() if s.frozen)
-    table = pd.read_csv(tmp_path / "speed.csv")
-    table["device"] = "another device"
-    table.to_csv(tmp_path / "speed.csv", index=False)
+    kept = pd.read_csv(tmp_path / "speed.csv")
+    kept["device"] = "another device"
+    kept.to_csv(tmp_path / "speed.csv", index=False)
     for _ in range(2):
         benchmark("cpu", "fp32", 2, ["ResNet-8-4"], ["eager"], 0, tmp_path)
-    table = pd.read_csv(tmp_path / "speed.csv")
-    assert sorted(table["device"]) == sorted([first.device] * 2 + ["another device"] * 2)
+    assert sorted(pd.read_csv(tmp_path / "speed.csv")["device"]) == sorted([first.device] * 2 + ["another device"] * 2)
 
 
 def test_a_case_that_does_not_fit_is_said_and_left_out(monkeypatch, capsys, tmp_path):
     def unfold(network):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("lc.benchmark.unfold", unfold)
+    monkeypatch.setattr("lc.benchmark.steps.unfold", unfold)
     steps = benchmark("cpu", "fp32", 2, ["ResNet-LC-8-4x2"], ["eager", "unfolded"], 0, tmp_path)
     assert set(steps["path"]) == {"eager"}
     assert "ResNet-LC-8-4x2 frozen, unfolded: 2 images do not fit on cpu" in capsys.readouterr().out
@@ -74,13 +73,13 @@ def test_a_case_that_does_not_fit_is_said_and_left_out(monkeypatch, capsys, tmp_
     (dict(models=["ResNet-9-8"]), "depth must be"), (dict(precision="fp8"), "unknown precision"),
 ])
 def test_mistakes_are_said_before_anything_is_measured(arguments, message, monkeypatch, tmp_path):
-    monkeypatch.setattr("lc.benchmark.copy_bandwidth", None)
+    monkeypatch.setattr("lc.benchmark.steps.copy_bandwidth", None)
     with pytest.raises(ValueError, match=message):
         benchmark(**{"device": "cpu", "folder": tmp_path} | arguments)
 
 
 def test_a_table_of_other_columns_is_not_written_over(monkeypatch, tmp_path):
-    monkeypatch.setattr("lc.benchmark.copy_bandwidth", None)
+    monkeypatch.setattr("lc.benchmark.steps.copy_bandwidth", None)
     (tmp_path / "speed.csv").write_text("device,speed\na,1\n")
     with pytest.raises(ValueError, match="speed.csv has other columns than this version of lc writes; move the file away"):
         benchmark("cpu", folder=tmp_path)
@@ -101,6 +100,7 @@ def test_operations_bytes_and_memory_are_counted():
     assert 4000 <= peak_memory(step, CPU) < 4200
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_kernels_are_counted_in_a_graph_and_out_of_it():
     device = torch.device("cuda")

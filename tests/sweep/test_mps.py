@@ -1,4 +1,4 @@
-"""Several processes on one GPU: a program that stands for NVIDIA's writes down how it is called."""
+"""Several processes on one GPU. A program in the place of NVIDIA's writes down how it is called."""
 
 import os
 import sys
@@ -6,12 +6,13 @@ import sys
 import pytest
 import torch
 
-from lc import mps, results, workers
+from lc import results
+from lc.sweep import mps, workers
 
 
 @pytest.fixture
 def control(tmp_path, monkeypatch):
-    """Puts a `nvidia-cuda-mps-control` in the path; returns what it was told so far, and its folder, line by line."""
+    """Puts a `nvidia-cuda-mps-control` in the path. Returns a function: the lines that it was told so far, with its folder."""
     log = tmp_path / "calls"
     program = tmp_path / mps.CONTROL
     program.write_text(f'#!/bin/sh\n[ "$1" = -d ] && echo "start $CUDA_MPS_PIPE_DIRECTORY" >>{log} || cat >>{log}\n')
@@ -35,12 +36,12 @@ def test_the_service_runs_for_as_long_as_the_workers(control, monkeypatch):
     assert control() == [f"start {folder}", "quit"] and not os.path.exists(folder)
 
 
-def test_one_that_does_not_work_is_said_and_left_out(control, monkeypatch, capsys):
+def test_one_that_does_not_work_is_left_out_with_a_warning(control, monkeypatch, capsys):
     probe(monkeypatch, "raise SystemExit(1)")
     with mps.multi_process_service() as variables:
         assert variables == {}
     assert control()[1] == "quit"
-    assert "does not work here: workers on one GPU take turns" in capsys.readouterr().out
+    assert "warning: nvidia-cuda-mps-control does not work here: workers on one GPU take turns" in capsys.readouterr().out
 
 
 def test_one_that_hangs_does_not_hold_up_the_workers(control, monkeypatch):
@@ -50,11 +51,11 @@ def test_one_that_hangs_does_not_hold_up_the_workers(control, monkeypatch):
         assert variables == {}
 
 
-def test_one_that_is_not_installed_is_said(monkeypatch, capsys):
+def test_one_that_is_not_installed_is_left_out_with_a_warning(monkeypatch, capsys):
     monkeypatch.setenv("PATH", "")
     with mps.multi_process_service() as variables:
         assert variables == {}
-    assert "nvidia-cuda-mps-control is not here: workers on one GPU take turns" in capsys.readouterr().out
+    assert "warning: nvidia-cuda-mps-control is not installed: workers on one GPU take turns" in capsys.readouterr().out
 
 
 def test_one_that_runs_already_is_left_alone(control, monkeypatch):
@@ -68,20 +69,21 @@ def test_one_that_runs_already_is_left_alone(control, monkeypatch):
 def test_workers_have_the_service_if_they_share_a_gpu(gpus, shares, control, monkeypatch, tmp_path):
     probe(monkeypatch, "")
     monkeypatch.setattr(workers, "LOGS", tmp_path / "logs")
-    monkeypatch.setattr(workers, "environments", lambda *_: [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus])
+    monkeypatch.setattr(workers, "worker_environments", lambda *_: [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus])
     seen, start = [], workers._start
 
-    def record(command, difference, log):
-        seen.append(difference)
-        return start([sys.executable, "-c", ""], difference, log)
+    def record(command, environment, log):
+        seen.append(environment)
+        return start([sys.executable, "-c", ""], environment, log)
 
     monkeypatch.setattr(workers, "_start", record)
     assert workers.sweep(["figure4"], "smoke", tmp_path / "store", workers=2, device="cpu") == []
-    assert [difference["CUDA_VISIBLE_DEVICES"] for difference in seen] == gpus
-    assert all(("CUDA_MPS_PIPE_DIRECTORY" in difference) == shares for difference in seen) and bool(control()) == shares
-    assert results.read(tmp_path / "store") == {}
+    assert [environment["CUDA_VISIBLE_DEVICES"] for environment in seen] == gpus
+    assert all(("CUDA_MPS_PIPE_DIRECTORY" in environment) == shares for environment in seen) and bool(control()) == shares
+    assert results.load_rows(tmp_path / "store") == {}
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_it_works_or_is_left_out():
     with mps.multi_process_service() as variables:

@@ -10,10 +10,11 @@ import time
 
 import pytest
 import torch
-from helpers import Terminal
+from helpers import Terminal, result
 
-from lc import results, study, workers
+from lc import Run, results, study
 from lc.__main__ import main
+from lc.sweep import workers
 from lc.training import TrainingError
 
 COMMAND = ["sweep", "table1", "--profile", "smoke", "--device", "cpu", "--precision", "fp32"]
@@ -35,7 +36,7 @@ def processes(monkeypatch):
 
     def record(*arguments):
         worker = start(*arguments)
-        started.append(worker.process)
+        started.append(worker)
         return worker
 
     monkeypatch.setattr(workers, "_start", record)
@@ -53,10 +54,10 @@ def test_workers_train_each_run_once_as_one_process_would_and_a_killed_one_costs
     torch.set_num_threads(1)
     start = workers._start
 
-    def killed_at_once(command, difference, log):
-        worker = start(command, difference, log)
+    def killed_at_once(command, environment, log):
+        worker = start(command, environment, log)
         if log.name == "worker-2.log":
-            worker.process.kill()
+            worker.kill()
         return worker
 
     monkeypatch.setattr(workers, "_start", killed_at_once)
@@ -114,7 +115,7 @@ time.sleep(30)
             os.kill(os.getpid(), number)
 
     monkeypatch.setattr(workers.time, "sleep", once_they_are_ready)
-    with pytest.raises(SystemExit, match="stopped by a signal; the same command goes on from there"):
+    with pytest.raises(SystemExit, match="stopped by a signal; the same command continues from there"):
         main([*COMMAND, "--workers", "2", "--results", str(store)])
     assert [log.read_text() for log in (tmp_path / "logs").glob("*/*.log")] == ["ready\nsaved\n"] * 2
     assert [process.returncode for process in processes] == [1, 1]
@@ -155,7 +156,7 @@ def test_each_gpu_has_a_worker(three_gpus, store, stand_in):
 
 
 def gpus(*arguments):
-    return [environment["CUDA_VISIBLE_DEVICES"] for environment in workers.environments(*arguments)]
+    return [environment["CUDA_VISIBLE_DEVICES"] for environment in workers.worker_environments(*arguments)]
 
 
 def test_gpus_are_dealt_in_turn(three_gpus):
@@ -171,9 +172,9 @@ def test_the_gpus_that_the_environment_lists_are_dealt(three_gpus, monkeypatch):
 
 def test_a_cpus_threads_are_shared(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    assert workers.environments("cpu") == [{"OMP_NUM_THREADS": "8"}]
-    assert workers.environments("cpu", 3) == [{"OMP_NUM_THREADS": "2"}] * 3
-    assert workers.environments("cpu", 9) == [{"OMP_NUM_THREADS": "1"}] * 9
+    assert workers.worker_environments("cpu") == [{"OMP_NUM_THREADS": "8"}]
+    assert workers.worker_environments("cpu", 3) == [{"OMP_NUM_THREADS": "2"}] * 3
+    assert workers.worker_environments("cpu", 9) == [{"OMP_NUM_THREADS": "1"}] * 9
 
 
 @pytest.mark.parametrize("options, message", [
@@ -189,6 +190,57 @@ def test_everything_is_checked_before_a_worker_starts(options, message, store, p
 
 def test_one_run_alone_needs_no_worker(store, processes, monkeypatch):
     runs = study.table1("smoke")
-    monkeypatch.setattr(study, "rows", lambda *_: (None, runs[:1]))
+    monkeypatch.setattr(study, "everything", lambda *_: runs[:1])
     monkeypatch.setattr(study, "train_missing", lambda missing, *_, **__: [run.id for run in missing])
     assert workers.sweep(["table1"], "smoke", store, device="cpu", workers=2) == [runs[0].id] and not processes
+
+
+def test_the_parts_of_all_shards_are_disjoint_and_together_all_runs():
+    runs = study.everything("smoke")
+    for count in (1, 2, 3, 7, len(runs), len(runs) + 1):
+        parts = [workers.part(runs, f"{i}/{count}") for i in range(1, count + 1)]
+        assert sorted(run.id for part in parts for run in part) == sorted(run.id for run in runs)
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert workers.part(runs, None) == runs
+
+
+@pytest.mark.parametrize("shard", ["0/4", "5/4", "a", "", "1", "1/", "1/0", "-1/4", "1/4/2", "1.0/4", " 1/4", "1/4\n", 1])
+def test_a_bad_shard_is_an_error_before_anything_is_trained(shard, store, processes):
+    with pytest.raises(ValueError, match="a shard is I/N with I from 1 to N, such as 1/4, not"):
+        workers.sweep(["table1"], "smoke", store, device="cpu", shard=shard)
+    assert not processes and not store.exists()
+
+
+def test_each_worker_is_told_the_shard_and_the_seeds(three_gpus, store, stand_in):
+    given = stand_in("")
+    assert workers.sweep(["table1"], "smoke", store, seeds=[5, 6], shard="2/2") == []
+    assert len(given) == 3 and all(" ".join(command).endswith(" --seeds 5 6") for command, _ in given)
+    assert all("--shard 2/2 --workers 1" in " ".join(command) for command, _ in given)
+
+
+@pytest.fixture
+def instant(monkeypatch):
+    """Runs end at once, if this process trains them."""
+    monkeypatch.setattr(Run, "train", lambda run, **_: result(
+        run.seed, id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen))
+
+
+def test_shards_in_folders_of_their_own_merge_into_the_whole_sweep(instant, store, tmp_path, capsys):
+    ids, merged = {run.id for run in study.table1("smoke")}, tmp_path / "merged"
+    for shard, there in (("1/2", 2), ("2/2", 1)):
+        main([*COMMAND, "--shard", shard, "--results", str(tmp_path / shard[0])])
+        assert f"trained {there} runs" in capsys.readouterr().out and len(results.load_rows(tmp_path / shard[0])) == there
+    for shard in "12":
+        main(["merge", str(tmp_path / shard), "--results", str(merged)])
+    assert set(results.load_rows(merged)) == ids
+
+
+def test_a_sweep_of_a_seed_trains_exactly_this_seed(instant, store):
+    main([*COMMAND, "--results", str(store), "--seeds", "5"])
+    assert set(results.load_rows(store)) == {run.id.replace("seed0", "seed5") for run in study.table1("smoke")}
+
+
+@pytest.mark.slow
+def test_two_workers_train_exactly_the_seed_and_the_shard(store):
+    main([*COMMAND, "--workers", "2", "--results", str(store), "--seeds", "5", "--shard", "1/2"])
+    assert set(results.load_rows(store)) == {run.id.replace("seed0", "seed5") for run in study.table1("smoke")[::2]}
