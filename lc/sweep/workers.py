@@ -75,11 +75,7 @@ def sweep(experiments=(), profile="paper", folder=None, *, seeds=None, shard=Non
 
 
 def part(runs, shard):
-    """The runs of a shard "I/N": every N-th run from the I-th on. All of them if `shard` is None.
-
-    Raises:
-        ValueError: if the shard is not such a text.
-    """
+    """The runs of a shard "I/N": every N-th run from the I-th on; all if it is None. Raises ValueError if it is another text."""
     if shard is None:
         return runs
     parsed = re.fullmatch(r"([1-9][0-9]*)/([1-9][0-9]*)", str(shard))
@@ -91,10 +87,8 @@ def part(runs, shard):
 def worker_environments(device="auto", workers=None):
     """The environment variables of each worker: its GPU, dealt in turn, or its share of the CPU's threads.
 
-    The GPUs in $CUDA_VISIBLE_DEVICES are dealt in their order. A device such as "cuda:1" is the GPU of all workers.
-
-    Raises:
-        ValueError: if the device is bad, or there is not at least one worker.
+    The GPUs in $CUDA_VISIBLE_DEVICES are dealt in their order. A device such as "cuda:1" is the GPU of all workers. Raises
+    ValueError if the device is bad, or there is not at least one worker.
     """
     if workers is not None:
         check.integer("workers", workers)
@@ -155,7 +149,7 @@ def _wait(workers, runs, folder, stop):
             if not stopping and stop is not None and stop():
                 stopping = True
                 for worker in workers:
-                    worker.terminate()
+                    worker.send_signal(signal.SIGUSR1)  # a scheduler may have sent SIGTERM, and a second one would kill
             working = any(worker.poll() is None for worker in workers)  # before the rows are read, so that none is missed
             rows = results.load_rows(folder)
             for run_id in sorted(waiting & rows.keys()):

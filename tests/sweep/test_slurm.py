@@ -233,3 +233,13 @@ def test_a_task_that_fails_says_why_in_its_log_and_does_not_go_back_to_the_queue
     task = Task(tmp_path, arguments=["figure5", "--profile", "smoke"])
     assert wait_for_array(task.array) == {"FAILED"} and task.shows("Restarts") == "0"
     assert "lc: unknown experiment 'figure5'; known: figure4," in task.log.read_text()
+
+
+def test_workers_write_their_checkpoints_though_slurm_signals_them_and_the_process_that_started_them(store, tmp_path):
+    with subprocess.Popen([sys.executable, "-m", "lc", "sweep", *SWEEP, "--workers", "2", "--results", store], cwd=ROOT) as sweep:
+        wait_for(lambda: len(list(store.glob(".claims/*"))) == 2)
+        children = text(Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children")).split()
+        assert len(children) == 2
+        for process in (*children, sweep.pid):
+            os.kill(int(process), signal.SIGTERM)
+    assert sweep.returncode == 1 and len(list(store.rglob(".checkpoints/**/*.pt"))) == 2
