@@ -1,7 +1,4 @@
-"""Lets several processes compute on one GPU at the same time, by NVIDIA's Multi-Process Service. Without it they take turns.
-
-A run of a small network leaves most of a large GPU idle. Each process has a CUDA graph and memory of its own.
-"""
+"""NVIDIA's Multi-Process Service: several processes compute on one GPU at the same time. Without it they take turns."""
 
 import os
 import shutil

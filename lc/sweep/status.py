@@ -13,10 +13,7 @@ TIMED = Run("ResNet-8-16", "cifar10", False, 0, "quick")
 def report(experiments=(), profile=None, folder=None, device="auto"):
     """Yields the state of each experiment as lines of text. If a profile is named, also the ids of its missing runs.
 
-    The hours are those of one run after another: see `estimator`.
-
-    Raises:
-        ValueError: if an experiment, profile or device is unknown, or the results are damaged.
+    The hours are those of one run after another. Raises ValueError if a name is unknown or the results are damaged.
     """
     wanted = {(chosen, name): study.everything(chosen, [name])
               for chosen in ([profile] if profile else study.PROFILES) for name in experiments or study.EXPERIMENTS}
@@ -40,9 +37,6 @@ def estimator(rows, device, folder=None):
     A run takes as long as a row of this device with the same network, data set and profile. Without such a row, its time is
     proportional to its floating-point operations. Their rate comes from other rows of this device, else from the device's
     rows in `speed.csv`, else from half a second of training.
-
-    Args:
-        rows: all rows of the results in `folder`.
     """
     name = device_name(device)
     known = {(row["model"], row["dataset"], row["profile"]): row["seconds"] for row in rows if row["device"] == name}
