@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN = .venv/bin
 SMOKE = build/smoke
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: reproduce test notebooks site lab benchmark clean
+.PHONY: reproduce test test-all notebooks site lab benchmark clean
 
 reproduce: .venv/installed
 	$(BIN)/python -m lc notebooks
@@ -12,9 +13,12 @@ reproduce: .venv/installed
 		$(BIN)/python -m lc notebooks 03 --profile smoke --train --out $(SMOKE)
 	@echo "Done. Open build/notebooks/*.html, figures/, and, trained on this machine just now, $(SMOKE)/03_expansion.html"
 
+# Two processes of one thread each, a test file or notebook at a time
 test: .venv/installed
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --nbval notebooks
+	$(PYTEST) --nbval tests notebooks -m "not slow"
+
+test-all: .venv/installed
+	$(PYTEST) --nbval tests notebooks
 
 # After new results: execute the notebooks in place, as they are committed.
 notebooks: .venv/installed
