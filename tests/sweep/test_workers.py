@@ -102,7 +102,7 @@ import signal, sys, time
 def told(*_):
     time.sleep(0.3)
     sys.exit("saved")
-signal.signal(signal.SIGTERM, told)
+signal.signal(signal.SIGUSR1, told)
 print("ready", flush=True)
 time.sleep(30)
 """)
