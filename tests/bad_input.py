@@ -98,9 +98,9 @@ LIBRARY = {
         "lc.Run('ResNet-20', '..', True, 0)": "'..' cannot be part of a run's id: use letters, digits",
         "lc.Run('ResNet-20', 'data/mine', True, 0)": "'data/mine' cannot be part of a run's id: use letters, digits",
         "lc.Run('ResNet-20', None, True, 0)": "None cannot be part of a run's id: use letters, digits",
-        "lc.Run(None, 'digits', True, 0)": "a model is given by its name, such as 'ResNet-20-16', not by a value of type NoneType",
+        "lc.Run(None, 'digits', True, 0)": "a model is given by its name, such as 'ResNet-20-16', not by a value of type None",
         "lc.Run('ResNet-20', 'digits', True, 0, 'papr')": "unknown profile 'papr'; known: paper, short, quick, smoke",
-        "lc.Run('ResNet-20', 'digits', True, 0, {'epochs': 3})": "unknown profile {'epochs': 3}; known: paper, short, quick, smoke",
+        "lc.Run('ResNet-20', 'digits', True, 0, {'epochs': 3})": "unknown profile {'epochs': 3}; known: paper, short, quick",
         "lc.Run('ResNet-20', 'digits', True, 0, lc.Recipe(epochs=3))": "give it a profile name of its own",
     }),
     "training": (ValueError, {
@@ -164,9 +164,9 @@ LIBRARY = {
     }),
     "results": (lc.ResultsError, {
         "results.load_table(file('store', b'a file'))": "cannot be read (Not a directory); name a folder that holds results",
-        "results.load_table(file('store/runs.csv', None).parent)": "cannot be read (Is a directory); name a folder that holds results",
+        "results.load_table(file('store/runs.csv', None).parent)": "cannot be read (Is a directory); name a folder",
         "results.load_table(rows(b''))": "line 1: missing column 'id'; another version of lc wrote this file",
-        "results.load_table(rows(b'accuracy,loss\\n1,2\\n'))": "line 1: unknown column 'loss'; another version of lc wrote this file",
+        "results.load_table(rows(b'accuracy,loss\\n1,2\\n'))": "line 1: unknown column 'loss'; another version of lc",
         "results.load_table(rows(bytes(range(256)) * 9))": "repair or delete the line",
         "results.load_table(rows(text[:-40]))": "line 3: unexpected end of data; repair or delete the line",
         "results.load_table(rows(text + text.splitlines()[2]))": "line 4: a second row for digits/",
@@ -201,6 +201,7 @@ LIBRARY = {
 # Typed after `python -m lc`; the answer begins with "lc: "
 COMMANDS = {
     "train VGG-16": "unknown model 'VGG-16'; known: ResNet-{D}-{W}",
+    "train ResNet-21-16": "depth must be 6n + 2 (8, 14, 20, ...), not 21",
     "train ResNet-LC-20-16x128000000000": "no number in a model's name may be above 100000",
     "train ResNet-20 --profile papr": "unknown profile 'papr'; known: paper, short, quick, smoke",
     "train ResNet-20 --dataset cifar11": "unknown data set 'cifar11'; known: cifar10",

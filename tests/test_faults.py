@@ -99,7 +99,8 @@ def fault_everywhere(folder, reference, fault):
         store = copy(base, folder / str(len(words)))
         words.append(word(start(faulty, len(words) + 1, fault, store, sweep, RUNS[:2], store)))
         assert {RUNS[0].id} <= set(results.load_rows(store)) <= {run.id for run in RUNS[:2]}
-        at_the_end = words[-1] is None and RUNS[1].id in results.load_rows(store)  # its row is written, its checkpoint still there
+        # its row is written, its checkpoint still there
+        at_the_end = words[-1] is None and RUNS[1].id in results.load_rows(store)
         word(start(sweep, RUNS[:2], store))
         check(store, reference, RUNS[:2], but=[results.checkpoint_path(RUNS[1].id, store)] * at_the_end)
     return words

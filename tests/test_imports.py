@@ -18,7 +18,10 @@ TOP = {"lc.__main__"}
 
 def room(module):
     """The folder of a module, "study" for what is built on it, "" for the core."""
-    return "study" if module in STUDY else module.split(".")[1] if module.count(".") == 2 or PATHS[module].stem == "__init__" else ""
+    if module in STUDY:
+        return "study"
+    in_folder = module.count(".") == 2 or PATHS[module].stem == "__init__"
+    return module.split(".")[1] if in_folder else ""
 
 
 def imports(module, everywhere=True):

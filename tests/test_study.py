@@ -1,4 +1,4 @@
-"""The experiments as data, resuming, what notebooks print, and the command line's answers to mistakes."""
+"""The experiments as data, resuming, what notebooks print, and the command line's `sweep`, `train` and `merge`."""
 
 import sys
 import types
@@ -55,7 +55,8 @@ def test_the_papers_grids():
     figure4 = study.figure4()
     assert names(figure4) == both(figure4) == {"ResNet-20-16", *(f"ResNet-LC-20-16x{e}" for e in powers)}
     assert names(study.figure6a()) == both(study.figure6a()) == {f"ResNet-LC-20-{w}x1" for w in (16, 32, 64, 128, 256)}
-    assert names(study.figure6b()) == both(study.figure6b()) == {f"ResNet-LC-{d}-16x1" for d in (20, 32, 44, 56, 110, 164, 260, 308)}
+    assert names(study.figure6b()) == both(study.figure6b()) == {
+        f"ResNet-LC-{d}-16x1" for d in (20, 32, 44, 56, 110, 164, 260, 308)}
     networks = {"ResNet-20-16", "Wide-ResNet-50x2", "MobileNet-v2", *(f"ResNet-{d}" for d in (14, 18, 34, 50, 101))}
     assert names(study.figure1a()) == both(study.figure1a()) == networks
     table1 = study.table1()
@@ -85,7 +86,7 @@ def test_the_imagenet_experiments_are_procedure_a2_once_and_small_ones_beside():
         assert {(run.dataset, run.recipe.profile) for run in runs} == {("tiny-imagenet-40", profile)}
 
 
-def test_the_short_profile_is_the_papers_networks_and_images_in_a_fifth_of_the_epochs(monkeypatch):
+def test_the_short_profile_is_the_papers_networks_and_images_in_a_fifth_of_the_epochs():
     runs = study.everything("short", LOW_RESOLUTION)
     assert {run.recipe for run in runs} == {lc.Recipe("short", epochs=15, batch_size=64)} and {run.seed for run in runs} == {0, 1}
     assert names(study.figure4("short")) < names(study.figure4()) and names(study.table1("short")) == names(study.table1())
@@ -233,7 +234,7 @@ def seed_0(runs, share):
     return runs[:round(share * len(runs))]
 
 
-@pytest.mark.parametrize("experiment", [study.figure4, study.table2], ids=lambda experiment: experiment.__name__)  # each kind of run
+@pytest.mark.parametrize("experiment", [study.figure4, study.table2], ids=["figure4", "table2"])  # of each kind of run
 @pytest.mark.parametrize("shares, shown", [
     (dict(paper=0.8, short=1, quick=1), "paper"), (dict(paper=0.7, short=0.8, quick=1), "short"),
     (dict(paper=0.7, short=0.6, quick=0.8), "quick"),
@@ -281,30 +282,6 @@ def test_an_injected_parameter_that_a_notebook_does_not_have_is_an_error(monkeyp
     monkeypatch.setitem(sys.modules, "__main__", types.SimpleNamespace(In=cells))
     with pytest.raises(ValueError, match="unknown parameter 'proflie'; known: profile, train, data_dir, device"):
         study.check_parameters("paper", False, "", "auto")
-
-
-@pytest.mark.parametrize("arguments, message", [
-    (["train", "ResNet-21-16"], "depth must be 6n + 2"),
-    (["train", "ResNet-LC-20-16x0"], "at least 1"),
-    (["train", "ResNet-20-16-k4"], "kernel size must be odd"),
-    (["train", "VGG-16"], "unknown model 'VGG-16'; known: ResNet-{D}-{W}"),
-    (["train", "ResNet-20", "--dataset", "cifar11"], "unknown data set 'cifar11'; known: cifar10"),
-    (["train", "ResNet-20", "--device", "gpu"], "unknown device 'gpu'"),
-    (["train", "ResNet-20", "--seed", "-1"], "seed must be"),
-    (["sweep", "figure5"], "unknown experiment 'figure5'; known: figure4"),
-    (["merge", "nowhere"], "no runs.csv"),
-    (["notebooks", "99"], "no notebook '99'; known: 00_linear_combinations"),
-    (["benchmark", "--batch", "0"], "batch must be an integer of at least 1"),
-    (["benchmark", "VGG-16"], "unknown model 'VGG-16'"),
-])
-def test_a_mistake_on_the_command_line_is_answered_in_one_line(arguments, message, tmp_path, monkeypatch):
-    monkeypatch.setenv("LC_RESULTS_DIR", str(tmp_path / "results"))
-    monkeypatch.setenv("LC_DATA_DIR", str(tmp_path / "data"))
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    text = str(stopped.value)
-    assert text.startswith("lc: ") and message in text and "\n" not in text
-    assert not (tmp_path / "results" / "runs.csv").exists()
 
 
 def test_train_records_once_and_merge_takes_over(tmp_path, monkeypatch, capsys):

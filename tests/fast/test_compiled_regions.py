@@ -30,7 +30,8 @@ def graphs(monkeypatch):
         kept.append(graph)
         return make_boxed_func(graph)
 
-    monkeypatch.setattr(compiled_regions, "BACKEND", aot_autograd(fw_compiler=keep, bw_compiler=lambda graph, _: make_boxed_func(graph)))
+    backend = aot_autograd(fw_compiler=keep, bw_compiler=lambda graph, _: make_boxed_func(graph))
+    monkeypatch.setattr(compiled_regions, "BACKEND", backend)
     forget()
     yield kept
     forget()

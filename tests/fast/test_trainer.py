@@ -33,8 +33,8 @@ def test_it_takes_the_steps_of_the_cores_trainer(model, frozen):
 
 @pytest.mark.parametrize("kind", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])])
 def test_a_cpu_takes_the_cores_own_step_and_a_gpu_the_fast_one(kind, monkeypatch):
-    stacked = []
-    monkeypatch.setattr(FastTrainer, "forward", lambda self, x, forward=FastTrainer.forward: stacked.append(1) or forward(self, x))
+    stacked, forward = [], FastTrainer.forward
+    monkeypatch.setattr(FastTrainer, "forward", lambda self, images: stacked.append(1) or forward(self, images))
     lc.train(short_run(), device=kind, progress=False)
     assert bool(stacked) == (kind == "cuda")
 
