@@ -230,7 +230,7 @@ def test_a_file_is_read_once_as_long_as_it_stays_the_same(layout, tmp_path):
     path = tmp_path / "mine.npz"
     np.savez(path, **layout())
     first = lc.load_data("mine", tmp_path)
-    assert lc.load_data("mine", tmp_path) is first and lc.load_data("digits") is lc.load_data("digits", tmp_path / "other")
+    assert lc.load_data("mine", tmp_path) is first and lc.load_data("digits", tmp_path) is lc.load_data("digits", tmp_path)
     arrays = layout()
     np.savez(path, **arrays | {"x_test": 255 - arrays["x_test"]})
     os.utime(path, ns=(0, 0))

@@ -117,7 +117,7 @@ def test_training_leaves_the_callers_random_state_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize("depth", [32, pytest.param(260, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("depth", [56, pytest.param(260, marks=pytest.mark.slow)])
 def test_deep_networks_train(depth):
     """Up to ResNet-LC-260-16x1 of Figure 6b: gradients of one magnitude from first to last layer, and a loss that falls."""
     trainer = trainer_of(short_run(f"ResNet-LC-{depth}-16x1", epochs=8, train_images=16, batch_size=8))
