@@ -227,11 +227,11 @@ def test_known_sets_are_made_from_torchvisions_files(tmp_path, monkeypatch, layo
 
 
 def test_a_file_is_read_once_as_long_as_it_stays_the_same(layout, tmp_path):
-    path = tmp_path / "mine.npz"
-    np.savez(path, **layout())
+    path, arrays = tmp_path / "mine.npz", layout()
+    np.savez(path, **arrays)
     first = lc.load_data("mine", tmp_path)
-    assert lc.load_data("mine", tmp_path) is first and lc.load_data("digits", tmp_path) is lc.load_data("digits", tmp_path)
-    arrays = layout()
+    assert lc.load_data("mine", tmp_path) is first
+    assert lc.load_data("digits", tmp_path) is lc.load_data("digits", tmp_path)
     np.savez(path, **arrays | {"x_test": 255 - arrays["x_test"]})
     os.utime(path, ns=(0, 0))
     again = lc.load_data("mine", tmp_path)
