@@ -22,7 +22,7 @@ test-all: .venv/installed
 
 # After new results: execute the notebooks in place, as they are committed.
 notebooks: .venv/installed
-	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+	LC_FIGURES_DIR=$(CURDIR)/figures $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 # A static site of the committed notebooks, as they were executed: build/site/index.html
 site: .venv/installed

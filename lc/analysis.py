@@ -33,10 +33,30 @@ def gaps(table, column="accuracy"):
     Returns:
         A DataFrame as `summary` makes it, without `frozen`, of the networks that have both runs: `gap` and `gap_std` in points.
     """
-    keys = ["dataset", "model", *Architecture._fields]
-    learnable, frozen = (table[table["frozen"] == kind].set_index([*keys, "seed"])[column] for kind in (False, True))
-    difference = (learnable - frozen).dropna().rename("gap").reset_index()
-    return _means(difference.groupby(keys), ["gap"])
+    return _means(gaps_by_seed(table, column).groupby(["dataset", "model", *Architecture._fields]), ["gap"])
+
+
+def gaps_by_seed(table, column="accuracy"):
+    """As `gaps`, with a row for each network and seed that has both runs."""
+    keys = ["dataset", "model", *Architecture._fields, "seed"]
+    learnable, frozen = (table[table["frozen"] == kind].set_index(keys)[column] for kind in (False, True))
+    return (learnable - frozen).dropna().rename("gap").reset_index()
+
+
+def accuracies(table, rows, roles):
+    """Mean accuracies as a table of the paper has them, keyed by role and not by network.
+
+    Args:
+        table: rows of one or several profiles, of which each gets lines of its own.
+        rows, roles: functions from a row to the line and the column of the paper's table, as text.
+
+    Returns:
+        A DataFrame with the columns `row`, `role`, `accuracy`, `spread` (nan for one seed), `n` and `source` (the profile).
+    """
+    keyed = table.assign(row=[rows(row) for _, row in table.iterrows()], role=[roles(row) for _, row in table.iterrows()])
+    groups = keyed.groupby(["row", "role", "profile"], sort=False)["accuracy"]
+    found = groups.agg(accuracy="mean", spread="std", n="size").reset_index()
+    return found.rename(columns={"profile": "source"})
 
 
 def differences(table, column):
@@ -123,27 +143,22 @@ def break_even(gaps, x, draws=10_000):
     values, mean = gaps[x].to_numpy(float), gaps["gap"].to_numpy()
     if not len(gaps):
         return BreakEven(np.nan, np.nan, np.nan)
-    at = _crossing(values, mean)
+    at = crossing_of(values, mean)
     if (gaps["n"] < 2).any():
         return BreakEven(at, np.nan, np.nan)
     n = gaps["n"].to_numpy()
     t = np.random.default_rng(0).standard_t(n - 1, (draws, len(n)))
-    crossings = [_crossing(values, drawn) for drawn in mean + t * gaps["gap_std"].to_numpy() / np.sqrt(n)]
+    crossings = [crossing_of(values, drawn) for drawn in mean + t * gaps["gap_std"].to_numpy() / np.sqrt(n)]
     low, high = np.quantile(crossings, [0.05, 0.95], method="inverted_cdf")
     return BreakEven(at, low, high)
 
 
-def _crossing(x, gap):
+def crossing_of(x, gap):
     closed = np.flatnonzero(gap <= 0)
     if not len(closed):
         return np.inf
     i = closed[0]
     return -np.inf if i == 0 else np.exp(np.interp(0, gap[[i, i - 1]], np.log(x)[[i, i - 1]]))
-
-
-def outside_both_spreads(mean, spread, published):
-    """Whether a mean differs from a published one by more than both spreads; a spread of nan counts as none."""
-    return abs(mean - published.mean) > max(np.nan_to_num(spread), published.spread or 0)
 
 
 def matched(rows):
@@ -197,150 +212,3 @@ def centre_to_border(values):
     k = len(values)
     border = (values.sum() - values[1:-1, 1:-1].sum()) / (4 * k - 4)
     return float(values[k // 2, k // 2] / border)
-
-
-# Statistics of the claims (`lc.claims`). A sample below is a DataFrame indexed by seed with the columns `value` and `error`: the
-# standard error that the finite number of test images alone gives the value, nan if the value is no share of images.
-
-@dataclass(frozen=True)
-class Estimate:
-    """An effect, the ends of its 95 % interval (nan if unknown), and the number of seeds behind it."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-def binomial_error(percent, images):
-    """The standard error, in points, of an accuracy in percent that was measured on so many images."""
-    return 100 * np.sqrt(percent / 100 * (1 - percent / 100) / images)
-
-
-def minus(a, b):
-    """The sample of the differences a - b within a seed, of the seeds that both have."""
-    a, b = a.align(b, join="inner", axis=0)
-    return pd.DataFrame({"value": a["value"] - b["value"], "error": np.hypot(a["error"], b["error"])})
-
-
-def average(samples):
-    """The sample of the means over several samples within a seed, of the seeds that all have."""
-    samples = list(samples)
-    both = pd.concat(samples, axis=1, join="inner", keys=range(len(samples))).swaplevel(axis=1)
-    return pd.DataFrame({"value": both["value"].mean(axis=1),
-                         "error": (both["error"] ** 2).sum(axis=1, skipna=False) ** 0.5 / len(samples)})
-
-
-def student(sample):
-    """The mean of a sample with Student's interval. The interval of one seed is normal and knows the test images' error alone.
-
-    Applied to `minus`, this is the interval of a difference paired by seed.
-
-    Returns:
-        An `Estimate`; all nan for an empty sample.
-    """
-    n, mean = len(sample), sample["value"].mean()
-    half = _quantile(n - 1) * sample["value"].sem() if n > 1 else _quantile() * sample["error"].mean()
-    return Estimate(mean, mean - half, mean + half, n)
-
-
-def welch(a, b):
-    """The difference of the means of two samples, a - b, with Welch's interval: for networks that share no weights.
-
-    If either has one seed, the interval is normal and knows the test images' error alone.
-
-    Returns:
-        An `Estimate` whose `n` is the smaller number of seeds.
-    """
-    n, difference = min(len(a), len(b)), a["value"].mean() - b["value"].mean()
-    if n > 1:
-        parts = np.array([part["value"].var() / len(part) for part in (a, b)])
-        freedom = parts.sum() ** 2 / max((parts ** 2 / (len(a) - 1, len(b) - 1)).sum(), np.finfo(float).tiny)
-        half = _quantile(max(freedom, 1)) * parts.sum() ** 0.5
-    else:
-        half = _quantile() * sum((part["error"] ** 2).mean() / max(len(part), 1) for part in (a, b)) ** 0.5
-    return Estimate(difference, difference - half, difference + half, n)
-
-
-def slope(samples, draws=10_000):
-    """The slope of a least-squares line through the means, bootstrapped over seeds.
-
-    Percentiles of so few seeds are too narrow. The interval is therefore widened, as Student's is against the normal one and
-    as the unbiased standard deviation is against the biased one. The interval of one seed is as in `student`.
-
-    Args:
-        samples: `{x: sample}`. Only seeds that every x has are used.
-
-    Returns:
-        An `Estimate`, per unit of x.
-    """
-    x = np.array(list(samples), float)
-    curves = pd.concat([sample["value"] for sample in samples.values()], axis=1, join="inner")
-    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum() if len(x) > 1 else np.full(1, np.nan)
-    slopes, n = curves.to_numpy() @ weights, len(curves)
-    if n > 1:
-        drawn = np.random.default_rng(0).choice(slopes, (draws, n)).mean(axis=1)
-        widening = _quantile(n - 1) / _quantile() * (n / (n - 1)) ** 0.5
-        low, high = slopes.mean() + widening * (np.quantile(drawn, [0.025, 0.975]) - slopes.mean())
-        return Estimate(slopes.mean(), low, high, n)
-    errors = np.array([sample["error"].reindex(curves.index).mean() for sample in samples.values()])
-    half = _quantile() * np.sqrt((weights ** 2 * errors ** 2).sum())
-    value = slopes.mean() if n else np.nan
-    return Estimate(value, value - half, value + half, n)
-
-
-def first_below(estimates):
-    """The first x at which an effect is below zero, in the tested order: where frozen networks pass others as E grows.
-
-    Args:
-        estimates: `{x: Estimate}` in ascending order of x.
-
-    Returns:
-        An `Estimate` of x: `value` is the first whose mean lies below zero, `high` the first whose whole interval does, and
-        `low` the first whose interval reaches below zero. They are inf if there is none among those tested.
-    """
-    def first(end):
-        return float(next((x for x, estimate in estimates.items() if getattr(estimate, end) < 0), np.inf))
-
-    return Estimate(first("value"), first("low"), first("high"), min(estimate.n for estimate in estimates.values()))
-
-
-def crossing(gaps):
-    """Where gaps close as x grows, interpolated against log x (Figure 6).
-
-    The ends of the interval are where the two curves of the gaps' own ends close. Unlike `break_even`, which asks where a curve
-    first closes, this leaves the place open if no gap differs from zero.
-
-    Args:
-        gaps: `{x: Estimate}` in ascending order of x.
-
-    Returns:
-        An `Estimate` of x. Beyond all tested, `value` and `high` are inf and `low` is the largest x tested. Below all tested,
-        `value` and `low` are -inf and `high` is the smallest.
-    """
-    x = np.array(list(gaps), float)
-    value, low, high = (float(_crossing(x, np.array([getattr(gap, end) for gap in gaps.values()])))
-                        for end in ("value", "low", "high"))
-    return Estimate(value, min(low, x[-1]), max(high, x[0]), min(gap.n for gap in gaps.values()))
-
-
-def weakest(estimates):
-    """The estimate of the smallest of several effects, each of which a claim expects above a bound.
-
-    Its ends are the smallest ends. If `low` is above the bound, so are all intervals. If `high` is below it, so is one interval;
-    that one of many is so by chance is not corrected for.
-    """
-    values = np.array([(each.value, each.low, each.high, each.n) for each in estimates])
-    *effect, n = values.min(axis=0)
-    return Estimate(*map(float, effect), int(n))
-
-
-def standardised(estimate):
-    """An estimate in units of its interval's half-width, so that effects of different units can be compared."""
-    half = (estimate.high - estimate.low) / 2 or np.nan
-    return Estimate(estimate.value / half, estimate.low / half, estimate.high / half, estimate.n)
-
-
-def _quantile(freedom=None):
-    """Half the width of a 95 % interval in standard errors: normal, or Student's with so many degrees of freedom."""
-    return stats.norm.ppf(0.975) if freedom is None else stats.t.ppf(0.975, freedom)

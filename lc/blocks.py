@@ -80,7 +80,7 @@ class LCBlock(nn.Module):
 
     @property
     def folds(self):
-        """Whether the block equals one convolution in evaluation mode: nothing is between, or a BatchNorm alone."""
+        """Whether nothing, or a BatchNorm alone, is between. The block then equals one convolution in evaluation mode."""
         norms = [m for m in self.between if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None]
         return len(self.between) == len(norms) <= 1
 
@@ -149,9 +149,7 @@ def fold(model):
     """A copy of the model with plain convolutions in place of its LC-Blocks (Lemma 3.1): the network to deploy.
 
     The outputs are the same, with a BatchNorm between as in evaluation mode. Blocks with a ReLU between stay as they are.
-
-    Raises:
-        ValueError: if `model` is no `nn.Module` or a scripted one.
+    Raises as `convert` if `model` is no `nn.Module` or a scripted one.
     """
     _check_model(model)
 
@@ -184,10 +182,7 @@ def freeze_spatial(model):
     they get no gradient, and an optimiser that is given the others only does not decay them.
 
     Returns:
-        The model.
-
-    Raises:
-        ValueError: if `model` is no `nn.Module` or a scripted one.
+        The model. Raises as `convert` if `model` is no `nn.Module` or a scripted one.
     """
     _check_model(model)
     for module in model.modules():
@@ -204,10 +199,8 @@ def combined_filters(model):
     Returns:
         `{layer name: weight}`, detached, `[out, in, k, k]`: the combined filters of an LC-Block, and the weight of any
         other spatial convolution (grouped and transposed ones in PyTorch's layout). A block with a ReLU between has no
-        combined filters, so its spatial weight `[out * E, in, k, k]` is given.
-
-    Raises:
-        ValueError: if `model` is no `nn.Module` or a scripted one.
+        combined filters, so its spatial weight `[out * E, in, k, k]` is given. Raises as `convert` if `model` is no
+        `nn.Module` or a scripted one.
     """
     _check_model(model)
     filters, inside = {}, set()

@@ -1,5 +1,6 @@
 """The paper's experiments as data: the runs of each figure and table. `lc.imagenet.experiments` has those on ImageNet."""
 
+import ast
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
@@ -133,11 +134,18 @@ def pairs(models, dataset, recipe, seeds, kind=Run):
 def grid_of(grids, profile, **own):
     """The grid of a profile, with the values of `own` that are not None in place of its own.
 
+    A value may be text such as "[1, 3]", as `papermill -p` passes it.
+
     Raises:
         ValueError: if the profile is unknown, or a value has not the type of the grid's.
     """
     grid, own = recipe_named(profile, grids), {name: value for name, value in own.items() if value is not None}
-    for name, value in own.items():
+    for name, value in list(own.items()):
+        if isinstance(value, str):
+            try:
+                own[name] = value = ast.literal_eval(value)
+            except (ValueError, SyntaxError):
+                pass
         default = getattr(grid, name) or (0,)
         if isinstance(default, int):
             check.integer(name, value)

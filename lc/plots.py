@@ -1,4 +1,4 @@
-"""One look for all figures: colours, labels, the style, and files that come out the same every time."""
+"""One look for all figures: seaborn's statistical plots with the project's colours, labels and axes."""
 
 import os
 from pathlib import Path
@@ -7,16 +7,25 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
+from matplotlib.patheffects import withStroke
 
-from .analysis import outside_both_spreads
+from .analysis import centre_to_border
 from .data import TITLES
 from .models import combines
+from .paper import PUBLISHED
+from .run import PROFILES
 from .utils.files import ROOT
 
 FROZEN, LEARNABLE, BASELINE = "#0072B2", "#D55E00", "#555555"  # Okabe and Ito's colour-blind-safe blue and vermilion
 LABELS = {True: "Frozen random", False: "Learnable"}
 COLORS = {True: FROZEN, False: LEARNABLE}
-COLUMN = 3.4  # inches: a figure as wide as a paper's column
+PLAIN = {False: ("Plain network, learnable", BASELINE, "--"), True: ("Plain network, frozen random", FROZEN, ":")}
+AXES = {"expansion": "LC expansion E", "width": "Network width W", "depth": "Network depth D",
+        "learnable_parameters": "Learnable parameters"}
+LINES = TITLES | {"": "nothing", "+ReLU": "ReLU", "+BN": "BatchNorm", "+BN+ReLU": "BatchNorm + ReLU"}  # of Tables 1 and 3
+ROLE_COLORS = {"Plain": BASELINE, "LC, learnable": LEARNABLE, "LC, frozen random": FROZEN} | dict(zip(LABELS.values(), COLORS.values()))
+COLUMN = 3.4  # inches: the width of a column in the paper
 
 STYLE = {
     "figure.dpi": 150, "savefig.dpi": 300, "figure.constrained_layout.use": True,
@@ -27,103 +36,184 @@ STYLE = {
 
 
 def use_style():
-    """Set matplotlib to the project's style."""
+    """Sets matplotlib to the project's style."""
     matplotlib.rcdefaults()
     plt.rcParams.update(STYLE)
 
 
 def figures_folder():
-    """Where figures are written: $LC_FIGURES_DIR, else `figures` of this project."""
-    return Path(os.environ.get("LC_FIGURES_DIR") or ROOT / "figures")
+    """The folder that figures are written to: $LC_FIGURES_DIR, else `build/figures` of this project."""
+    return Path(os.environ.get("LC_FIGURES_DIR") or ROOT / "build" / "figures")
 
 
 def save(figure, name):
-    """Write `name.png` and `name.pdf`, without dates, so that the same figure gives the same bytes."""
+    """Writes `name.png` and `name.pdf` without dates, so that the same figure gives the same bytes."""
     folder = figures_folder()
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png", metadata={"Software": None})
     figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
 
 
-def against(axes, means, x, column, ylabel):
-    """A column of `analysis.summary` against `x`, "expansion", "width" or "depth", on a logarithmic axis: frozen and
-    learnable curves of the LC networks, the plain network as a line.
+def against(axes, table, x, column, ylabel, larger=None):
+    """Draws a column of the rows against `x` on a logarithmic axis: means of the LC networks, and plain networks as lines.
 
-    Shades and bars show the standard deviation over seeds.
+    Bars show the standard deviation over seeds.
+
+    Args:
+        table: of `study.collect`.
+        x: "expansion", "width", "depth" or "learnable_parameters".
+        larger: rows of larger profiles, of `study.larger_rows`. They are drawn as stars.
     """
-    for _, row in _plain(means).iterrows():
-        axes.axhline(row[column], color=BASELINE, linestyle="--", label="Baseline (no LC), learnable")
-        mean, spread = row[column], row[f"{column}_std"]
-        axes.axhspan(mean - spread, mean + spread, color=BASELINE, alpha=0.15, linewidth=0)
-    _lc_curves(axes, means, x, column)
-    _logarithmic(axes, x, means.loc[means["expansion"] > 0, x])
-    axes.set_ylabel(ylabel)
+    lc, plain = table[table["expansion"] > 0], table[table["expansion"] == 0]
+    for frozen, (label, color, line) in PLAIN.items() if x == "expansion" else ():
+        for mean in plain.loc[plain["frozen"] == frozen, [column]].mean().dropna():
+            axes.axhline(mean, color=color, linestyle=line, label=label)
+    if len(lc):
+        sns.lineplot(_labelled(lc), x=x, y=column, hue="filters", hue_order=LABELS.values(), palette=COLORS.values(), marker="o",
+                     markeredgewidth=0, errorbar="sd", err_style="bars", err_kws={"capsize": 2}, ax=axes)
+    if x == "learnable_parameters":
+        for frozen, (_, color, _) in PLAIN.items():
+            sns.scatterplot(plain[plain["frozen"] == frozen], x=x, y=column, color=color, marker="D", s=16, ax=axes)
+        _name_expansions(axes, lc, column)
+        axes.set_xscale("log")
+        axes.margins(0.15)
+    else:
+        values = sorted(set(lc[x]))
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(values, [f"{value}" if len(values) <= 6 or i % 2 == 0 else "" for i, value in enumerate(values)])
+        axes.xaxis.minorticks_off()
+    if larger is not None:
+        _stars(axes, larger, x, column)
+    axes.set(xlabel=AXES[x], ylabel=ylabel)
+    axes.get_legend() and axes.get_legend().remove()
 
 
-def against_parameters(axes, means, column, ylabel):
-    """A column of `analysis.summary` against the learnable parameters, on a logarithmic axis; each LC point bears its E."""
-    _lc_curves(axes, means, "learnable_parameters", column)
-    for _, row in means[means["expansion"] > 0].iterrows():
-        axes.annotate(f"x{row['expansion']}", (row["learnable_parameters"], row[column]), textcoords="offset points",
-                      xytext=(4, -9 if row["frozen"] else 4), fontsize=6, color=COLORS[row["frozen"]])
-    plain = _plain(means)
-    axes.errorbar(plain["learnable_parameters"], plain[column], plain[f"{column}_std"], color=BASELINE, marker="*", zorder=3,
-                  markersize=8, linestyle="", capsize=2, label="Baseline (no LC), learnable")
-    axes.set_xscale("log")
-    axes.margins(0.12)
-    axes.set_xlabel("Learnable parameters")
-    axes.set_ylabel(ylabel)
+def _stars(axes, larger, x, column):
+    """Rows of a larger profile as stars. A plain network has no expansion, so its star stands at the right edge."""
+    for (expansion, frozen), rows in larger.groupby(["expansion", "frozen"]):
+        at_edge = x == "expansion" and not expansion
+        where = dict(transform=axes.get_yaxis_transform(), clip_on=False) if at_edge else {}
+        for place, part in rows.groupby(x):
+            axes.plot(1.0 if at_edge else place, part[column].mean(), "*", markersize=9, markeredgecolor="black", zorder=4,
+                      markeredgewidth=0.6, color=COLORS[frozen] if expansion else PLAIN[frozen][1],
+                      label=f"{part['profile'].iloc[0]} profile, n = {part['seed'].nunique()}", **where)
+
+
+def _name_expansions(axes, lc, column):
+    """Writes E beside the points: above the frozen curve, below the learnable one, every second one if there are many."""
+    for frozen, curve in lc.groupby(["frozen", "expansion"])[["learnable_parameters", column]].mean().groupby("frozen"):
+        for i, ((_, expansion), (parameters, value)) in enumerate(curve.iterrows()):
+            if len(curve) <= 5 or i % 2 == 0:
+                axes.annotate(f"x{expansion}", (parameters, value), textcoords="offset points", ha="center", fontsize=6,
+                              xytext=(0, 5) if frozen else (0, -9), color=COLORS[frozen],
+                              path_effects=[withStroke(linewidth=2, foreground="white")])
+
+
+def legend(figure, axes, columns=3):
+    """One legend below the figure with the labels of all its axes."""
+    handles = {}
+    for each in np.ravel(axes):
+        handles |= dict(zip(*reversed(each.get_legend_handles_labels())))
+    handles = {label: handle for label, handle in handles.items() if label not in ("way", "filters")}  # seaborn's headings
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns)
+
+
+def break_even(axes, at):
+    """A vertical line at a `BreakEven`, or the word "undetermined" if there is none among the tested values."""
+    if np.isfinite(at.at):
+        axes.axvline(at.at, color="black", linestyle=":", linewidth=0.8)
+    axes.text(0.98, 0.04, f"break-even: {at.at:.0f}" if np.isfinite(at.at) else "break-even: undetermined", fontsize=7,
+              ha="right", transform=axes.transAxes)
 
 
 def gaps_by_kernel(axes, gaps):
-    """Figure 8a: the gap of `analysis.gaps` against the expansion, a curve for each kernel size; darker is larger."""
+    """Figure 8a: the gap of each seed (learnable minus frozen, of `analysis.gaps_by_seed`) by expansion and kernel size."""
     gaps = gaps[gaps["expansion"] > 0]
-    sizes = sorted(gaps["kernel_size"].unique())
-    for i, k in enumerate(sizes):
-        curve = gaps[gaps["kernel_size"] == k]
-        axes.errorbar(curve["expansion"], curve["gap"], curve["gap_std"], marker="osD^vP"[i % 6], capsize=2, label=f"k = {k}",
-                      color=plt.get_cmap("viridis_r")(0.15 + 0.8 * i / max(len(sizes) - 1, 1)))
+    sizes = sorted(set(gaps["kernel_size"]))
+    sns.pointplot(gaps.assign(k=[f"k = {k}" for k in gaps["kernel_size"]]), x="expansion", y="gap", hue="k",
+                  hue_order=[f"k = {k}" for k in sizes], palette=sns.color_palette("viridis_r", len(sizes) + 1)[1:] or None,
+                  dodge=0.3 if len(sizes) > 1 else False, errorbar="sd", capsize=0.1, linewidth=1.2, markersize=3, ax=axes)
     axes.axhline(0, color=BASELINE, linewidth=0.8)
-    _logarithmic(axes, "expansion", gaps["expansion"])
-    axes.set_ylabel("Learnable − frozen [points]")
-    if sizes:
-        axes.legend(ncols=2)
+    axes.set(xlabel=AXES["expansion"], ylabel="Learnable − frozen [points]")
+    if axes.get_legend():
+        axes.get_legend().set_title(None)
 
 
-def by_network(axes, means, gaps, combines=combines):
-    """Figure 1: accuracy of networks side by side, frozen and learnable, what freezing changes in points above each.
+def by_network(axes, table, gaps, combines=combines):
+    """Figure 1: the accuracy of each network, learnable and frozen, and what freezing changes in points.
 
-    Right of the vertical line stand those that combine their spatial filters.
+    Above the dotted line stand networks whose blocks combine their spatial filters.
 
     Args:
-        means, gaps: of `analysis.summary` and `analysis.gaps`.
-        combines: says of a network's name whether it combines them.
+        table, gaps: of `study.collect` and `analysis.gaps`.
+        combines: tells of a network's name whether it combines them.
     """
-    size = means.groupby("model")["learnable_parameters"].max()
-    names = sorted(size.index, key=lambda name: (combines(name), size[name]))
-    for side, frozen in ((-0.2, True), (0.2, False)):
-        rows = means[means["frozen"] == frozen].set_index("model").reindex(names)
-        axes.bar([i + side for i in range(len(names))], rows["accuracy"], 0.38, yerr=rows["accuracy_std"], capsize=2,
-                 color=COLORS[frozen], label=LABELS[frozen], error_kw={"linewidth": 0.8})
-    tops = means.groupby("model")["accuracy"].max()
-    for _, row in gaps.iterrows():
-        change = f"{-row['gap']:+.1f}".replace("-", "−")
-        axes.annotate(change, (names.index(row["model"]), tops[row["model"]]), textcoords="offset points", xytext=(0, 5),
-                      ha="center", fontsize=7)
-    left = sum(not combines(name) for name in names)
-    if 0 < left < len(names):
-        axes.axvline(left - 0.5, color=BASELINE, linestyle=":")
-    axes.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
-    axes.grid(visible=False, axis="x")
-    axes.margins(y=0.12)
-    axes.set_ylabel("Validation accuracy [%]")
+    size = table.groupby("model")["learnable_parameters"].max()
+    names = sorted(size.index, key=lambda name: (not combines(name), size[name]))
+    means = table.groupby(["model", "frozen"])["accuracy"].mean().unstack().reindex(names)
+    axes.hlines(range(len(names)), means.min(axis=1), means.max(axis=1), color="0.75", linewidth=2, zorder=1)
+    sns.pointplot(_labelled(table), x="accuracy", y="model", order=names, hue="filters", hue_order=LABELS.values(),
+                  palette=COLORS.values(), errorbar="sd", capsize=0.2, linestyle="none", markersize=5, ax=axes)
+    changes = dict(zip(gaps["model"], gaps["gap"]))
+    for y, name in enumerate(names):
+        if name in changes:
+            axes.annotate(signed(-changes[name]), (means.loc[name].mean(), y), textcoords="offset points", xytext=(0, 5),
+                          ha="center", fontsize=7)
+    combined = sum(map(combines, names))
+    if 0 < combined < len(names):
+        axes.axhline(combined - 0.5, color=BASELINE, linestyle=":")
+    axes.set(xlabel="Validation accuracy [%]", ylabel="")
+    axes.margins(x=0.08)
+    axes.get_legend() and axes.get_legend().remove()
+
+
+def beside_paper(axes, here, published):
+    """Tables 1 and 3 as dot plots: the accuracies here (filled) beside the paper's (open), a colour for each role.
+
+    Args:
+        axes: one for each line of the table.
+        here: of `analysis.accuracies`.
+        published: of `paper.table_1` or `paper.table_3`. Lines of which `here` has no row are left out.
+    """
+    rows = _beside(here, published)
+    roles = list(dict.fromkeys(published["role"]))
+    for axis, (line, part) in zip(axes, rows.groupby("line", sort=False)):
+        for row in part.itertuples():
+            ours, color = row.source != PUBLISHED, ROLE_COLORS[row.role]
+            axis.errorbar(row.accuracy, roles.index(row.role) + (0.12 if ours else -0.12), xerr=row.spread, capsize=2, color=color,
+                          marker="*" if row.source == "here, paper" else "o", markersize=8 if row.source == "here, paper" else 4.5,
+                          markerfacecolor=color if ours else "white", linewidth=0.8, linestyle="", label=row.source)
+        axis.set(ylim=(len(roles) - 0.5, -0.5), title=line)
+        axis.set_yticks(range(len(roles)), roles)
+        axis.margins(x=0.1)
+    axes[-1].set_xlabel("Validation accuracy [%]")
+
+
+def paper_table(here, published):
+    """Table 1 or 3 as text, shaped as the paper's: roles as columns, and for each line the rows here above the paper's.
+
+    Args:
+        here, published: as for `beside_paper`.
+    """
+    rows = _beside(here, published)
+    text = [f"{mean:.2f}" if spread != spread else f"{mean:.2f} ± {spread:.2f}" for mean, spread in zip(rows["accuracy"], rows["spread"])]
+    table = rows.assign(text=text).set_index(["line", "source", "role"])["text"].unstack("role", fill_value="–", sort=False)
+    return table.reindex(columns=list(dict.fromkeys(published["role"]))).rename_axis(index=["", ""], columns=None)
+
+
+def _beside(here, published):
+    """Both tables in one, in the order of the paper's lines and roles, with the rows of the largest profile first."""
+    rows = pd.concat([here.assign(source="here, " + here["source"]), published[published["row"].isin(set(here["row"]))]])
+    order = {name: i for i, name in enumerate([*published["row"], *published["role"], *(f"here, {name}" for name in PROFILES)])}
+    rows = rows.sort_values(["row", "source", "role"], key=lambda names: names.map(lambda name: order.get(name, 99)), kind="stable")
+    return rows.assign(line=rows["row"].map(lambda row: LINES.get(row, row)))
 
 
 def filter_rows(axes, rows, labels):
     """Filters as images, a row for each network (Figures 7 and 10).
 
-    RGB as the network sees it: the weights of the three input channels, on one symmetric scale a row, grey is 0. Filters
-    of one input channel are grey.
+    The colours are the weights of the three input channels, as the network sees them. Each row has one symmetric scale, on
+    which grey is 0. Filters of one input channel are grey.
 
     Args:
         rows: a list of arrays `[c_out, 3 or 1, k, k]`, of one shape.
@@ -144,48 +234,58 @@ def filter_rows(axes, rows, labels):
 
 
 def heat_maps(figure, axes, maps):
-    """Figure 8b: variance by position, learned above and frozen below, a column for each kernel size, one scale.
+    """Figure 8b: variance by position, learned above and frozen below, a column for each kernel size, on one scale around 1.
+
+    The number above each map is the variance at the centre over the mean variance at the border.
 
     Args:
         axes: `[2, columns]`.
         maps: `{(kernel size, frozen): [k, k]}`.
     """
-    top = max(values.max() for values in maps.values())
+    reach = max(abs(values - 1).max() for values in maps.values())
     for column, k in enumerate(sorted({k for k, _ in maps})):
         for row, frozen in enumerate((False, True)):
             cell = axes[row, column]
-            cell.set(xticks=[], yticks=[])
-            cell.grid(visible=False)
-            cell.spines[:].set_visible(False)
+            cell.set_axis_off()
             if (k, frozen) in maps:
-                image = cell.imshow(maps[k, frozen], cmap="viridis", vmin=0, vmax=top)
+                sns.heatmap(maps[k, frozen], cmap="vlag", vmin=1 - reach, vmax=1 + reach, square=True, cbar=False, ax=cell)
+                cell.set_title(f"k = {k}: {centre_to_border(maps[k, frozen]):.2f}", fontsize=7)
             if column == 0:
-                cell.set_ylabel(LABELS[frozen])
-        axes[0, column].set_title(f"k = {k}")
+                cell.text(-0.2, 0.5, LABELS[frozen], rotation=90, va="center", ha="right", transform=cell.transAxes)
+    image = next(cell.collections[0] for cell in axes.flat if cell.collections)
     figure.colorbar(image, ax=axes, label="Variance", shrink=0.8)
 
 
-def _logarithmic(axes, x, values):
+def costs(axes, steps, column, ylabel):
+    """Images/s or memory of a training step against E, a curve for each way to compute it; the plain network as a line.
+
+    Args:
+        steps: rows of `results/speed.csv` of one device with the columns `expansion`, `filters` and `way`.
+    """
+    lc, plain = steps[steps["expansion"] > 0], steps[(steps["expansion"] == 0)]
+    ways = list(dict.fromkeys(steps["way"]))
+    sns.lineplot(lc, x="expansion", y=column, hue="way", hue_order=ways, style="filters", markers=True,
+                 palette=sns.color_palette("colorblind", len(ways)), ax=axes)
+    for value in plain.loc[~plain["frozen"] & (plain["way"] == ways[0]), column]:
+        axes.axhline(value, color=BASELINE, linestyle="--", label="plain network, this project")
     axes.set_xscale("log", base=2)
-    axes.set_xticks(sorted(set(values)))
-    axes.xaxis.set_major_formatter("{x:.0f}")
-    axes.xaxis.minorticks_off()
-    axes.set_xlabel({"expansion": "LC expansion E", "width": "Network width W", "depth": "Network depth D"}[x])
+    axes.set_yscale("log")
+    axes.set_xticks(sorted(set(lc["expansion"])), sorted(set(lc["expansion"])))
+    axes.set(xlabel=AXES["expansion"], ylabel=ylabel)
+    axes.get_legend().remove()
 
 
-def _lc_curves(axes, means, x, column):
-    for frozen in (True, False):
-        curve = means[(means["expansion"] > 0) & (means["frozen"] == frozen)]
-        axes.errorbar(curve[x], curve[column], curve[f"{column}_std"], color=COLORS[frozen], marker="o", capsize=2,
-                      label=LABELS[frozen])
+def signed(value):
+    """A number of points with its sign and one decimal; "0.0" without a sign if it rounds to zero."""
+    return "0.0" if abs(value) < 0.05 else f"{value:+.1f}".replace("-", "−")
 
 
-def _plain(means):
-    return means[(means["expansion"] == 0) & ~means["frozen"]]
+def _labelled(table):
+    return table.assign(filters=table["frozen"].map(LABELS))
 
 
 def plus_minus(means, column):
-    """A column of `analysis.summary` as text, "mean ± standard deviation"; of a single seed the mean alone."""
+    """A column of `analysis.summary` as text: "mean ± standard deviation", or the mean alone for one seed."""
     return [f"{mean:.2f}" if spread != spread else f"{mean:.2f} ± {spread:.2f}"
             for mean, spread in zip(means[column], means[f"{column}_std"])]
 
@@ -194,7 +294,7 @@ def side_by_side(means, columns, *index, gaps=None):
     """A table of `analysis.summary` as text: a row for each value of `index`, frozen and learnable as columns.
 
     Args:
-        columns: a column of `means`, or several by title, each a pair of columns then.
+        columns: a column of `means`, or several by title.
         gaps: of `analysis.gaps`; adds a column "Gap".
     """
     titles = {"": columns} if isinstance(columns, str) else columns
@@ -209,22 +309,3 @@ def side_by_side(means, columns, *index, gaps=None):
         known = dict(zip(gaps.set_index(list(index)).index, plus_minus(gaps, "gap")))
         table["Gap"] = [known.get(key, "–") for key in table.index]
     return table
-
-
-def beside_paper(means, published):
-    """A table of accuracies of `analysis.summary` beside published ones: every run of either.
-
-    A star marks a mean that differs from the paper's by more than both standard deviations.
-
-    Args:
-        published: `{(data set, model, frozen): Published}`.
-    """
-    keys = list(zip(means["dataset"], means["model"], means["frozen"]))
-    here = dict(zip(keys, plus_minus(means, "accuracy")))
-    for key, mean, spread in zip(keys, means["accuracy"], means["accuracy_std"]):
-        if key in published and outside_both_spreads(mean, spread, published[key]):
-            here[key] += " *"
-    lines = [(TITLES.get(dataset, dataset), model, LABELS[frozen], here.get((dataset, model, frozen), "missing"),
-              str(published.get((dataset, model, frozen), ""))) for dataset, model, frozen in dict.fromkeys([*published, *here])]
-    names = ["Data set", "Network", "Spatial filters"]
-    return pd.DataFrame(lines, columns=[*names, "Here", "Paper"]).set_index(names)

@@ -1,7 +1,8 @@
 """The results folder: `runs.csv`, a sorted row for each run, and `filters/<id>.npz`, its small arrays.
 
 A run's arrays are written before its row, and files are replaced as a whole under a lock. A kill at any moment leaves the
-folder as it was before or after, and two processes may write to it at once.
+folder as it was before or after, and two processes may write to it at once. Rows of the `smoke` profile only show that
+everything runs, so by default they go to `build/results`.
 
 The locks are the kernel's (flock). On NFS, Linux asks the server for them, unless it is mounted with nolock or local_lock. If
 the file system has no locks, nothing is written.
@@ -11,6 +12,7 @@ import csv
 import errno
 import io
 import math
+import os
 import tempfile
 from contextlib import contextmanager
 from functools import lru_cache
@@ -21,8 +23,9 @@ from filelock import Timeout
 
 from .run import COLUMNS, ID, OPTIONAL, run_id
 from .utils.check import one_line
-from .utils.files import lock, open_npz, replacing, results_folder, save_npz, unfinished
+from .utils.files import ROOT, lock, open_npz, replacing, results_folder, save_npz, unfinished
 
+SCRATCH = ROOT / "build" / "results"
 ROOM = 1 << 20  # bytes that the disk must take before a run is trained
 
 
@@ -44,6 +47,8 @@ def load_table(folder=None):
 
 def load_rows(folder=None):
     """All rows as `{id: {column: value}}`, empty if there is no file yet. Raises as `load_table`."""
+    if folder is None and not os.environ.get("LC_RESULTS_DIR"):
+        return load_rows(results_folder()) | load_rows(SCRATCH)
     path = Path(folder or results_folder()) / "runs.csv"
     try:
         file = path.stat()
@@ -84,7 +89,7 @@ def append(result, folder=None):
     Raises:
         ResultsError: if the results are damaged or cannot be written. Their rows are then unchanged.
     """
-    folder = Path(folder or results_folder())
+    folder = _home(result.id, folder)
     with _writing(folder):
         rows = load_rows(folder)
         save_npz(arrays_path(result.id, folder), **result.arrays)
@@ -122,7 +127,13 @@ def _path(folder, kind, run_id, suffix):
     """The path of a run's file, which is never outside of the folder."""
     if not ID.fullmatch(str(run_id)):
         raise ResultsError(f"{run_id!r} is not the id of a run, such as cifar10/ResNet-20-16/frozen/paper/seed0")
-    return Path(folder or results_folder()) / kind / f"{run_id}{suffix}"
+    return _home(run_id, folder) / kind / f"{run_id}{suffix}"
+
+
+def _home(run_id, folder):
+    """The folder of a run: `folder` if it is given, else $LC_RESULTS_DIR, else one of the project."""
+    by_default = SCRATCH if "/smoke" in run_id else results_folder()
+    return Path(folder or os.environ.get("LC_RESULTS_DIR") or by_default)
 
 
 def merge(source, folder=None, replace=False):
@@ -163,7 +174,7 @@ def claim(run_id, folder=None):
     Raises:
         ResultsError: if the results cannot be written.
     """
-    folder = Path(folder or results_folder())
+    folder = _home(run_id, folder)
     claimed = lock(folder / ".claims" / f"{run_id.replace('/', '-')}.lock", timeout=0)
     try:
         with _disk(folder):

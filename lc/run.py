@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field, fields
 
 from .data import TRAINING_IMAGES, load_data
-from .models import architecture, build_model, canonical_name
+from .models import architecture, canonical_name
 from .utils import check
 
 PRECISIONS = "auto", "fp32", "bf16"
@@ -116,10 +116,6 @@ class Run:
     def training_images(self):
         """The number of images of one epoch. A data set of your own counts as large as CIFAR."""
         return min(self.recipe.train_images or math.inf, TRAINING_IMAGES.get(self.dataset, 50_000))
-
-    def sample(self):
-        """Its network with ten classes, and the shape of a mini-batch `[batch, channels, height, width]` to estimate costs."""
-        return build_model(self.model), (64, 3, 32, 32)
 
     def find_data(self, data_dir=None):
         """Raises DataError if the data set cannot be had or is damaged."""

@@ -26,7 +26,7 @@ PROFILES = tuple(experiments.GRIDS)  # from the paper's to the smallest; those o
 COVERED = 3 / 4  # the share of an experiment's networks that a profile must have rows of for a figure to show it
 
 __all__ = ["EXPERIMENTS", "PROFILES", "available", "by_seeds", "check_parameters", "collect", "everything", "figure1a", "figure1b",
-           "figure4", "figure6a", "figure6b", "figure8", "found_and_missing", "pairs", "precisions", "table1", "table2", "table3",
+           "figure4", "figure6a", "figure6b", "figure8", "found_and_missing", "larger_rows", "pairs", "precisions", "table1", "table2", "table3",
            "train_missing"]
 
 
@@ -50,7 +50,7 @@ def check_parameters(profile, train, data_dir, device, **others):
     """Checks a notebook's parameters, including those that papermill injected, before anything else runs.
 
     Args:
-        others: the parameters that only this notebook has, integers of at least 0.
+        others: the parameters that only this notebook has. Integers must be at least 0. Lists are checked by `collect`.
 
     Raises:
         ValueError: if a parameter, the profile or the device is unknown, or a value has the wrong type.
@@ -65,7 +65,8 @@ def check_parameters(profile, train, data_dir, device, **others):
         if not isinstance(known[name], str):
             raise ValueError(f"parameter {name} must be text, not {known[name]!r}")
     for name, value in others.items():
-        check.integer(f"parameter {name}", value, 0)
+        if not (value is None or isinstance(value, (str, list, tuple))):
+            check.integer(f"parameter {name}", value, 0)
     _flag(train)
     recipe_named(profile, dict.fromkeys(PROFILES))
     resolve_device(device)
@@ -106,6 +107,7 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
         if share >= COVERED:
             break
     share, name, runs, table, missing = shown
+    table.attrs["profile"] = name
     if table.empty:
         raise ValueError(f"the results have no run of this experiment in profile {profile!r}; set train = True")
     if name != profile:
@@ -116,6 +118,15 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
     for text in by_seeds(missing):
         print(f"missing: {text}")
     return table
+
+
+def larger_rows(experiment, table, **lists):
+    """The rows of profiles larger than the one that `collect` shows, and prints which they are. Figures mark them as stars."""
+    larger = PROFILES[:PROFILES.index(table.attrs["profile"])]
+    found = pd.concat([found_and_missing(experiment(name, **lists))[0] for name in larger] or [table[:0]])
+    for run_id in found["id"]:
+        print(f"of a larger profile, shown apart: {run_id}")
+    return found
 
 
 def _share(runs, missing):

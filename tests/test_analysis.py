@@ -9,7 +9,6 @@ import scipy.stats
 from helpers import rows
 
 from lc import analysis
-from lc.paper import Published
 
 
 def test_summary_and_crossings():
@@ -84,13 +83,6 @@ def test_break_even_says_what_it_does_not_know():
     assert str(analysis.break_even(curve([16, 64], [2.0, -0.1], 1.0), "width")).endswith("to beyond all tested)")
     assert str(analysis.break_even(curve([16, 64], [-2.0, -3.0], math.nan, 1), "width")).startswith("below all tested")
     assert "unknown" in str(analysis.break_even(curve([], []), "width"))
-
-
-@pytest.mark.parametrize("mean, spread, outside", [
-    (91.0, 0.1, False), (90.7, 0.1, True), (90.7, 0.4, False), (91.5, math.nan, True), (91.1, math.nan, False),
-])
-def test_outside_both_spreads(mean, spread, outside):
-    assert analysis.outside_both_spreads(mean, spread, Published(91.0, 0.2)) == outside
 
 
 def test_matched_finds_the_same_filters_in_every_row():

@@ -1,4 +1,4 @@
-"""Imports run one way: utils <- core <- fast and imagenet <- study <- sweep, benchmark and publish."""
+"""Imports run one way: utils <- core <- fast and imagenet <- study <- sweep, benchmark, publish and claims."""
 
 import ast
 import subprocess
@@ -11,8 +11,8 @@ from lc.utils.files import ROOT
 
 PATHS = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
          for path in sorted((ROOT / "lc").rglob("*.py"))}
-LAYERS = ("utils",), ("",), ("fast", "imagenet"), ("study",), ("sweep", "benchmark", "publish")
-STUDY = {f"lc.{name}" for name in ("study", "analysis", "plots", "effects", "verdict", "claims")}  # they know all experiments
+LAYERS = ("utils",), ("",), ("fast", "imagenet"), ("study",), ("sweep", "benchmark", "publish", "claims")
+STUDY = {f"lc.{name}" for name in ("study", "analysis", "plots")}  # they know all experiments
 TOP = {"lc.__main__"}
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import rows
+from matplotlib.colors import same_color, to_hex
 
 from lc import analysis, paper, plots
-from lc.paper import Published
 
 matplotlib.use("Agg")
 
@@ -26,37 +26,77 @@ TABLE = rows(*[("ResNet-20-16", False, seed, 80.0 + seed) for seed in (0, 1)],
 
 
 def test_curves_are_the_means_in_their_colours(axes):
-    plots.against(axes, analysis.summary(TABLE, "accuracy"), "expansion", "accuracy", "%")
-    curves = {container.get_label(): container.lines[0] for container in axes.containers}
-    assert set(curves) == {"Frozen random", "Learnable"}
-    for label, color, first in (("Frozen random", plots.FROZEN, 51.5), ("Learnable", plots.LEARNABLE, 71.5)):
-        assert curves[label].get_color() == color
-        assert list(curves[label].get_xdata()) == [1, 8] and list(curves[label].get_ydata()) == [first, first + 7]
-    baseline, = (line for line in axes.lines if line.get_label().startswith("Baseline"))
-    assert set(baseline.get_ydata()) == {80.5}
-    assert axes.get_xscale() == "log" and list(axes.get_xticks()) == [1, 8]
+    plots.against(axes, TABLE, "expansion", "accuracy", "%")
+    for color, first in ((plots.FROZEN, 51.5), (plots.LEARNABLE, 71.5)):
+        curve, = (line for line in axes.lines if same_color(line.get_color(), color) and line.get_marker() == "o"
+                  and list(line.get_xdata()) == [1, 8])
+        assert list(curve.get_ydata()) == [first, first + 7]
+    plain, = (line for line in axes.lines if line.get_label() == "Plain network, learnable")
+    assert set(plain.get_ydata()) == {80.5} and plain.get_linestyle() == "--"
+    assert axes.get_xscale() == "log" and list(axes.get_xticks()) == [1, 8] and axes.get_legend() is None
 
 
-def test_networks_stand_side_by_side_with_their_gap_and_the_divider_between(axes):
+def test_the_plain_network_with_frozen_filters_is_a_line_of_its_own(axes):
+    plots.against(axes, pd.concat([TABLE, rows(("ResNet-20-16", True, 0, 25.0))]), "expansion", "accuracy", "%")
+    line, = (line for line in axes.lines if line.get_label() == "Plain network, frozen random")
+    assert set(line.get_ydata()) == {25} and (line.get_linestyle(), line.get_color()) == (":", plots.FROZEN)
+
+
+def test_rows_of_a_larger_profile_are_stars(axes):
+    larger = rows(("ResNet-20-16", False, 0, 91.0), ("ResNet-LC-20-16x8", True, 0, 92.0), ("ResNet-LC-20-16x8", True, 1, 94.0))
+    plots.against(axes, TABLE, "expansion", "accuracy", "%", larger.assign(profile="paper"))
+    stars = {line.get_label(): line for line in axes.lines if line.get_marker() == "*"}
+    assert set(stars) == {"paper profile, n = 1", "paper profile, n = 2"}
+    lc, plain = stars["paper profile, n = 2"], stars["paper profile, n = 1"]
+    assert (lc.get_xdata()[0], lc.get_ydata()[0], lc.get_color()) == (8, 93, plots.FROZEN)
+    assert (plain.get_ydata()[0], plain.get_color()) == (91, plots.BASELINE)
+
+
+def test_many_expansions_have_every_second_label_and_stay_inside(axes):
+    many = rows(*[(f"ResNet-LC-20-16x{2 ** i}", frozen, 0, 80.0 + i) for i in range(9) for frozen in (False, True)])
+    many["learnable_parameters"] = [10 ** (4 + i // 2 * 0.4) for i in range(len(many))]
+    plots.against(axes, many, "expansion", "accuracy", "%")
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "", "4", "", "16", "", "64", "", "256"]
+    axes.clear()
+    plots.against(axes, many, "learnable_parameters", "accuracy", "%")
+    assert {text.get_text() for text in axes.texts} == {"x1", "x4", "x16", "x64", "x256"}
+    low, high = axes.get_xlim()
+    assert all(low < text.xy[0] < high for text in axes.texts)
+
+
+def test_a_break_even_is_a_line_or_a_word(axes):
+    plots.break_even(axes, analysis.BreakEven(128.4, 64, 200))
+    assert axes.texts[0].get_text() == "break-even: 128" and set(axes.lines[0].get_xdata()) == {128.4}
+    plots.break_even(axes, analysis.BreakEven(np.inf, 1, np.inf))
+    assert axes.texts[1].get_text() == "break-even: undetermined" and len(axes.lines) == 1
+
+
+def test_networks_stand_below_each_other_with_their_gap_and_the_divider_between(axes):
     table = rows(("ResNet-50", False, 0, 90.0), ("ResNet-50", True, 0, 88.0), ("ResNet-18", False, 0, 91.0),
                  ("ResNet-18", True, 0, 61.5), ("MobileNet-v2", True, 0, 70.0))
-    plots.by_network(axes, analysis.summary(table, "accuracy"), analysis.gaps(table))
-    names = [label.get_text() for label in axes.get_xticklabels()]
-    assert names[0] == "ResNet-18" and set(names[1:]) == {"ResNet-50", "MobileNet-v2"}
-    heights = {container.get_label(): [bar.get_height() for bar in container] for container in axes.containers
-               if hasattr(container, "patches")}
-    at = names.index("ResNet-50")
-    assert heights["Frozen random"][0] == 61.5 and heights["Learnable"][0] == 91
-    assert heights["Frozen random"][at] == 88 and heights["Learnable"][at] == 90
-    assert {text.get_text(): text.xy[0] for text in axes.texts} == {"−29.5": 0, "−2.0": at}
-    assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [0.5]
+    plots.by_network(axes, table, analysis.gaps(table))
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names[2] == "ResNet-18" and set(names[:2]) == {"ResNet-50", "MobileNet-v2"}
+    assert {text.get_text(): text.xy for text in axes.texts} == {"−29.5": (76.25, 2), "−2.0": (89, names.index("ResNet-50"))}
+    assert [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [1.5]
+    points = {(to_hex(line.get_color()).upper(), x, round(y)) for line in axes.lines if line.get_marker() == "o"
+              for x, y in zip(line.get_xdata(), line.get_ydata()) if x == x}
+    assert {(plots.FROZEN, 61.5, 2), (plots.LEARNABLE, 91, 2), (plots.FROZEN, 88, names.index("ResNet-50"))} <= points
 
 
-def test_gaps_have_a_curve_for_each_kernel_size(axes):
+def test_gaps_have_a_dodged_curve_for_each_kernel_size(axes):
     table = rows(*[(f"ResNet-LC-20-16x{e}{k}", frozen, 0, 80.0 - frozen * (10 + len(k)) / e)
                    for k in ("", "-k9") for e in (1, 2) for frozen in (False, True)])
-    plots.gaps_by_kernel(axes, analysis.gaps(table))
-    assert {c.get_label(): list(c.lines[0].get_ydata()) for c in axes.containers} == {"k = 3": [10, 5], "k = 9": [13, 6.5]}
+    plots.gaps_by_kernel(axes, analysis.gaps_by_seed(table))
+    small, large = (line for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata()) == 2)
+    assert list(small.get_ydata()) == [10, 5] and list(large.get_ydata()) == [13, 6.5]
+    assert (large.get_xdata() > small.get_xdata()).all()
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["k = 3", "k = 9"]
+
+
+@pytest.mark.parametrize("value, text", [(0.04, "0.0"), (-0.04, "0.0"), (1.25, "+1.2"), (-29.5, "−29.5")])
+def test_a_change_of_nothing_has_no_sign(value, text):
+    assert plots.signed(value) == text
 
 
 def test_filters_are_drawn_in_rows_in_rgb_with_grey_for_zero(axes):
@@ -71,16 +111,18 @@ def test_filters_are_drawn_in_rows_in_rgb_with_grey_for_zero(axes):
     assert [label.get_text() for label in axes.get_yticklabels()] == ["x1", "x2"]
 
 
-def test_heat_maps_have_learned_above_frozen_on_one_scale():
+def test_heat_maps_have_learned_above_frozen_on_one_scale_around_1():
     figure, axes = plt.subplots(2, 2)
-    maps = {(k, frozen): np.full((k, k), k + 10.0 * frozen) for k in (3, 5) for frozen in (False, True)}
+    maps = {(k, frozen): np.full((k, k), 1 + k / 10 * (-1) ** frozen) for k in (3, 5) for frozen in (False, True)}
+    maps[3, False][1, 1] = 2.6
     plots.heat_maps(figure, axes, maps)
     for column, k in enumerate((3, 5)):
-        assert axes[0, column].get_title() == f"k = {k}"
         for row, frozen in enumerate((False, True)):
-            image = axes[row, column].images[0]
-            assert (image.get_array() == maps[k, frozen]).all() and image.get_clim() == (0, 15)
-    assert (axes[0, 0].get_ylabel(), axes[1, 0].get_ylabel()) == ("Learnable", "Frozen random")
+            image = axes[row, column].collections[0]
+            assert np.allclose(image.get_array().reshape(k, k), maps[k, frozen]) and np.allclose(image.get_clim(), (-0.6, 2.6))
+            assert axes[row, column].get_title() == f"k = {k}: {analysis.centre_to_border(maps[k, frozen]):.2f}"
+    assert axes[0, 0].get_title() == "k = 3: 2.00"
+    assert (axes[0, 0].texts[0].get_text(), axes[1, 0].texts[0].get_text()) == ("Learnable", "Frozen random")
     plt.close(figure)
 
 
@@ -96,20 +138,38 @@ def test_side_by_side():
     assert list(several.loc[3, 1]) == ["51.50 ± 0.71", "71.50 ± 0.71", "0.50 ± 0.71", "0.50 ± 0.71"]
 
 
-def test_beside_the_paper_every_run_of_either_and_a_star_outside_both_spreads():
-    published = {("cifar10", "ResNet-20-16", False): Published(80.0, 0.1), ("svhn", "ResNet-20-16", False): Published(95.0, 0.1),
-                 ("cifar10", "ResNet-LC-20-16x1", False): Published(75.0, 0.2)}
-    table = plots.beside_paper(analysis.summary(TABLE, "accuracy"), published)
-    assert list(table.loc["CIFAR-10", "ResNet-20-16", "Learnable"]) == ["80.50 ± 0.71", "80.00 ± 0.10"]
-    assert list(table.loc["SVHN", "ResNet-20-16", "Learnable"]) == ["missing", "95.00 ± 0.10"]
-    assert list(table.loc["CIFAR-10", "ResNet-LC-20-16x1", "Learnable"]) == ["71.50 ± 0.71 *", "75.00 ± 0.20"]
-    assert list(table.loc["CIFAR-10", "ResNet-LC-20-16x8", "Frozen random"]) == ["58.50 ± 0.71", ""]
-    assert len(table) == 6 and isinstance(table, pd.DataFrame)
+def role(row):
+    return "Plain" if not row["expansion"] else "LC, frozen random" if row["frozen"] else "LC, learnable"
 
 
-def test_the_papers_tables_by_run():
-    assert len(paper.table_1()) == 12 and len(paper.table_3()) == 8
-    assert str(paper.table_1()["cifar100", "ResNet-LC-20-16x128", True]) == "61.31 ± 0.74"
-    assert str(paper.table_1()["svhn", "ResNet-20-16", False]) == "96.36 ± 0.04"
-    assert str(paper.table_3()["cifar10", "ResNet-LC-20-16x64+BN+ReLU", False]) == "94.72 ± 0.16"
-    assert str(paper.table_3()["cifar10", "ResNet-LC-20-16x64", True]) == "91.71 ± 0.08"
+@pytest.fixture
+def here():
+    larger = rows(("ResNet-20-16", False, 0, 91.7)).assign(profile="paper")
+    return analysis.accuracies(pd.concat([TABLE[TABLE["expansion"] != 1].assign(profile="short"), larger]),
+                               rows=lambda row: row["dataset"], roles=role)
+
+
+def test_the_papers_tables_stand_below_the_rows_here_keyed_by_role(here):
+    table = plots.paper_table(here, paper.table_1())
+    assert list(table.columns) == ["Plain", "LC, learnable", "LC, frozen random"]
+    assert list(table.index) == [("CIFAR-10", source) for source in ("here, paper", "here, short", "the paper")]
+    assert list(table.loc["CIFAR-10", "here, paper"]) == ["91.70", "–", "–"]
+    assert list(table.loc["CIFAR-10", "here, short"]) == ["80.50 ± 0.71", "78.50 ± 0.71", "58.50 ± 0.71"]
+    assert list(table.loc["CIFAR-10", "the paper"]) == ["91.60 ± 0.23", "91.39 ± 0.29", "91.89 ± 0.10"]
+
+
+def test_the_papers_tables_are_drawn_filled_here_and_open_there(here, axes):
+    plots.beside_paper([axes], here, paper.table_1())
+    points = {(c.lines[0].get_xdata()[0], c.lines[0].get_color(), c.lines[0].get_markerfacecolor(), c.lines[0].get_marker())
+              for c in axes.containers}
+    assert (91.6, plots.BASELINE, "white", "o") in points and (91.7, plots.BASELINE, plots.BASELINE, "*") in points
+    assert (58.5, plots.FROZEN, plots.FROZEN, "o") in points and len(points) == 7
+    assert axes.get_title() == "CIFAR-10"
+
+
+def test_published_numbers_are_the_papers():
+    cells = paper.table_1().set_index(["row", "role"]), paper.table_3().set_index(["row", "role"])
+    assert len(cells[0]) == 12 and len(cells[1]) == 8
+    for table, key, mean, spread in ((0, ("cifar100", "LC, frozen random"), 61.31, 0.74), (0, ("svhn", "Plain"), 96.36, 0.04),
+                                     (1, ("+BN+ReLU", "Learnable"), 94.72, 0.16), (1, ("", "Frozen random"), 91.71, 0.08)):
+        assert tuple(cells[table].loc[key, ["accuracy", "spread"]]) == (mean, spread)

@@ -1,6 +1,7 @@
 """The repository as a whole: its environments agree, its notebooks keep their rules, its README and results are true."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -113,3 +114,17 @@ def test_training_needs_no_notebook_software(tmp_path):
             "main('status --profile smoke --device cpu --results'.split() + [sys.argv[1]])")
     said = subprocess.run([sys.executable, "-c", code, tmp_path], check=True, cwd=ROOT, capture_output=True, text=True).stdout
     assert "accuracy" in said and "3 of 3 are still missing" in said and "from its rows" in said
+
+
+@pytest.mark.slow
+def test_the_readmes_commands_change_no_committed_file(tmp_path):
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+    notebook, out = clone / "notebooks" / "03_expansion.ipynb", tmp_path / "out.ipynb"
+    environment = {name: value for name, value in os.environ.items() if name not in ("LC_RESULTS_DIR", "LC_FIGURES_DIR")}
+    for command in (["papermill", notebook, out, "-p", "train", "True", "-p", "profile", "smoke", "-p", "expansions", "[1]"],
+                    ["lc", "notebooks", "03"], ["lc", "sweep", "figure4", "--profile", "smoke", "--seeds", "1"], ["lc", "status"]):
+        subprocess.run([sys.executable, "-m", *map(str, command)], check=True, cwd=clone, env=environment | {"PYTHONPATH": str(clone)})
+        status = subprocess.run(["git", "status", "--porcelain"], check=True, cwd=clone, capture_output=True, text=True)
+        assert status.stdout == "", command
+    assert (clone / "build" / "figures" / "figure_4.png").exists() and (clone / "build" / "results" / "runs.csv").exists()

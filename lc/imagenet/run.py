@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from .. import run
 from ..models import Architecture
 from ..utils import check
-from .networks import build_model, parse
+from .networks import parse
 
 SIZES = {"imagenet": (1000, 1_281_167), "tiny-imagenet-40": (40, 20_000), "digits-folder": (10, 1_437)}  # classes, images
 INTERPOLATIONS = ("bilinear", "bicubic")
@@ -114,10 +114,6 @@ class Run(run.Run):
     def training_images(self):
         classes, images = SIZES[self.dataset]
         return (self.recipe.classes or classes) * min(self.recipe.images_per_class or math.inf, images / classes)
-
-    def sample(self):
-        size = self.recipe.image_size
-        return build_model(self.model), (min(256, self.recipe.batch_size), 3, size, size)
 
     def find_data(self, data_dir=None):
         from .images import find

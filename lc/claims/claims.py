@@ -7,9 +7,10 @@ Each claim states its statistic and what the paper expects of it before any numb
 import numpy as np
 import pandas as pd
 
-from . import effects, paper, study
-from .analysis import average, crossing, first_below, slope, student, weakest, welch
+from .. import paper, study
+from . import effects
 from .effects import LOSS, against_log, losses, paired, plain, samples_of
+from .statistics import average, crossing, first_below, slope, student, weakest, welch
 from .verdict import FROZEN, LEARNABLE, PLAIN, PLAIN_FROZEN, Claim, judged
 
 ABOVE, BELOW = (0, np.inf), (-np.inf, 0)  # the paper expects an effect above or below zero

@@ -1,15 +1,16 @@
-"""From rows to the effects that decide the claims of `lc.claims`: each function takes rows and returns an `analysis.Estimate`.
+"""From rows to the effects that decide the claims: each function takes rows and returns a `statistics.Estimate`.
 
-Rows have the column `role` of `lc.verdict`, and `<column>_error` for shares of test images. A function raises LookupError if
+Rows have the column `role` of `lc.claims.verdict`, and `<column>_error` for shares of test images. A function raises LookupError if
 they lack a network. An effect of several parts is the smallest of them, and the paper expects each above zero.
 """
 
 import numpy as np
 import pandas as pd
 
-from . import models, paper, results
-from .analysis import average, centre_to_border, minus, slope, standardised, student, weakest, welch
-from .imagenet.networks import combines as imagenet_combines
+from .. import models, paper, results
+from ..analysis import centre_to_border
+from ..imagenet.networks import combines as imagenet_combines
+from .statistics import average, minus, slope, standardised, student, weakest, welch
 from .verdict import FROZEN, LEARNABLE, PLAIN, PLAIN_FROZEN
 
 LOSS = LEARNABLE, FROZEN  # the first role minus the second: what freezing costs

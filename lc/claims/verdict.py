@@ -1,13 +1,13 @@
-"""What a claim of the paper is, and the verdict of the rows on it. The claims themselves are in `lc.claims`."""
+"""What a claim of the paper is, and the verdict of the rows on it. The claims themselves are in `lc.claims.claims`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from . import study
-from .analysis import binomial_error
-from .imagenet.run import SIZES
+from .. import study
+from ..imagenet.run import SIZES
+from .statistics import binomial_error
 
 AS_IN_PAPER, CONTRARY, UNDECIDED = "as in the paper", "contrary to the paper", "not decided by these rows"
 PLAIN, PLAIN_FROZEN, LEARNABLE, FROZEN = "plain learnable", "plain frozen", "LC learnable", "LC frozen"  # the roles of networks
@@ -32,7 +32,7 @@ class Claim:
         expected: the range in which the effect lies if the claim is true; one end is infinite if the claim is about a side.
         needs: the roles of the networks whose rows it needs.
         experiment: a function of `study` from a profile to runs; None if no experiment here trains what the claim is about.
-        estimate: a function from rows to an `analysis.Estimate`. It raises LookupError if the rows lack a network.
+        estimate: a function from rows to a `statistics.Estimate`. It raises LookupError if the rows lack a network.
         profiles: those whose rows may decide it. A number of the paper holds for the paper's recipe alone.
     """
 
