@@ -11,7 +11,7 @@ reproduce: .venv/installed
 	rm -rf $(SMOKE)
 	LC_RESULTS_DIR=$(SMOKE)/results LC_FIGURES_DIR=$(SMOKE)/figures \
 		$(BIN)/python -m lc notebooks 03 --profile smoke --train --out $(SMOKE)
-	@echo "Done. Open build/notebooks/*.html, figures/, and, trained on this machine just now, $(SMOKE)/03_expansion.html"
+	@echo "Done. Open build/notebooks/*.html, build/figures/, and, trained on this machine just now, $(SMOKE)/03_expansion.html"
 
 # Two processes of one thread each, a test file or notebook at a time
 test: .venv/installed
