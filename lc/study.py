@@ -65,7 +65,7 @@ def check_parameters(profile, train, data_dir, device, **others):
         if not isinstance(known[name], str):
             raise ValueError(f"parameter {name} must be text, not {known[name]!r}")
     for name, value in others.items():
-        if not (value is None or isinstance(value, (str, list, tuple))):
+        if not (value is None or isinstance(value, (list, tuple)) or str(value).startswith("[")):  # as papermill -p passes lists
             check.integer(f"parameter {name}", value, 0)
     _flag(train)
     recipe_named(profile, dict.fromkeys(PROFILES))

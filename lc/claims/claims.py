@@ -28,7 +28,7 @@ def verdicts(notebook=None):
 
     Raises:
         ValueError: if no claim belongs to the notebook.
-        ResultsError: if the results are damaged.
+        lc.ResultsError: if the results are damaged.
     """
     claims = [claim for claim in CLAIMS if notebook in (None, claim.notebook)]
     if not claims:
