@@ -112,8 +112,8 @@ def main(argv=None):
 
 def run_train(a):
     from . import results
-    from .utils.signals import stop_on_signals
     from .run import Run
+    from .utils.signals import stop_on_signals
 
     run = Run(a.model, a.dataset, a.frozen, a.seed, a.profile)
     if run.id in results.load_rows(a.results) and not a.again:

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import torch
 
-from .utils import check
 from .blocks import combined_filters
+from .utils import check
 
 SHOWN = 32  # input and output channels of the last layer whose filters are kept
 

@@ -24,7 +24,8 @@ PLAIN = {False: ("Plain network, learnable", BASELINE, "--"), True: ("Plain netw
 AXES = {"expansion": "LC expansion E", "width": "Network width W", "depth": "Network depth D",
         "learnable_parameters": "Learnable parameters"}
 LINES = TITLES | {"": "nothing", "+ReLU": "ReLU", "+BN": "BatchNorm", "+BN+ReLU": "BatchNorm + ReLU"}  # of Tables 1 and 3
-ROLE_COLORS = {"Plain": BASELINE, "LC, learnable": LEARNABLE, "LC, frozen random": FROZEN} | dict(zip(LABELS.values(), COLORS.values()))
+ROLE_COLORS = {"Plain": BASELINE, "LC, learnable": LEARNABLE, "LC, frozen random": FROZEN, "Learnable": LEARNABLE,
+               "Frozen random": FROZEN}
 COLUMN = 3.4  # inches: the width of a column in the paper
 
 STYLE = {
@@ -180,9 +181,10 @@ def beside_paper(axes, here, published):
     for axis, (line, part) in zip(axes, rows.groupby("line", sort=False)):
         for row in part.itertuples():
             ours, color = row.source != PUBLISHED, ROLE_COLORS[row.role]
+            marker, size = ("*", 8) if row.source == "here, paper" else ("o", 4.5)
             axis.errorbar(row.accuracy, roles.index(row.role) + (0.12 if ours else -0.12), xerr=row.spread, capsize=2, color=color,
-                          marker="*" if row.source == "here, paper" else "o", markersize=8 if row.source == "here, paper" else 4.5,
-                          markerfacecolor=color if ours else "white", linewidth=0.8, linestyle="", label=row.source)
+                          marker=marker, markersize=size, markerfacecolor=color if ours else "white", linewidth=0.8,
+                          linestyle="", label=row.source)
         axis.set(ylim=(len(roles) - 0.5, -0.5), title=line)
         axis.set_yticks(range(len(roles)), roles)
         axis.margins(x=0.1)
@@ -195,9 +197,9 @@ def paper_table(here, published):
     Args:
         here, published: as for `beside_paper`.
     """
-    rows = _beside(here, published)
-    text = [f"{mean:.2f}" if spread != spread else f"{mean:.2f} ± {spread:.2f}" for mean, spread in zip(rows["accuracy"], rows["spread"])]
-    table = rows.assign(text=text).set_index(["line", "source", "role"])["text"].unstack("role", fill_value="–", sort=False)
+    rows = _beside(here, published).rename(columns={"spread": "accuracy_std"})
+    cells = rows.assign(text=plus_minus(rows, "accuracy")).set_index(["line", "source", "role"])["text"]
+    table = cells.unstack("role", fill_value="–", sort=False)
     return table.reindex(columns=list(dict.fromkeys(published["role"]))).rename_axis(index=["", ""], columns=None)
 
 
@@ -205,7 +207,7 @@ def _beside(here, published):
     """Both tables in one, in the order of the paper's lines and roles, with the rows of the largest profile first."""
     rows = pd.concat([here.assign(source="here, " + here["source"]), published[published["row"].isin(set(here["row"]))]])
     order = {name: i for i, name in enumerate([*published["row"], *published["role"], *(f"here, {name}" for name in PROFILES)])}
-    rows = rows.sort_values(["row", "source", "role"], key=lambda names: names.map(lambda name: order.get(name, 99)), kind="stable")
+    rows = rows.sort_values(["row", "source", "role"], key=lambda names: names.map(order).fillna(np.inf), kind="stable")
     return rows.assign(line=rows["row"].map(lambda row: LINES.get(row, row)))
 
 

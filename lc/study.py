@@ -26,8 +26,8 @@ PROFILES = tuple(experiments.GRIDS)  # from the paper's to the smallest; those o
 COVERED = 3 / 4  # the share of an experiment's networks that a profile must have rows of for a figure to show it
 
 __all__ = ["EXPERIMENTS", "PROFILES", "available", "by_seeds", "check_parameters", "collect", "everything", "figure1a", "figure1b",
-           "figure4", "figure6a", "figure6b", "figure8", "found_and_missing", "larger_rows", "pairs", "precisions", "table1", "table2", "table3",
-           "train_missing"]
+           "figure4", "figure6a", "figure6b", "figure8", "found_and_missing", "larger_rows", "pairs", "precisions", "table1",
+           "table2", "table3", "train_missing"]
 
 
 def everything(profile="paper", names=(), seeds=None):
@@ -65,7 +65,8 @@ def check_parameters(profile, train, data_dir, device, **others):
         if not isinstance(known[name], str):
             raise ValueError(f"parameter {name} must be text, not {known[name]!r}")
     for name, value in others.items():
-        if not (value is None or isinstance(value, (list, tuple)) or str(value).startswith("[")):  # as papermill -p passes lists
+        is_list = isinstance(value, (list, tuple)) or str(value).startswith("[")  # papermill -p passes a list as text
+        if value is not None and not is_list:
             check.integer(f"parameter {name}", value, 0)
     _flag(train)
     recipe_named(profile, dict.fromkeys(PROFILES))

@@ -20,7 +20,7 @@ from faults import RUNS, check, faulty, files, last_word, log, start, sweep, wor
 from helpers import result
 
 import lc
-from lc import results, study
+from lc import results
 
 
 @pytest.fixture(scope="module")

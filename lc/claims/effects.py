@@ -1,7 +1,7 @@
 """From rows to the effects that decide the claims: each function takes rows and returns a `statistics.Estimate`.
 
-Rows have the column `role` of `lc.claims.verdict`, and `<column>_error` for shares of test images. A function raises LookupError if
-they lack a network. An effect of several parts is the smallest of them, and the paper expects each above zero.
+Rows have the column `role` of `lc.claims.verdict`, and `<column>_error` for shares of test images. A function raises LookupError
+if they lack a network. An effect of several parts is the smallest of them, and the paper expects each above zero.
 """
 
 import numpy as np
