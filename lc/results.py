@@ -1,16 +1,12 @@
 """The results folder: `runs.csv`, a sorted row for each run, and `filters/<id>.npz`, its small arrays.
 
-A run's arrays are written before its row, and files are replaced as a whole under a lock. A kill at any moment leaves the
-folder as it was before or after, and two processes may write to it at once. Rows of the `smoke` profile only show that
-everything runs, so by default they go to `build/results`.
-
-The locks are the kernel's (flock). On NFS, Linux asks the server for them, unless it is mounted with nolock or local_lock. If
-the file system has no locks, nothing is written.
+A run's arrays are written before its row, and files are replaced as a whole under a lock of the kernel (flock). A kill at any
+moment leaves the folder as it was before or after, and two processes may write to it at once. Rows of the `smoke` profile only
+show that everything runs, so by default they go to `build/results`.
 """
 
 import csv
 import errno
-import io
 import math
 import os
 import tempfile
@@ -27,6 +23,9 @@ from .utils.files import ROOT, lock, open_npz, replacing, results_folder, save_n
 
 SCRATCH = ROOT / "build" / "results"
 ROOM = 1 << 20  # bytes that the disk must take before a run is trained
+CONFLICT = "<<<<<<<", "=======", ">>>>>>>"  # what git writes between the rows of two sides
+PARSERS = {bool: {"True": True, "False": False}.__getitem__, int: int, str: str,
+           float: lambda text: float(text) if text else math.nan}
 
 
 class ResultsError(ValueError):
@@ -62,24 +61,25 @@ def load_rows(folder=None):
 @lru_cache(maxsize=4)
 def _read(path, version):
     """The rows of one version of the file, which is read once."""
-    rows = {}
-    with open(path, newline="", encoding="utf-8") as f:
+    header, rows = None, {}
+    with open(path, newline="", encoding="utf-8-sig") as f:  # some spreadsheets put a byte order mark at the start
         lines = csv.reader(f, strict=True)
         try:
-            header = next(lines, [])
-            for what, names in (("unknown", [c for c in header if c not in COLUMNS]),
-                                ("missing", [c for c in COLUMNS if c not in {*header, *OPTIONAL}])):
-                if names:
-                    raise ResultsError(f"{path}, line 1: {what} column {names[0][:40]!r}; another version of lc wrote this file: "
-                                       "use that version, or move the file away")
             for fields in lines:
                 where = f"{path}, line {lines.line_num}"
+                if fields and fields[0].startswith(CONFLICT):
+                    raise ResultsError(f"{where}: a merge conflict; keep the rows of both sides and delete the markers")
+                if header is None:
+                    header = _columns(fields, where)
+                    continue
                 row = _parse(header, fields, where)
                 if row["id"] in rows:
                     raise ResultsError(f"{where}: a second row for {row['id']}; delete one of the two")
                 rows[row["id"]] = row
         except (csv.Error, UnicodeDecodeError) as error:
             raise ResultsError(f"{path}, line {lines.line_num}: {error}; repair or delete the line") from None
+    if header is None:
+        raise ResultsError(f"{path} is empty; restore it, or delete it to start without rows")
     return rows
 
 
@@ -158,7 +158,7 @@ def merge(source, folder=None, replace=False):
         raise ResultsError(f"{source} has no runs.csv with rows to merge")
     with _writing(folder):
         rows = load_rows(folder)
-        differing = [i for i in theirs if i in rows and _format(rows[i]) != _format(theirs[i])]
+        differing = [i for i in theirs if i in rows and rows[i] != theirs[i]]
         taken = [i for i in theirs if i not in rows] + (differing if replace else [])
         for run_id in taken:
             save_npz(arrays_path(run_id, folder), **load_arrays(run_id, source))
@@ -214,37 +214,32 @@ def _disk(folder):
 
 
 def _write(rows, folder):
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(_format(rows[run_id]) for run_id in sorted(rows))
+    table = pd.DataFrame([rows[run_id] for run_id in sorted(rows)], columns=list(COLUMNS))
     with replacing(folder / "runs.csv") as f:
-        f.write(text.getvalue().encode())
+        table.to_csv(f, index=False, float_format="%.6g", lineterminator="\n")
 
 
-def _format(row):
-    return ["" if value is None or value != value else f"{value:.6g}" if isinstance(value, float) else str(value)
-            for value in (row[column] for column in COLUMNS)]
+def _columns(header, where):
+    """The header, if its columns are those of this version."""
+    for what, names in (("unknown", [c for c in header if c not in COLUMNS]),
+                        ("missing", [c for c in COLUMNS if c not in {*header, *OPTIONAL}])):
+        if names:
+            raise ResultsError(f"{where}: {what} column {names[0][:40]!r}; another version of lc wrote this file: "
+                               "use that version, or move the file away")
+    return header
 
 
 def _parse(header, fields, where):
+    """The values of one line."""
     if len(fields) != len(header):
         raise ResultsError(f"{where}: {len(fields)} fields instead of {len(header)}; repair or delete the line")
-    row = {}
+    row = dict.fromkeys(COLUMNS, math.nan)
     for column, text in zip(header, fields):
-        kind = COLUMNS[column]
         try:
-            if kind is bool:
-                row[column] = {"True": True, "False": False}[text]
-            elif kind is float:
-                row[column] = float(text) if text else math.nan
-            else:
-                row[column] = kind(text)
+            row[column] = PARSERS[COLUMNS[column]](text)
         except (ValueError, KeyError):
             raise ResultsError(f"{where}: {column} cannot be {text!r}; repair or delete the line") from None
     expected = run_id(*(row[column] for column in ("dataset", "model", "frozen", "profile", "seed")))
-    if row["id"] != expected:
-        raise ResultsError(f"{where}: the id {row['id']!r} does not fit the row, which is of {expected}")
-    if not ID.fullmatch(expected):
-        raise ResultsError(f"{where}: {expected!r} is not the id of a run; repair or delete the line")
-    return {column: row.get(column, math.nan) for column in COLUMNS}
+    if row["id"] != expected or not ID.fullmatch(expected):
+        raise ResultsError(f"{where}: the id {row['id']!r} does not fit the row, which is of {expected!r}")
+    return row

@@ -89,6 +89,9 @@ def test_a_kill_at_any_moment_leaves_a_whole_store(tmp_path):
     (lambda lines: lines[2].pop(), r"line 3: 26 fields instead of 27"),
     (lambda lines: lines.append(lines[1]), r"line 4: a second row for digits/"),
     (lambda lines: [line.append("watts") for line in lines], r"line 1: unknown column 'watts'; another version of lc"),
+    (lambda lines: lines.insert(0, ["<<<<<<< HEAD"]), r"line 1: a merge conflict; keep the rows of both sides"),
+    (lambda lines: lines.insert(2, ["======="]), r"line 3: a merge conflict"),
+    (lambda lines: lines.clear(), r"runs.csv is empty; restore it, or delete it"),
     (lambda lines: [line.pop(-5) for line in lines], r"line 1: missing column 'git'; another version of lc"),
 ])
 def test_damage_is_reported_with_its_line_and_never_dropped(tmp_path, edit, message):
@@ -126,6 +129,13 @@ def test_the_file_is_read_once_as_long_as_it_stays_the_same(tmp_path, monkeypatc
 
 def test_the_rows_of_this_project_are_read():
     assert len(results.load_table(ROOT / "results")) > 100
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
+    append_many(tmp_path, range(2))
+    path = tmp_path / "runs.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert list(results.load_table(tmp_path)["seed"]) == [0, 1]
 
 
 def test_a_file_that_is_not_text_is_reported(tmp_path):
