@@ -14,6 +14,7 @@ _PUBLIC = {
     "filters": ("variance_entropy", "randomness_threshold", "variance_map"),
     "results": ("ResultsError",),
 }
+    "networks": ("save_network", "load_network"),
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 __all__ = sorted(_HOME)
 __version__ = "0.1.0"

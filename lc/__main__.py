@@ -71,6 +71,9 @@ def parser():
     for command in (train, sweep):
         command.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
         command.add_argument("--fuse", action="store_true", help="compile a CIFAR-ResNet's BatchNorm and ReLU, on a GPU")
+        command.add_argument("--unfolded", action="store_true", help="with --save: keep the LC-Blocks, instead of folding them")
+    train.add_argument("--save", metavar="FILE", help="write the trained network as safetensors, for lc.load_network")
+    sweep.add_argument("--save", metavar="DIR", help="write each trained network there as safetensors, for lc.load_network")
     imagenet.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
 
     status = add("status", "how many rows each experiment has, what is missing, and the hours it would take on this device")
@@ -111,18 +114,22 @@ def main(argv=None):
 
 
 def run_train(a):
-    from . import results
+    from . import networks, results
     from .run import Run
     from .utils.signals import stop_on_signals
 
     run = Run(a.model, a.dataset, a.frozen, a.seed, a.profile)
     if run.id in results.load_rows(a.results) and not a.again:
         raise ValueError(f"{run.id} is in the results already; --again trains it anew")
+    if a.save:
+        networks.check_file(a.save, a.again)
     with results.claim(run.id, a.results) as mine, stop_on_signals() as stop:
         if not mine:
             raise ValueError(f"{run.id} is being trained by another process")
         result = run.train(data_dir=a.data_dir, device=a.device, precision=a.precision, fuse=a.fuse,
                            checkpoint=results.checkpoint_path(run.id, a.results), stop=stop)
+        if a.save:
+            networks.save_network(result, a.save, a.unfolded)
         results.append(result, a.results)
     _print(result)
 
@@ -170,7 +177,8 @@ def run_sweep(a):
 
     with stop_on_signals() as stop:
         sweep([*a.experiment, *a.only], a.profile, a.results, seeds=a.seeds, shard=a.shard, workers=a.workers, data_dir=a.data_dir,
-              device=a.device, precision=a.precision, fuse=a.fuse, time_limit=a.time_limit, stop=stop)
+              device=a.device, precision=a.precision, fuse=a.fuse, time_limit=a.time_limit, save=a.save, unfolded=a.unfolded,
+              stop=stop)
         if stop():
             raise Stopped
 

@@ -176,12 +176,15 @@ class Result:
     train_accuracy: float = math.nan  # percent of the first 10,000 training images, not augmented
     arrays: dict = field(default_factory=dict, repr=False, compare=False)  # {name: numpy array}: see filters.summarize
     network: object = field(default=None, repr=False, compare=False)
+    classes: tuple = field(default=(), repr=False, compare=False)  # their names
+    mean: tuple = field(default=(), repr=False, compare=False)  # of images in [0, 1], by channel
+    std: tuple = field(default=(), repr=False, compare=False)
 
     def row(self):
         """The columns of `results/runs.csv`."""
         return {name: getattr(self, name) for name in COLUMNS}
 
 
-COLUMNS = {f.name: f.type for f in fields(Result) if f.name not in ("arrays", "network")}
+COLUMNS = {f.name: f.type for f in fields(Result) if f.compare}
 # Columns that older rows lack, nan there
 OPTIONAL = {"energy", "accuracy_top5", "setup_seconds", "train_accuracy"}

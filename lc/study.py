@@ -5,10 +5,11 @@ import math
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import pandas as pd
 
-from . import experiments, results
+from . import experiments, networks, results
 from .data import DataUnavailable
 from .experiments import figure1a, figure4, figure6a, figure6b, figure8, pairs, precisions, table1, table3
 from .imagenet.experiments import figure1b, table2
@@ -162,7 +163,7 @@ def found_and_missing(runs, folder=None):
 
 
 def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision="auto", fuse=False, time_limit=None,
-                  progress=None, stop=None):
+                  save=None, unfolded=False, progress=None, stop=None):
     """Trains the runs that the results lack, one after another. Each is recorded as it ends.
 
     Several processes may work on one results folder. A run that another process is training is skipped. If a run fails, the
@@ -171,6 +172,8 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
     Args:
         folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project.
         data_dir, device, precision, fuse, progress: as for `lc.train`.
+        save: a folder for the trained networks, one `<run's id>.safetensors` for each: see `save_network`.
+        unfolded: whether they keep their LC-Blocks.
         time_limit: stop after this many minutes. The current run is checkpointed (ImageNet: last full epoch). A new run
             starts only if the longest so far would still fit. An epoch that a GPU has queued and an evaluation are finished.
         stop: a function that is called after every step. If it returns True, the current run is checkpointed and this ends.
@@ -179,14 +182,16 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
         The ids of the runs that were trained.
 
     Raises:
-        ValueError: before any training, if the limit, device or precision is bad, the results are damaged or cannot be
-            written, or no data set can be had. If only some can be had, their runs are trained and a warning names the others.
+        ValueError: before any training, if the limit, device, precision or `save` is bad, the results are damaged or cannot
+            be written, or no data set can be had. If only some can be had, their runs are trained and a warning names the others.
         TrainingError: at the end, if runs failed, naming each.
     """
     start, longest = time.monotonic(), 0.0
     check.number("the time limit in minutes", time_limit or 0, 0, math.inf)
     _, missing = found_and_missing(runs, folder)
     resolve_precision(precision, resolve_device(device))
+    if save:
+        networks.check_folder(save)
     missing = available(missing, data_dir)
     trained, failed = [], []
 
@@ -208,6 +213,8 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
             except (TrainingError, CheckpointError) as error:
                 failed.append(str(error))
                 continue
+            if save:
+                networks.save_network(result, Path(save) / f"{run.id}.safetensors", unfolded)
             results.append(result, folder)
         trained.append(run.id)
         longest = max(longest, time.monotonic() - began)

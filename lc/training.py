@@ -250,7 +250,8 @@ def train(run, *, data_dir=None, device="auto", precision="auto", progress=None,
         raise
     meter.lap()
     return to_result(run, network, network, meter.spent, **accuracies, train_loss=loss,
-                     train_images=state.n, images=total, device=device_name(device), precision=precision)
+                     train_images=state.n, images=total, device=device_name(device), precision=precision,
+                     classes=data.classes, mean=data.mean, std=data.std)
 
 
 def _accuracies(network, data, recipe, device):

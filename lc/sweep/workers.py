@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from .. import results, study
+from .. import networks, results, study
 from ..training import TrainingError
 from ..utils import check
 from ..utils.device import resolve_device, resolve_precision
@@ -25,7 +25,7 @@ LOGS = ROOT / "build" / "logs"
 
 
 def sweep(experiments=(), profile="paper", folder=None, *, seeds=None, shard=None, workers=None, data_dir=None, device="auto",
-          precision="auto", fuse=False, time_limit=None, stop=None):
+          precision="auto", fuse=False, time_limit=None, save=None, unfolded=False, stop=None):
     """Trains the runs of experiments that the results lack, with several workers at once if that is asked for.
 
     It prints a line for each run of a worker, and at the end what the runs took. The output of a worker goes to its log in
@@ -39,6 +39,7 @@ def sweep(experiments=(), profile="paper", folder=None, *, seeds=None, shard=Non
         workers: the number of processes; by default one for each visible GPU, or one on a CPU.
         data_dir, device, precision, fuse: as for `lc.train`.
         time_limit: of each worker, in minutes, as for `study.train_missing`.
+        save, unfolded: as for `study.train_missing`.
         stop: a function that is called twice a second. If it returns True, the workers are told to stop, and waited for.
 
     Returns:
@@ -50,18 +51,21 @@ def sweep(experiments=(), profile="paper", folder=None, *, seeds=None, shard=Non
     """
     began = time.monotonic()
     check.number("the time limit in minutes", time_limit or 0, 0, math.inf)
+    if save:
+        networks.check_folder(save)
     runs = part(study.everything(profile, experiments, seeds), shard)
     _, missing = study.found_and_missing(runs, folder)
     environments = worker_environments(device, workers)[:len(missing)]
     if len(environments) < 2:
         trained = study.train_missing(missing, folder, data_dir=data_dir, device=device, precision=precision, fuse=fuse,
-                                      time_limit=time_limit, stop=stop)
+                                      time_limit=time_limit, save=save, unfolded=unfolded, stop=stop)
     else:
         resolve_precision(precision, torch.device("cpu"))  # checks the name and takes no memory of a GPU
         missing = study.available(missing, data_dir)
-        command = [sys.executable, "-m", "lc", "sweep", *experiments, *["--fuse"] * fuse]
+        command = [sys.executable, "-m", "lc", "sweep", *experiments, *["--fuse"] * fuse, *["--unfolded"] * unfolded]
         for option, value in {"profile": profile, "shard": shard, "workers": 1, "device": resolve_device(device).type,
-                              "precision": precision, "data-dir": data_dir, "results": folder, "time-limit": time_limit}.items():
+                              "precision": precision, "data-dir": data_dir, "results": folder, "time-limit": time_limit,
+                              "save": save}.items():
             command += [] if value is None else [f"--{option}", str(value)]
         command += ["--seeds", *map(str, seeds)] if seeds else []
         trained = _train_with(command, environments, missing, folder, stop)

@@ -1,0 +1,137 @@
+"""Trained networks as files: what is loaded is what was trained, and what cannot be saved or loaded is said in one line."""
+
+import json
+
+import pytest
+import torch
+from helpers import After, result, short_run
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import lc
+from lc import imagenet, networks, results, study
+from lc.__main__ import main, parser
+from lc.data import to_unit
+from lc.sweep import workers
+from lc.utils import checkpoint
+
+TRAIN = ["train", "ResNet-LC-8-8x2", "--dataset", "digits", "--profile", "smoke", "--frozen", "--device", "cpu"]
+SWEEP = ["sweep", "figure4", "--profile", "smoke", "--device", "cpu"]
+
+
+@pytest.fixture
+def made_up():
+    """The result of a run that `TRAIN` names."""
+    network = lc.freeze_spatial(lc.build_model("ResNet-LC-8-8x2", in_channels=1))
+    return result(network=network, classes=tuple("0123456789"), mean=(0.5,), std=(0.5,))
+
+
+def blocks(network):
+    return sum(isinstance(module, lc.LCBlock) for module in network.modules())
+
+
+@pytest.mark.parametrize("model", ["ResNet-8-8", "ResNet-LC-8-8x2", "ResNet-LC-8-8x2+BN", "ResNet-LC-8-8x2+ReLU"])
+def test_a_loaded_network_is_the_trained_one(model, tmp_path):
+    trained = lc.train(short_run(model, epochs=1, batch_size=64), device="cpu", progress=False)
+    data = lc.load_data("digits")
+    images, labels = to_unit(data.x_test[:40]), data.y_test[:40]
+    for unfolded in (False, True):
+        lc.save_network(trained, tmp_path / "n.safetensors", unfolded)
+        torch.manual_seed(1)
+        expected = torch.rand(3)
+        torch.manual_seed(1)
+        network = lc.load_network(tmp_path / "n.safetensors")
+        assert torch.equal(torch.rand(3), expected) and not any(module.training for module in network.modules())
+
+        assert lc.accuracy(network, images, labels) == trained.accuracy
+        assert lc.fgsm_accuracy(network, images, labels) == trained.robust_accuracy
+        filters, theirs = lc.combined_filters(network), lc.combined_filters(trained.network)
+        assert all(torch.equal(a, b) for a, b in zip(filters.values(), theirs.values(), strict=True))
+        assert torch.export.export(network, (images,)).module()(images).shape == (40, 10)  # as torch.onnx.export begins
+
+        assert blocks(network) == (7 if "ReLU" in model or "LC" in model and unfolded else 0)
+        if unfolded:
+            assert [p.requires_grad for p in network.parameters()] == [p.requires_grad for p in trained.network.parameters()]
+        assert network.classes == data.classes and network.row["id"] == trained.id and network.row["accuracy"] == trained.accuracy
+        with safe_open(tmp_path / "n.safetensors", "pt") as f:
+            assert json.loads(f.metadata()["run"], parse_constant=pytest.fail) == network.row
+
+
+def test_an_imagenet_network_is_timms_though_another_has_its_name(tmp_path):
+    network = lc.fold(imagenet.build_model("ResNet-18", 4)).eval()
+    trained = result(model="ResNet-18", accuracy_top5=90.0, network=network, classes="abcd", mean=(0.5,) * 3, std=(0.2,) * 3)
+    lc.save_network(trained, tmp_path / "n.safetensors")
+    images = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(lc.load_network(tmp_path / "n.safetensors")(images), network((images - 0.5) / 0.2))
+
+
+def test_an_interrupted_run_saves_the_same_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "INTERVAL", -1.0)
+    run = short_run()
+    options = dict(device="cpu", progress=False)
+    study.train_missing([run], tmp_path / "whole", save=tmp_path, **options)
+    saved = load_file(tmp_path / f"{run.id}.safetensors")
+    for _ in range(2):  # the second time, nothing is left to do
+        study.train_missing([run], tmp_path / "parts", save=tmp_path, stop=After(4), **options)
+    study.train_missing([run], tmp_path / "parts", save=tmp_path, **options)
+    assert run.id in results.load_rows(tmp_path / "parts")
+    again = load_file(tmp_path / f"{run.id}.safetensors")
+    assert saved.keys() == again.keys() and all(torch.equal(saved[name], again[name]) for name in saved)
+
+
+def test_the_commands_save(made_up, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(lc.Run, "train", lambda *_, **__: made_up)
+    file, folder = tmp_path / "n.safetensors", ["--results", str(tmp_path)]
+    main([*TRAIN, *folder, "--save", str(file)])
+    assert lc.load_network(file).row["id"] == made_up.id and not blocks(lc.load_network(file))
+    with pytest.raises(SystemExit, match="n.safetensors exists already; name another file"):
+        main([*TRAIN, "--seed", "1", *folder, "--save", str(file)])
+    main([*TRAIN, "--again", *folder, "--save", str(file), "--unfolded"])
+    assert blocks(lc.load_network(file)) == 7
+
+    started = []
+    monkeypatch.setattr(workers, "_train_with", lambda command, *others: started.append(command) or [])
+    main([*SWEEP, "--workers", "2", *folder, "--save", str(tmp_path), "--unfolded"])
+    worker = parser().parse_args(started[0][3:])
+    assert (worker.save, worker.unfolded) == (str(tmp_path), True)
+
+
+@pytest.mark.parametrize("command, place, said", [
+    (TRAIN, "missing/n.safetensors", "no network can be saved in .*missing .*; make the folder, or name another"),
+    (TRAIN, ".", "exists already; name another file"),
+    (TRAIN, "file/n.safetensors", "no network can be saved in .*file"),
+    (SWEEP, "missing", "no network can be saved in .*missing"),
+    ([*SWEEP, "--workers", "2"], "file", "no network can be saved in .*file"),
+])
+def test_a_place_that_cannot_be_written_is_said_before_any_training(command, place, said, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(lc.Run, "train", lambda *_, **__: pytest.fail("it trains"))
+    monkeypatch.setattr(workers, "_start", lambda *_: pytest.fail("it starts a worker"))
+    with pytest.raises(SystemExit, match=said):
+        main([*command, "--results", str(tmp_path / "results"), "--save", str(tmp_path / place)])
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda path: path.unlink(),
+    lambda path: path.write_bytes(b"no safetensors"),
+    lambda path: path.write_bytes(path.read_bytes()[:-9]),
+    lambda path: save_file(load_file(path), path),
+    lambda path: save_file(load_file(path), path, {"format": "pt"}),
+    lambda path: save_file(load_file(path), path, {"format": networks.FORMAT}),
+    lambda path: save_file(load_file(path), path, {"format": networks.FORMAT, "run": "[]", "classes": "[]"}),
+    lambda path: save_file({k: v for k, v in load_file(path).items() if "fc" not in k}, path, metadata(path)),
+    lambda path: save_file({k: v[:1] for k, v in load_file(path).items() if v.ndim}, path, metadata(path)),
+])
+def test_a_file_that_is_not_a_saved_network_is_said_in_one_line(spoil, made_up, tmp_path):
+    path = tmp_path / "n.safetensors"
+    lc.save_network(made_up, path)
+    assert lc.load_network(path)
+    spoil(path)
+    with pytest.raises(ValueError, match="n.safetensors is no network that lc can load: ") as caught:
+        lc.load_network(path)
+    assert "\n" not in str(caught.value)
+
+
+def metadata(path):
+    with safe_open(path, "pt") as f:
+        return f.metadata()
