@@ -85,9 +85,9 @@ def own_randomness(seed, device):
 
 
 def out_of_memory(error):
-    """Whether a RuntimeError of PyTorch says that a tensor does not fit into memory."""
-    return (isinstance(error, torch.OutOfMemoryError)
-            or any(text in str(error) for text in ("can't allocate memory", "calculation overflowed")))
+    """Whether an exception says that a tensor, or a library's own memory, did not fit into the memory of its device."""
+    texts = "out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "can't allocate memory", "calculation overflowed"
+    return isinstance(error, torch.OutOfMemoryError) or isinstance(error, RuntimeError) and any(t in str(error) for t in texts)
 
 
 def device_name(device):

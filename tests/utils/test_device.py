@@ -7,7 +7,7 @@ import types
 import pytest
 import torch
 
-from lc.utils.device import arithmetic, energy_meter
+from lc.utils.device import arithmetic, energy_meter, out_of_memory
 
 GPU = torch.device("cuda", 1)
 
@@ -64,3 +64,19 @@ def test_fp32_is_exact_on_a_gpu_and_tf32_stands_beside_bf16(precision, products,
     with arithmetic(precision, torch.device("cpu")):
         assert modes() == before
     assert modes() == before
+
+
+@pytest.mark.parametrize("error, expected", [
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+    (torch.AcceleratorError("CUDA error: out of memory"), True),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+    (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+    (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
+    (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"), True),
+    (RuntimeError("Storage size calculation overflowed with sizes=[99999999999, 99999999999]"), True),
+    (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), False),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), False),
+    (ValueError("out of memory"), False),
+])
+def test_memory_that_runs_out_is_told_from_other_errors(error, expected):
+    assert out_of_memory(error) is expected
