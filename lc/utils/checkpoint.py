@@ -2,7 +2,6 @@
 
 import time
 import warnings
-import zipfile
 from pathlib import Path
 
 import torch
@@ -38,10 +37,7 @@ class Checkpoint:
         if not self.path or not self.path.exists():
             return None
         try:
-            with open(self.path, "rb") as f:
-                if not zipfile.is_zipfile(f):  # torch.load with mmap gives no useful message for such a file
-                    raise ValueError("it is no zip archive")
-            saved = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
             training, state = saved["training"], saved["state"]
         except Exception as error:  # zipfile and pickle raise many kinds
             raise CheckpointError(f"{self.path}: damaged checkpoint ({one_line(error)[:80]}); delete it to train from the "

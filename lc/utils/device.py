@@ -6,7 +6,7 @@ import platform
 import re
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -19,16 +19,47 @@ def resolve_device(device="auto"):
     """The `torch.device` of that name. "auto" is a GPU if there is one.
 
     Raises:
-        ValueError: if the device is unknown or not on this machine.
+        ValueError: if the device is unknown or not on this machine, or if PyTorch cannot use the GPU that is there.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch("cpu|cuda(:[0-9]+)?", str(device)):
+    if not re.fullmatch("auto|cpu|cuda(:[0-9]+)?", str(device)):
         raise ValueError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:0, ...")
+    usable = torch.cuda.is_available()
+    if str(device) != "cpu" and not usable and (gpu := seen_by_driver()):
+        raise ValueError(f"PyTorch {torch.__version__} (CUDA {torch.version.cuda}) cannot use {gpu}; install what "
+                         "docs/gpu_server.md names, or choose the device cpu")
+    if device == "auto":
+        device = "cuda" if usable else "cpu"
     kind, _, index = str(device).partition(":")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {device!r} is not on this machine; use auto or cpu")
     return torch.device(device)
+
+
+def nvml():
+    """NVIDIA's management library, `pynvml`, or None without a driver. ValueError if the driver changed while it was in use."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception as error:  # of the import, or of NVML
+        if "version mismatch" in str(error):
+            raise ValueError("the NVIDIA driver was updated while in use; restart this machine, or choose the device "
+                             "cpu") from None
+        return None
+    return pynvml
+
+
+def seen_by_driver():
+    """The first NVIDIA GPU that the driver lets this process use, with the driver's version and CUDA, as text, or None."""
+    library, listed = nvml(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if library is None or listed in ("", "-1", "NoDevFiles"):  # these hide all GPUs; the last is Slurm's
+        return None
+    cuda = library.nvmlSystemGetCudaDriverVersion()
+    versions = f"driver {library.nvmlSystemGetDriverVersion()} (CUDA {cuda // 1000}.{cuda % 1000 // 10})"
+    for i in range(library.nvmlDeviceGetCount()):
+        with suppress(library.NVMLError):  # a scheduler may keep this GPU from the process
+            name = library.nvmlDeviceGetName(library.nvmlDeviceGetHandleByIndex(i))
+            return f"{name} with {versions}" + (f" and CUDA_VISIBLE_DEVICES={listed}" if listed else "")
 
 
 def resolve_precision(precision, device, *others):
@@ -38,16 +69,21 @@ def resolve_precision(precision, device, *others):
         others: further precisions that the caller knows, such as "fp16".
 
     Raises:
-        ValueError: if the precision is unknown.
+        ValueError: if the precision is unknown, or this PyTorch has no code for the device.
     """
     known = ("auto", "fp32", "bf16", *others)
     if precision not in known:
         raise ValueError(f"unknown precision {precision!r}; known: {', '.join(known)}")
-    if precision != "auto":
-        return precision
     if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+        major, minor = torch.cuda.get_device_capability(device)
+        oldest = min((int(re.sub(r"\D", "", arch)) for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")), default=0)
+        if 10 * major + minor < oldest:
+            raise ValueError(f"{device_name(device)} has compute capability {major}.{minor}, and PyTorch {torch.__version__} "
+                             f"needs {oldest / 10}; install a build that docs/gpu_server.md names, or choose the device cpu")
+        native = major >= 8
+    else:
+        native = torch.cpu._is_avx512_bf16_supported()
+    return precision if precision != "auto" else "bf16" if native else "fp32"
 
 
 @contextmanager
@@ -56,12 +92,10 @@ def arithmetic(precision, device):
 
     With bf16 (7 bits), the only fp32 products are those that combine filters (Equation 4).
     """
-    if device.type != "cuda":
-        yield
-        return
     convolutions, products = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    torch.backends.cudnn.allow_tf32 = precision != "fp32"
-    torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = precision != "fp32"
+        torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
     try:
         yield
     finally:
@@ -94,10 +128,8 @@ def device_name(device):
     """The name of the hardware, as in the column `device` of the results."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     return f"{model} CPU, {torch.get_num_threads()} threads"
 
@@ -107,16 +139,12 @@ def energy_meter(device):
 
     NVML counts the energy of the whole GPU. Runs that share a GPU each report all of it.
     """
-    if device.type == "cuda":
-        try:
-            import pynvml
-
-            pynvml.nvmlInit()
-            handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-            pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-            return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 3.6e6  # of millijoules
-        except Exception:  # there is no NVML, or it does not count this GPU or this part of a GPU
-            pass
+    library = nvml() if device.type == "cuda" else None
+    if library is not None:
+        with suppress(library.NVMLError):  # it does not count this GPU or this part of a GPU
+            handle = library.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+            library.nvmlDeviceGetTotalEnergyConsumption(handle)
+            return lambda: library.nvmlDeviceGetTotalEnergyConsumption(handle) / 3.6e6  # of millijoules
     return lambda: math.nan
 
 
@@ -131,26 +159,23 @@ class Meter:
 
     def lap(self, part=None):
         """Adds what was spent since the last lap. `part` is "setup", "training" or None for anything else."""
-        before, self.last = self.last, (time.monotonic(), self.energy())
-        seconds, energy = self.last[0] - before[0], self.last[1] - before[1]
-        self.add({"seconds": seconds, "setup": seconds * (part == "setup"), "training": seconds * (part == "training"),
-                  "energy": energy})
+        (began, before), self.last = self.last, (time.monotonic(), self.energy())
+        seconds = self.last[0] - began
+        self.add({"seconds": seconds, "energy": self.last[1] - before} | ({part: seconds} if part else {}))
 
     def add(self, spent):
-        """Adds what was spent earlier. A part that is missing there becomes unknown (nan)."""
-        self.spent = {name: self.spent[name] + spent.get(name, math.nan) for name in self.spent}
+        """Adds what was spent, for example before an interruption."""
+        for name, value in spent.items():
+            self.spent[name] += value
 
 
 @cache
 def git_version():
-    """The commit of this code, with "-dirty" if `lc` was changed since. Without a git repository: $LC_GIT."""
+    """The commit of this code, with "-dirty" if `lc` was changed since; "unknown" without a git repository."""
     def git(*arguments):
-        return subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True)
+        return subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        head = git("rev-parse", "--short=10", "HEAD")
-        if head.returncode == 0:
-            return head.stdout.strip() + ("-dirty" if git("status", "--porcelain", "lc").stdout else "")
-    except OSError:
-        pass
-    return os.environ.get("LC_GIT", "unknown")
+        return git("rev-parse", "--short=10", "HEAD") + ("-dirty" if git("status", "--porcelain", "lc") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,4 +1,4 @@
-"""What is known of a GPU that is not there: its energy meter, for which NVML's answers are played, and its arithmetic."""
+"""A GPU that is not there, for which NVML's answers are played: whether PyTorch can use it, its energy, its arithmetic."""
 
 import math
 import sys
@@ -7,16 +7,37 @@ import types
 import pytest
 import torch
 
-from lc.utils.device import arithmetic, energy_meter, out_of_memory
+from lc.utils.device import arithmetic, energy_meter, out_of_memory, resolve_device, resolve_precision
 
 GPU = torch.device("cuda", 1)
 
 
 class NVML(types.ModuleType):
+    """The driver of a machine with two GPUs, of which a scheduler lets this process use the second."""
+
     used = 7.2e6  # millijoules
+    NVMLError = LookupError
 
     def nvmlInit(self):
         pass
+
+    def nvmlSystemGetDriverVersion(self):
+        return "535.104.05"
+
+    def nvmlSystemGetCudaDriverVersion(self):
+        return 12020
+
+    def nvmlDeviceGetCount(self):
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, i):
+        return ["NVIDIA A100"][i - 1] if i else self.fail()
+
+    def nvmlDeviceGetName(self, handle):
+        return handle
+
+    def fail(self, *arguments):
+        raise self.NVMLError("Not Supported")
 
     def nvmlDeviceGetHandleByUUID(self, uuid):
         return uuid
@@ -43,10 +64,7 @@ def test_energy_is_counted_in_watt_hours(nvml):
 def test_energy_is_left_out_where_nothing_counts_it(nvml, monkeypatch):
     assert math.isnan(energy_meter(torch.device("cpu"))())
 
-    def fail(self, handle):
-        raise RuntimeError("Not Supported")  # as on a part of a GPU
-
-    monkeypatch.setattr(NVML, "nvmlDeviceGetTotalEnergyConsumption", fail)
+    monkeypatch.setattr(NVML, "nvmlDeviceGetTotalEnergyConsumption", NVML.fail)  # as on a part of a GPU
     assert math.isnan(energy_meter(GPU)())
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert math.isnan(energy_meter(GPU)())
@@ -80,3 +98,57 @@ def test_fp32_is_exact_on_a_gpu_and_tf32_stands_beside_bf16(precision, products,
 ])
 def test_memory_that_runs_out_is_told_from_other_errors(error, expected):
     assert out_of_memory(error) is expected
+
+
+@pytest.fixture
+def unusable(nvml, monkeypatch):
+    """A machine with a GPU that PyTorch cannot use."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda", "cuda:1"])
+def test_a_gpu_that_pytorch_cannot_use_is_no_reason_to_train_on_the_cpu(device, unusable, monkeypatch):
+    message = r"CUDA \S+ cannot use NVIDIA A100 with driver 535.104.05 \(CUDA 12.2\); .* docs/gpu_server.md"
+    with pytest.raises(ValueError, match=message):
+        resolve_device(device)
+    assert resolve_device("cpu").type == "cpu"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    with pytest.raises(ValueError, match="and CUDA_VISIBLE_DEVICES=7;"):
+        resolve_device(device)
+
+
+def test_hidden_or_absent_gpus_leave_the_cpu(unusable, monkeypatch):
+    for hidden in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert resolve_device("auto").type == "cpu"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    for name in ("nvmlDeviceGetHandleByIndex", "nvmlInit"):  # a scheduler keeps all GPUs from this process; there is no driver
+        with monkeypatch.context() as patch:
+            patch.setattr(NVML, name, NVML.fail)
+            assert resolve_device("auto").type == "cpu"
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert resolve_device("auto").type == "cpu"
+
+
+def test_a_driver_that_was_updated_while_in_use_is_said(unusable, monkeypatch):
+    def mismatch(self):
+        raise self.NVMLError("Driver/library version mismatch")
+
+    monkeypatch.setattr(NVML, "nvmlInit", mismatch)
+    with pytest.raises(ValueError, match="restart this machine, or choose the device cpu"):
+        resolve_device("auto")
+
+
+@pytest.mark.parametrize("capability, auto", [((7, 5), "fp32"), ((8, 9), "bf16"), ((7, 0), None)])
+def test_a_gpu_for_which_pytorch_has_no_code_is_refused(capability, auto, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla V100")
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_90a", "compute_120"])
+    if auto:
+        assert resolve_precision("auto", GPU) == auto
+        return
+    for precision in ("auto", "fp32"):
+        with pytest.raises(ValueError, match="Tesla V100 has compute capability 7.0, and PyTorch .* needs 7.5; .*gpu_server.md"):
+            resolve_precision(precision, GPU)
