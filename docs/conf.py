@@ -11,6 +11,7 @@ project = "Learning with random convolutions"
 author = "the authors of lc-companion"
 release = PYPROJECT["version"]
 html_title = project
+html_scaled_image_link = False  # a figure on the start page leads to its notebook
 language = "en"
 
 extensions = [
@@ -28,7 +29,7 @@ nb_execution_mode = "off"  # the pages show what the notebooks have stored
 nb_merge_streams = True
 nb_code_prompt_show = "Show the code"
 nb_code_prompt_hide = "Hide the code"
-myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_enable_extensions = ["dollarmath", "amsmath", "attrs_inline"]
 myst_heading_anchors = 3
 
 suppress_warnings = ["myst.domains"]  # the domain of sphinx-argparse does not resolve Markdown's links
@@ -42,18 +43,25 @@ napoleon_use_rtype = False
 html_theme = "sphinx_book_theme"
 html_static_path = ["site.css"]
 html_css_files = ["site.css"]
-html_theme_options = {"show_toc_level": 2, "show_navbar_depth": 1, "navbar_persistent": []}
+html_theme_options = {
+    "show_toc_level": 2,
+    "show_navbar_depth": 1,
+    "navbar_persistent": [],
+    "secondary_sidebar_items": {"notebooks/*": ["page-toc"], "docs/api": ["page-toc"], "docs/options": ["page-toc"]},
+}
 
 
 def fold_code(app, docname, source):
-    """Folds a notebook's code and describes its images, on the page only: the file that one downloads stays as it is."""
+    """Folds code, describes images and wraps printed sentences, on a notebook's page only: its download stays as it is."""
     if not docname.startswith("notebooks/"):
         return
     notebook = json.loads(source[0])
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             metadata = cell["metadata"]
-            metadata["tags"] = [*metadata.get("tags", []), "hide-input"]
+            printed = "".join("".join(output.get("text", "")) for output in cell["outputs"]).splitlines()
+            prose = ["prose"] if any(len(line) > 100 for line in printed) else []
+            metadata["tags"] = [*metadata.get("tags", []), "hide-input", *prose]
             saved = re.findall(r"plots\.save\(.*[\"'](\w+)[\"']\)", "".join(cell["source"]))
             metadata["mystnb"] = {"image": {"alt": ", ".join(saved).replace("_", " ") or "drawing"}}
     source[0] = json.dumps(notebook)

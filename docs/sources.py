@@ -10,9 +10,13 @@ import sys
 from html import escape
 from pathlib import Path
 
-import pandas as pd
+from PIL import Image
+
+from lc import paper, results
 
 ROOT = Path(__file__).parents[1]
+TABLE_1 = ("ResNet-20-16", False), ("ResNet-LC-20-16x128", False), ("ResNet-LC-20-16x128", True)  # the networks of its columns
+SCALE = 0.42  # of a figure's pixels to those of the page, so that all figures have one size of text
 
 
 def lay_out(target, root=ROOT):
@@ -31,9 +35,8 @@ def lay_out(target, root=ROOT):
 def start_page(notebooks, root=ROOT):
     """docs/index.md, with the notebooks' own words in the places that are marked there."""
     entries = [read(path) for path in notebooks]
-    profiles = dict.fromkeys(name for entry in entries for name in re.findall(r"^Profile (\w+):", entry["printed"], re.MULTILINE))
     page = (root / "docs" / "index.md").read_text(encoding="utf-8")
-    page = page.replace("<!-- numbers -->", numbers(profiles, pd.read_csv(root / "results" / "runs.csv")))
+    page = page.replace("<!-- numbers -->", numbers(results.load_table(root / "results")))
     return page.replace("<!-- figures -->", "\n\n".join(map(section, entries)))
 
 
@@ -71,24 +74,36 @@ def tables(output):
 
 
 def section(entry):
-    """A notebook's place on the start page: title, claim, figures, verdict."""
-    figures = "\n\n".join(f"[![{name.replace('_', ' ').capitalize()}](figures/{name}.png)](notebooks/{entry['name']}.ipynb)"
-                          for name in entry["figures"])
+    """A notebook's place on the start page: title, figures, and the paper's claims with the verdicts on them."""
+    figures = "\n\n".join(f"[![{name.replace('_', ' ').capitalize()}](figures/{name}.png){{width={width(name)}px}}]"
+                          f"(notebooks/{entry['name']}.ipynb)" for name in entry["figures"])
+    claim = "" if judged(entry) else f"**What the paper claims**\n\n{entry['claim']}\n"
     return f"""## [{entry["title"]}](notebooks/{entry["name"]}.ipynb)
 
 {entry["place"]}
 
-**What the paper claims**
-
-{entry["claim"]}
-
+{claim}
 {figures}
 
 {verdict(entry)}"""
 
 
+def width(name):
+    """The width of a figure on the page, in pixels."""
+    with Image.open(ROOT / "figures" / f"{name}.png") as image:
+        return round(SCALE * image.width)
+
+
+def judged(entry):
+    """The claims that a notebook has printed, each with its effect and its verdict."""
+    return re.findall(r"^(Claim \d+ .*)\n(?:Statistic: .*\n)?Verdict: (.*): (.*)\.$", entry["printed"], re.MULTILINE)
+
+
 def verdict(entry):
-    """The verdict as the notebook shows it: its lines that begin so, else a table of verdicts, else which rows it has."""
+    """What the notebook has found: its claims and their verdicts, else other verdicts, else which rows it has."""
+    if judged(entry):
+        return "\n".join(f'<p class="verdict {result.split()[0]}">{escape(claim)}<br><b>{escape(result.capitalize())}</b>: '
+                         f'{escape(effect)}.</p>' for claim, effect, result in judged(entry))
     printed = entry["printed"].splitlines()
     lines = [line for line in printed if line.startswith("Verdict")]
     if not lines and entry["verdicts"]:
@@ -97,15 +112,20 @@ def verdict(entry):
     return "\n".join(f'<p class="verdict">{escape(line)}</p>' for line in lines)
 
 
-def numbers(profiles, rows):
-    """A list of what the rows of these profiles are: an item for each recipe and device."""
-    items = []
-    rows = rows[rows["profile"].isin(profiles)]
-    for (profile, epochs, images, device), part in rows.groupby(["profile", "epochs", "train_images", "device"]):
-        seeds = part["seed"].nunique()
-        items.append(f"- Profile `{profile}`: {len(part)} runs of {epochs} epochs with {images:,} images, "
-                     f"{seeds} seed{'s' if seeds > 1 else ''}, on {device} ({', '.join(sorted(set(part['dataset'])))}).")
-    return "\n".join(items)
+def numbers(rows):
+    """What the rows are, as Markdown: accuracies with the paper's recipe, and a table of recipes from the longest down."""
+    said = []
+    for (dataset, model, frozen), part in rows[rows["profile"] == "paper"].groupby(["dataset", "model", "frozen"]):
+        if dataset in paper.TABLE_1 and (model, frozen) in TABLE_1:
+            published = paper.TABLE_1[dataset][TABLE_1.index((model, frozen))]
+            said.append(f"- {model}{' with frozen random filters' * frozen} reaches {part['accuracy'].mean():.2f} % on {dataset} "
+                        f"with the paper's recipe (n = {len(part)}). The paper prints {published}.")
+    recipes = rows.groupby(["profile", "epochs", "train_images", "device"])
+    lines = [f"| `{profile}` | {len(part)} | {epochs} | {images:,} | {part['seed'].nunique()} | "
+             f"{', '.join(sorted(set(part['dataset'])))} | {device} |"
+             for (profile, epochs, images, device), part in sorted(recipes, key=lambda recipe: -recipe[0][1] * recipe[0][2])]
+    head = ["| profile | runs | epochs | training images | seeds | data sets | device |", "|---|---:|---:|---:|---:|---|---|"]
+    return "\n".join([*said, "", *head, *lines])
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ TABLE = '<table><tr><th>claim</th><th scope="col">Verdict</th></tr><tr><td>holds
 
 
 def made_up(path, *outputs, first="# 00 · Title\n\n*Figure 99.*\n\nThe paper claims [much](03_expansion.ipynb)."):
-    cells = [new_markdown_cell(first), new_code_cell('plots.save(draw("x"), "figure_99")', outputs=list(outputs), execution_count=1)]
+    cells = [new_markdown_cell(first), new_code_cell('plots.save(draw("x"), "figure_4")', outputs=list(outputs), execution_count=1)]
     nbformat.write(new_notebook(cells=cells), path)
     return SOURCES["read"](path)
 
@@ -160,7 +160,7 @@ def test_the_verdict_is_what_the_notebook_printed(outputs, shown, tmp_path):
     assert SOURCES["verdict"](entry) == shown
     section = SOURCES["section"](entry)
     for part in ("## [00 · Title](notebooks/00_made_up.ipynb)", "*Figure 99.*", "[much](notebooks/03_expansion.ipynb)",
-                 "[![Figure 99](figures/figure_99.png)](notebooks/00_made_up.ipynb)", shown):
+                 "[![Figure 4](figures/figure_4.png){width=900px}](notebooks/00_made_up.ipynb)", shown):
         assert part in section
 
 
@@ -176,13 +176,34 @@ def test_a_notebook_without_title_or_outputs_is_named(fault, tmp_path):
         made_up(tmp_path / "00_made_up.ipynb", *outputs, **fault)
 
 
+def test_each_claim_stands_beside_its_verdict(tmp_path):
+    text = ("Claim 1 (Figure 1): a < b.\nStatistic: b: a. The paper expects more.\nVerdict: E: 8 (n = 1): as in the paper.\n"
+            "Claim 2 (Figure 1): c.\nVerdict: no rows: not decided by these rows.\n")
+    entry = made_up(tmp_path / "00_made_up.ipynb", printed(text))
+    assert SOURCES["verdict"](entry) == (
+        '<p class="verdict as">Claim 1 (Figure 1): a &lt; b.<br><b>As in the paper</b>: E: 8 (n = 1).</p>\n'
+        '<p class="verdict not">Claim 2 (Figure 1): c.<br><b>Not decided by these rows</b>: no rows.</p>')
+    assert "much" not in SOURCES["section"](entry)
+
+
+def test_every_claim_of_the_notebooks_is_found():
+    for name in NOTEBOOKS:
+        entry = SOURCES["read"](ROOT / "notebooks" / f"{name}.ipynb")
+        assert len(SOURCES["judged"](entry)) == len(re.findall("^Claim ", entry["printed"], re.M)), name
+
+
 def test_the_numbers_are_counted_from_the_rows():
-    rows = pd.DataFrame([("quick", 4, 5000, "a CPU", seed, dataset) for seed in (0, 1) for dataset in ("svhn", "cifar10")]
-                        + [("short", 15, 50000, "a GPU", 0, "cifar10"), ("smoke", 4, 512, "a CPU", 0, "digits")],
-                        columns=["profile", "epochs", "train_images", "device", "seed", "dataset"])
-    assert SOURCES["numbers"](["short", "quick"], rows) == (
-        "- Profile `quick`: 4 runs of 4 epochs with 5,000 images, 2 seeds, on a CPU (cifar10, svhn).\n"
-        "- Profile `short`: 1 runs of 15 epochs with 50,000 images, 1 seed, on a GPU (cifar10).")
+    plain, lc, other = "ResNet-20-16", "ResNet-LC-20-16x128", "ResNet-LC-20-16x1"
+    rows = pd.DataFrame([("quick", 4, 5000, "a CPU", seed, dataset, plain, False, 40) for seed in (0, 1) for dataset in "ba"]
+                        + [("short", 15, 50000, "a GPU", 0, "cifar10", other, True, 80)]
+                        + [("paper", 75, 50000, "a GPU", seed, "cifar10", lc, True, 91 + seed) for seed in (0, 1)]
+                        + [("paper", 75, 50000, "a GPU", 0, "cifar10", other, True, 85)],
+                        columns=["profile", "epochs", "train_images", "device", "seed", "dataset", "model", "frozen", "accuracy"])
+    said, _, _, _, *recipes = SOURCES["numbers"](rows).splitlines()
+    assert said == (f"- {lc} with frozen random filters reaches 91.50 % on cifar10 with the paper's recipe (n = 2). "
+                    "The paper prints 91.89 ± 0.10.")
+    assert recipes == ["| `paper` | 3 | 75 | 50,000 | 2 | cifar10 | a GPU |", "| `short` | 1 | 15 | 50,000 | 1 | cifar10 | a GPU |",
+                       "| `quick` | 4 | 4 | 5,000 | 2 | a, b | a CPU |"]
 
 
 FRAMES = """<!DOCTYPE html><body>{}<script>
