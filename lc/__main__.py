@@ -40,7 +40,6 @@ def parser():
     imagenet.add_argument("--recipe", default="a2", help="a2 (the paper's), short, quick or smoke")
     imagenet.add_argument("--batch", type=int, metavar="N", help="images of a process at a time; else 256 or fewer")
     imagenet.add_argument("--workers", type=int, metavar="N", help="processes that read images; else 8 for each GPU")
-    imagenet.add_argument("--memory", action="store_true", help="train nothing; count a step's memory, and measure it on a GPU")
 
     for command in (train, imagenet):
         command.add_argument("--frozen", action="store_true", help="keep the spatial convolutions at their random values")
@@ -135,34 +134,34 @@ def run_train(a):
 
 
 def run_imagenet(a):
+    import os
     from contextlib import nullcontext
 
-    from . import results
-    from .imagenet import Run, images, memory
-    from .imagenet.processes import count, is_first
-    from .imagenet.training import best_path, train
+    from . import networks, results
+    from .imagenet import Run, images
+    from .imagenet.processes import rank, world
+    from .imagenet.training import train
     from .utils.signals import stop_on_signals
 
-    if a.memory:
-        return memory.report(a.model, a.frozen, a.recipe, a.batch, a.device, a.precision)
-    folder = a.data or images.find(a.dataset or "imagenet")
-    run = Run(a.model, a.dataset or images.name_of(folder), a.frozen, a.seed, a.recipe)
+    folder = os.path.expanduser(a.data or images.find(a.dataset or "imagenet"))
+    run = Run(a.model, a.dataset or os.path.basename(os.path.abspath(folder)), a.frozen, a.seed, a.recipe)
     if run.id in results.load_rows(a.results) and not a.again:
         raise ValueError(f"{run.id} is in the results already; --again trains it anew")
     kept = results.checkpoint_path(run.id, a.results)
-    first = is_first()  # of the processes that torchrun started: it alone writes
+    first = rank() == 0  # of the processes that torchrun started: it alone writes
     claimed = results.claim(run.id, a.results) if first else nullcontext(True)
-    stopping = stop_on_signals() if count() == 1 else nullcontext()  # several at once cannot stop at the same step
+    stopping = stop_on_signals() if world() == 1 else nullcontext()  # several at once cannot stop at the same step
     with claimed as mine, stopping as stop:
         if not mine:
             raise ValueError(f"{run.id} is being trained by another process")
         result = train(run, data=folder, device=a.device, precision=a.precision, batch=a.batch, workers=a.workers,
                        log=lambda line: print(line, flush=True), checkpoint=kept, stop=stop)
         if first:
+            networks.save_network(result, kept.with_suffix(".safetensors"))
             results.append(result, a.results)
     if first:
         _print(result)
-        print(f"best network: {best_path(kept)}")
+        print(f"network: {kept.with_suffix('.safetensors')}")
 
 
 def _print(result):

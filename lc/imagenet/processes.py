@@ -2,7 +2,6 @@
 
 import os
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -10,17 +9,19 @@ import torch.distributed as dist
 from ..utils.device import resolve_device
 
 
-class Process(NamedTuple):
-    """This process: its device, its rank among all processes, and how many there are."""
+def world():
+    """The number of processes that torchrun started, 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", 1))
 
-    device: torch.device
-    rank: int
-    world: int
+
+def rank():
+    """The number of this process among them, from 0."""
+    return int(os.environ.get("RANK", 0))
 
 
 @contextmanager
 def joined(device="auto"):
-    """Yields this `Process`. Under torchrun, the processes can exchange values until the context ends.
+    """Yields the device of this process. Until the context ends, the processes of torchrun can exchange values.
 
     Each process takes the GPU of its local rank, or the CPU.
 
@@ -28,37 +29,24 @@ def joined(device="auto"):
         ValueError: if the device is unknown, or this node has more processes than GPUs.
     """
     device = resolve_device(device)
-    if count() == 1:
-        yield Process(device, 0, 1)
+    if world() == 1:
+        yield device
         return
     on_gpu = device.type == "cuda"
     if on_gpu:
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        if device.index >= torch.cuda.device_count():
-            raise ValueError(f"{os.environ['LOCAL_WORLD_SIZE']} processes on a node with {torch.cuda.device_count()} GPUs; start "
-                             "torchrun with --nproc-per-node no larger than that")
+        device = resolve_device(f"cuda:{os.environ['LOCAL_RANK']}")
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
     try:
-        yield Process(device, dist.get_rank(), dist.get_world_size())
+        yield device
     finally:
         dist.destroy_process_group()
 
 
-def count():
-    """The number of processes that torchrun started, 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", 1))
-
-
-def is_first():
-    """Whether this process is the first of those that torchrun started, or the only one."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def gathered(value):
     """A list of the values of all processes, by rank."""
-    if not dist.is_initialized():
+    if world() == 1:
         return [value]
-    values = [None] * dist.get_world_size()
+    values = [None] * world()
     dist.all_gather_object(values, value)
     return values

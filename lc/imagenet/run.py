@@ -10,7 +10,6 @@ from ..utils import check
 from .networks import parse
 
 SIZES = {"imagenet": (1000, 1_281_167), "tiny-imagenet-40": (40, 20_000), "digits-folder": (10, 1_437)}  # classes, images
-INTERPOLATIONS = ("bilinear", "bicubic")
 RAND_AUGMENT = r"rand(-(m|n|mstd|mmax|inc|p|w)[\d.]+)*"  # timm's notation
 
 
@@ -31,7 +30,6 @@ class Recipe:
     profile: str = "a2"  # names the recipe in a run's id: if you change a value, change this name
     image_size: int = 224  # pixels, in training and validation [RSB]
     crop_ratio: float = 0.95  # validation: resize to image_size / crop_ratio, then crop the centre [RSB]
-    interpolation: str = "bicubic"  # in training and validation [timm]
     epochs: int = 300  # [RSB]
     batch_size: int = 2048  # of an optimiser step, over all processes [RSB]
     learning_rate: float = 5e-3  # of LAMB, at the end of the warm-up [RSB]
@@ -63,8 +61,6 @@ class Recipe:
             check.number(name, getattr(self, name), 0, math.inf, "[)")
         for name in ("target_threshold", "drop_path"):
             check.number(name, getattr(self, name), 0, 1, "[)")
-        if self.interpolation not in INTERPOLATIONS:
-            raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, not {self.interpolation!r}")
         if self.rand_augment is not None and not re.fullmatch(RAND_AUGMENT, str(self.rand_augment)):
             raise ValueError(f"rand_augment must be None or such as 'rand-m7-mstd0.5-inc1', not {self.rand_augment!r}")
         check.kind("step_on_epochs", self.step_on_epochs, bool, "True or False")

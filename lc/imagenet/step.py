@@ -5,11 +5,10 @@ from contextlib import nullcontext
 
 import torch
 import torch.distributed as dist
-from timm.data import IMAGENET_DEFAULT_MEAN as MEAN, IMAGENET_DEFAULT_STD as STD, Mixup  # for any data set, as timm does
+from timm.data import Mixup
 from timm.loss import BinaryCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
-from timm.utils import random_seed
 from torch.nn.parallel import DistributedDataParallel
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -38,7 +37,6 @@ class Trainer:
         self.criterion = BinaryCrossEntropy(smoothing=0.0, target_threshold=recipe.target_threshold)
         self.mixup = recipe.mixup + recipe.cutmix > 0 and Mixup(
             mixup_alpha=recipe.mixup, cutmix_alpha=recipe.cutmix, label_smoothing=0.0, num_classes=num_classes)
-        self.mean, self.std = (255 * torch.tensor(values, device=device).view(-1, 1, 1) for values in (MEAN, STD))
         self.parallel = network
         if dist.is_initialized():
             warnings.filterwarnings("ignore", "Grad strides do not match")  # 1x1 kernels have several equivalent strides
@@ -49,8 +47,8 @@ class Trainer:
         """One optimisation step.
 
         Args:
-            batches: an iterator from which the step takes `accumulate` mini-batches: images uint8 `[n, 3, h, w]`, labels
-                int64 `[n]`, and the seed of Mixup and stochastic depth.
+            batches: an iterator from which the step takes `accumulate` mini-batches on the device: normalised images
+                `[n, 3, h, w]` and labels int64 `[n]`.
 
         Returns:
             The mean loss of this process's mini-batches, on the device.
@@ -60,11 +58,9 @@ class Trainer:
         self.scheduler.step_update(self.updates)
         mean = torch.zeros((), device=self.device)
         for i in range(1, self.accumulate + 1):
-            images, labels, seed = next(batches)
-            random_seed(seed)
-            last = i == self.accumulate
-            with nullcontext() if last or self.parallel is self.network else self.parallel.no_sync():
-                loss = self._loss(images, labels) / self.accumulate
+            waits = i < self.accumulate and self.parallel is not self.network  # gradients are exchanged once a step
+            with self.parallel.no_sync() if waits else nullcontext():
+                loss = self._loss(*next(batches)) / self.accumulate
                 self.scaler.scale(loss).backward()
             mean += loss.detach()
         self.scaler.step(self.optimizer)
@@ -74,12 +70,10 @@ class Trainer:
         return mean
 
     def _loss(self, images, labels):
-        images, labels = (t.to(self.device, non_blocking=True) for t in (images, labels))
-        images = ((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         if self.mixup:
             images, labels = self.mixup(images, labels)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            logits = self.parallel(images)
+            logits = self.parallel(images.contiguous(memory_format=torch.channels_last))
         return self.criterion(logits.float(), labels)
 
     def state(self):

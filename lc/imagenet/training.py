@@ -1,15 +1,11 @@
 """Training on images, with one process or many, from the initialisation to the row of the results."""
 
-import random
-import warnings
-from contextlib import contextmanager
+from copy import deepcopy
 from math import isfinite, nan
-from pathlib import Path
 from statistics import fmean
 
-import numpy as np
 import torch
-from safetensors.torch import save
+from timm.data import IMAGENET_DEFAULT_MEAN as MEAN, IMAGENET_DEFAULT_STD as STD  # for any data set, as timm does
 from timm.utils import distribute_bn
 from torch import nn
 from tqdm.auto import tqdm
@@ -21,12 +17,11 @@ from ..training import Stopped, TrainingError, to_result
 from ..utils import check
 from ..utils.checkpoint import Checkpoint, CheckpointError
 from ..utils.device import Meter, arithmetic, device_name, out_of_memory, own_randomness, resolve_precision
-from ..utils.files import replacing
-from .images import check_images, find, first_three, open_folder, steps_an_epoch, training_loader, validation_loader
+from .images import find, open_folder, training_batches, validation_batches
 from .networks import build_model, parse
-from .processes import gathered, joined
+from .processes import gathered, joined, rank, world
 from .run import Run
-from .step import MEAN, STD, Trainer
+from .step import Trainer
 
 BATCH = 256  # images of a process at a time: A2's batch of 2048 on eight GPUs
 
@@ -34,9 +29,6 @@ BATCH = 256  # images of a process at a time: A2's batch of 2048 on eight GPUs
 def train(run, *, data=None, data_dir=None, device="auto", precision="auto", batch=None, workers=None, progress=None, label="",
           log=None, checkpoint=None, stop=None):
     """Trains and evaluates one run. Under `torchrun`, all processes train it together.
-
-    The randomness of a step depends on the seed and the step alone. With the same `batch`, one process, which accumulates
-    gradients, computes the same step as many processes.
 
     Args:
         run: a `lc.imagenet.Run`.
@@ -46,57 +38,59 @@ def train(run, *, data=None, data_dir=None, device="auto", precision="auto", bat
         precision: "fp32", "bf16" or "fp16" (autocast, with a gradient scaler for fp16), or "auto": fp16 on a GPU, as in A2.
             Evaluation never uses autocast.
         batch: images of a process at a time, over which BatchNorm normalises. By default 256, or fewer if the process's part
-            of the recipe's batch is smaller. If it is larger, gradients accumulate.
+            of the recipe's batch is smaller. If the part is larger, gradients accumulate.
         workers: worker processes that read images, for each process. By default 8 on a GPU, none on a CPU.
         log: a function that is called with a line of text after each epoch.
-        checkpoint: a file that is written after each epoch and from which training continues. All processes must see it. The
-            file `.best.safetensors` beside it holds the weights of the best epoch's network, folded, under timm's names.
+        checkpoint: a file that is written after each epoch and from which training continues. All processes must see it.
         stop: a function that a single process calls after every step. If it returns True, training ends.
 
     Returns:
         A `Result`. Its accuracies and its network, folded, are those of the epoch with the best top-1 accuracy. On one
-        machine's CPU the same run gives the same bits, also if it was interrupted.
+        machine's CPU the same run with as many processes and workers gives the same bits, also if it was interrupted.
 
     Raises:
         ValueError: before any training, if `run` is no `Run`, the device or precision is unknown, the batch does not divide
-            the recipe's, the image folder is incomplete, an image cannot be read, or the checkpoint is damaged or of another
-            run.
+            the recipe's, the image folder is incomplete, or the checkpoint is damaged or of another run. During the training,
+            if an image cannot be read.
         TrainingError: if the loss is not finite, or memory runs out.
         Stopped: if `stop` returned True.
     """
     if not isinstance(run, Run):
         raise ValueError("train takes an lc.imagenet.Run, such as lc.imagenet.Run('ResNet-18d', 'imagenet', frozen=True, seed=0),"
                          f" not {run!r}")
-    with joined(device) as process:
-        on_gpu = process.device.type == "cuda"
-        precision = resolve_precision("fp16" if precision == "auto" and on_gpu else precision, process.device, "fp16")
-        batch = _images_at_a_time(run.recipe, batch, process.world)
+    with joined(device) as device:
+        on_gpu = device.type == "cuda"
+        precision = resolve_precision("fp16" if precision == "auto" and on_gpu else precision, device, "fp16")
+        batch = _images_at_a_time(run.recipe, batch)
         workers = check.integer("workers", 8 * on_gpu if workers is None else workers, 0)
-        images = open_folder(data or find(run.dataset, data_dir), run.recipe.classes, run.recipe.images_per_class)
-        kept = Checkpoint(checkpoint, f"{run}, batches of {batch}, {precision}, {process.device.type}")
-        saved = _load(kept, images)
-        shown = progress if process.rank == 0 else False
-        if not saved:
-            faults = sum(gathered(check_images(images, process.rank, process.world, workers, shown)), [])
-            if faults:
-                raise DataError(first_three(faults, "; "))
+        images = open_folder(data or find(run.dataset, data_dir), run.recipe)
+        kept = Checkpoint(checkpoint, f"{run}, {len(images[0].classes)} classes, batches of {batch}, {precision}, {device.type}")
+        saved = kept.load()
+        if len(set(gathered(saved and saved["epochs"]))) > 1:
+            raise CheckpointError(f"{kept.path}: not all processes see the same checkpoint; the results must lie on a file "
+                                  "system that all nodes share")
         try:
-            with _own_state(run.seed, process.device), arithmetic(precision, process.device):
-                training = _Training(run, images, process, precision, batch, workers, kept)
+            with own_randomness(run.seed, device), arithmetic(precision, device):
+                training = _Training(run, *images, device, precision, batch, workers)
                 if saved:
                     training.load(saved)
-                    del saved  # some gigabytes
                 an_epoch = training.steps * run.recipe.batch_size
+                silent = rank() > 0 or (None if progress is None else not progress)
                 with tqdm(total=run.recipe.epochs * an_epoch, initial=training.epochs * an_epoch, desc=f"{label}{run.id}",
-                          unit=" images", unit_scale=True, leave=False, disable=None if shown is None else not shown) as bar:
+                          unit=" images", unit_scale=True, leave=False, disable=silent) as bar:
                     while training.epochs < run.recipe.epochs:
-                        training.epoch(bar, stop if process.world == 1 else None)
-                        if log and process.rank == 0:
-                            log(training.line())
+                        training.epoch(bar, stop)
+                        state = training.state()
+                        if rank() == 0:
+                            kept.save(state)
+                            if log:
+                                log(training.line())
                 return training.result()
+        except DataError as error:  # a worker's message holds its traceback; the last line is the error's own
+            raise DataError(str(error).strip().splitlines()[-1].rpartition("DataError: ")[2]) from None
         except RuntimeError as error:
             if out_of_memory(error):
-                raise TrainingError(f"{run.id}: out of memory on {process.device}; nothing was recorded. Use a smaller --batch: "
+                raise TrainingError(f"{run.id}: out of memory on {device}; nothing was recorded. Use a smaller --batch: "
                                     "the recipe's is kept, by accumulating gradients") from error
             raise
 
@@ -104,27 +98,26 @@ def train(run, *, data=None, data_dir=None, device="auto", precision="auto", bat
 class _Training:
     """One run in this process: the epochs, the best of them, and their costs."""
 
-    def __init__(self, run, images, process, precision, batch, workers, kept):
-        self.run, self.images, self.process, self.precision, self.kept = run, images, process, precision, kept
-        self.batch, self.shares = batch, run.recipe.batch_size // batch  # each step takes one mini-batch of each share
-        self.device = process.device
-        self.reading = dict(rank=process.rank, world=process.world, workers=workers, pin=self.device.type == "cuda")
-        self.meter = Meter(self.device)
-        self.steps = steps_an_epoch(images, run.recipe, batch, self.shares)
-        network = build_model(run.model, len(images.classes), run.recipe.drop_path)
+    def __init__(self, run, train, val, device, precision, batch, workers):
+        self.meter = Meter(device)
+        self.run, self.train, self.val, self.precision = run, train, val, precision
+        self.reading = dict(batch=batch, device=device, workers=workers)
+        network = build_model(run.model, len(train.classes), run.recipe.drop_path)
         if run.frozen:
             freeze_spatial(network)
-        network.to(self.device, memory_format=torch.channels_last)
-        self.trainer = Trainer(network, len(images.classes), run.recipe, self.steps, self.device, precision,
-                               accumulate=self.shares // process.world)
-        self.epochs, self.loss, self.accuracies = 0, nan, ()
-        self.best = {"accuracy": -1.0}
+        network.to(device, memory_format=torch.channels_last)
+        accumulate = run.recipe.batch_size // (batch * world())
+        self.steps = len(training_batches(train, run.recipe, run.seed, 0, **self.reading)) // accumulate
+        if not self.steps:
+            raise DataError(f"{train.root}: {len(train)} images are fewer than the {run.recipe.batch_size} of a step; use a "
+                            "recipe with a smaller batch_size")
+        self.trainer = Trainer(network, len(train.classes), run.recipe, self.steps, device, precision, accumulate)
+        self.epochs, self.loss, self.accuracies, self.best = 0, nan, (), {"accuracy": -1.0}
         self.meter.lap("setup")
 
     def epoch(self, bar, stop):
-        """Trains one epoch, validates the network, and writes the checkpoint."""
-        batches = training_loader(self.images, self.run.recipe, self.run.seed, self.epochs, self.batch, self.shares,
-                                  **self.reading)
+        """Trains one epoch and validates the network."""
+        batches = iter(training_batches(self.train, self.run.recipe, self.run.seed, self.epochs, **self.reading))
         losses = []
         for _ in range(self.steps):
             losses.append(self.trainer.step(batches))
@@ -139,60 +132,40 @@ class _Training:
             raise TrainingError(f"{self.run.id}: the loss was not finite in epoch {self.epochs}; nothing was recorded. Lower the "
                                 "learning rate or check the data")
         self.loss = fmean(finite)
-        self._validate()
-        self.meter.lap()
-        spent = self._spent()
-        if self.process.rank == 0:
-            self.kept.save({"trainer": self.trainer.state(), "epochs": self.epochs, "loss": self.loss, "best": self.best,
-                            "spent": spent, "classes": len(self.images.classes)})
-
-    def _validate(self):
-        if self.process.world > 1:
-            distribute_bn(self.trainer.network, self.process.world, reduce=True)
+        if world() > 1:
+            distribute_bn(self.trainer.network, world(), reduce=True)
         network = fold(self.trainer.network)
         self.accuracies = self._evaluate(network)
         if self.accuracies[0] > self.best["accuracy"]:
             weights = {name: value.cpu() for name, value in network.state_dict().items()}
             self.best = dict(zip(("accuracy", "accuracy_top5"), self.accuracies), epoch=self.epochs, network=weights)
-            self._write_best()
+        self.meter.lap()
 
     def _evaluate(self, network, attack=False):
         """Top-1 and top-5 accuracy on the validation images in percent, with `attack` under FGSM (eps = 1/255)."""
-        model = nn.Sequential(evaluate.Normalize(MEAN, STD), network).to(self.device).eval()
-        five = min(5, len(self.images.classes))
-        correct = torch.zeros(2, dtype=torch.int64, device=self.device)
-        for images, labels in validation_loader(self.images, self.run.recipe, self.batch, **self.reading):
-            images = (images.to(self.device).float() / 255).contiguous(memory_format=torch.channels_last)
-            labels = labels.to(self.device)
+        device = self.reading["device"]
+        model = nn.Sequential(evaluate.Normalize(MEAN, STD), network).to(device).eval()
+        correct = torch.zeros(2, dtype=torch.int64, device=device)
+        for images, labels in validation_batches(self.val, **self.reading):
+            images = images.contiguous(memory_format=torch.channels_last)
             if attack:
                 images = evaluate.fgsm(model, images, labels, 1 / 255)
             with torch.no_grad():
-                right = model(images).topk(five).indices == labels[:, None]
+                right = model(images).topk(min(5, len(self.val.classes))).indices == labels[:, None]
             correct += torch.stack([right[:, 0].sum(), right.sum()])
-        return [100 * sum(counts) / len(self.images.val) for counts in zip(*gathered(correct.tolist()))]
+        return [100 * sum(counts) / len(self.val) for counts in zip(*gathered(correct.tolist()))]
 
-    def _write_best(self):
-        """Writes the best network so far. If the disk is full or read-only, this warns and the training continues."""
-        if self.process.rank == 0 and self.kept.path:
-            path = best_path(self.kept.path)
-            try:
-                with replacing(path) as f:
-                    f.write(save({name: value.contiguous() for name, value in self.best["network"].items()}))
-            except OSError as error:
-                warnings.warn(f"{path}: the best network could not be written ({check.one_line(error)[:80]})", stacklevel=2)
+    def state(self):
+        """What a checkpoint holds."""
+        spent = self.meter.spent | {"energy": sum(gathered(self.meter.spent["energy"]))}  # of all GPUs
+        return {"trainer": self.trainer.state(), "epochs": self.epochs, "loss": self.loss, "best": self.best, "spent": spent}
 
-    def _spent(self):
-        return self.meter.spent | {"energy": sum(gathered(self.meter.spent["energy"]))}  # of all GPUs
-
-    def load(self, saved):
+    def load(self, state):
         """Continues from a checkpoint."""
-        self.trainer.load(saved["trainer"])
-        self.epochs, self.loss = saved["epochs"], saved["loss"]
-        weights = {name: value.clone() for name, value in saved["best"]["network"].items()}  # the file can then be replaced
-        self.best = saved["best"] | {"network": weights}
-        self._write_best()
-        if self.process.rank == 0:
-            self.meter.add(saved["spent"])
+        self.trainer.load(state["trainer"])
+        self.epochs, self.loss, self.best = state["epochs"], state["loss"], deepcopy(state["best"])  # the file will be replaced
+        if rank() == 0:
+            self.meter.add(state["spent"])
 
     def line(self):
         """The last epoch in a line of text."""
@@ -203,60 +176,26 @@ class _Training:
 
     def result(self):
         """The `Result` of the best epoch."""
-        network = build_model(parse(self.run.model)[0], len(self.images.classes))
+        network = build_model(parse(self.run.model)[0], len(self.train.classes))
         network.load_state_dict(self.best["network"])
         robust_accuracy = self._evaluate(network, attack=True)[0]
         self.meter.lap()
-        recipe, world = self.run.recipe, self.process.world
-        return to_result(self.run, network, self.trainer.network, self._spent(), accuracy=self.best["accuracy"],
+        recipe, device = self.run.recipe, self.reading["device"]
+        return to_result(self.run, network, self.trainer.network, self.state()["spent"], accuracy=self.best["accuracy"],
                          accuracy_top5=self.best["accuracy_top5"], robust_accuracy=robust_accuracy, train_loss=self.loss,
-                         train_images=len(self.images.train), images=recipe.epochs * self.steps * recipe.batch_size,
-                         device=f"{world} x " * (world > 1) + device_name(self.device), precision=self.precision)
+                         train_images=len(self.train), images=recipe.epochs * self.steps * recipe.batch_size,
+                         device=f"{world()} x " * (world() > 1) + device_name(device), precision=self.precision,
+                         classes=tuple(self.train.classes), mean=MEAN, std=STD)
 
 
-def best_path(checkpoint):
-    """The file of the best network, beside the checkpoint of its training."""
-    return Path(checkpoint).with_suffix(".best.safetensors")
-
-
-def _images_at_a_time(recipe, batch, world):
+def _images_at_a_time(recipe, batch):
     """The mini-batch of a process: `batch`, or the default if it is None. Raises ValueError if it does not fit the recipe."""
     if batch is None:
-        batch = max(1, min(BATCH, recipe.batch_size // world))
+        batch = max(1, min(BATCH, recipe.batch_size // world()))
     check.integer("batch", batch)
-    shares, rest = divmod(recipe.batch_size, batch)
-    if rest or not shares or shares % world:
-        raise ValueError(f"{world} process{'es' * (world > 1)} with batches of {batch} cannot make the recipe's batch of "
-                         f"{recipe.batch_size}: it must be a multiple of {world} x {batch}; choose another --batch")
+    if recipe.batch_size % (batch * world()):
+        raise ValueError(f"{world()} process{'es' * (world() > 1)} with batches of {batch} cannot make the recipe's batch of "
+                         f"{recipe.batch_size}: it must be a multiple of {world()} x {batch}; choose another --batch")
     if batch % 2 and recipe.mixup + recipe.cutmix > 0:
         raise ValueError(f"batches of {batch} cannot be mixed in pairs: Mixup and CutMix need an even number of images")
     return batch
-
-
-def _load(kept, images):
-    """The state in the checkpoint, or None. Raises CheckpointError if it is of another training or not all processes see it."""
-    saved = kept.load()
-    if saved and saved["classes"] != len(images.classes):
-        raise CheckpointError(f"{kept.path}: checkpoint of {saved['classes']} classes, but {images.folder} has "
-                              f"{len(images.classes)}; delete it to train from the start, or give the data set a name of its own")
-    if len(set(gathered(saved and saved["epochs"]))) > 1:
-        raise CheckpointError(f"{kept.path}: not all processes see the same checkpoint; the results must lie on a file system "
-                              "that all nodes share")
-    return saved
-
-
-@contextmanager
-def _own_state(seed, device):
-    """Seeds PyTorch, lets cuDNN find its fastest kernels by trial as timm's script does, and restores both at the end.
-
-    The generators of Python and NumPy, from which Mixup and the augmentation draw, are restored too.
-    """
-    python, numpy, benchmark = random.getstate(), np.random.get_state(), torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
-    try:
-        with own_randomness(seed, device):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.backends.cudnn.benchmark = benchmark

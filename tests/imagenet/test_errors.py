@@ -31,30 +31,19 @@ def test_a_loss_that_is_not_finite_ends_a_training_and_nothing_is_recorded(flowe
     assert not results.load_rows(tmp_path) and not list(tmp_path.rglob("*.pt"))
 
 
-@pytest.mark.parametrize("faults, message", [
-    (["train/b/1.JPEG"], r"^\S+train/b/1.JPEG cannot be read as an image \([^\n]+\); replace or delete it$"),
-    ([f"train/c/{i}.JPEG" for i in range(5)], "c/0.JPEG.*; .*c/2.JPEG [^;]*; replace or delete it; and 2 more$"),
-])
-def test_images_that_cannot_be_read_are_reported_before_any_training(faults, message, copied, tmp_path):
-    for name in faults:
-        (copied / name).write_bytes((copied / name).read_bytes()[:-500])
-    with pytest.raises(DataError, match=message):
-        go(RUN, copied, tmp_path / "run.pt", log=pytest.fail)
-    assert not (tmp_path / "run.pt").exists()
-
-
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_image_that_is_damaged_later_is_reported_in_one_line(workers, copied, begun):
+@pytest.mark.parametrize("damage", [b"", b"no image", None], ids=["empty", "text", "cut off"])
+def test_an_image_that_cannot_be_read_is_reported_in_one_line(damage, workers, copied):
     for path in copied.glob("train/*/*"):
-        path.write_bytes(b"")
+        path.write_bytes(path.read_bytes()[:-500] if damage is None else damage)
     with pytest.raises(DataError, match=r"^\S+.JPEG cannot be read as an image \([^\n]+\); replace or delete it$"):
-        go(RUN, copied, begun, workers=workers)
+        go(RUN, copied, workers=workers)
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused(flowers, copied, begun):
     for split in ("train", "val"):
         shutil.rmtree(copied / split / "d")
-    with pytest.raises(CheckpointError, match=f"{begun}: checkpoint of 4 classes, but {copied} has 3; delete it"):
+    with pytest.raises(CheckpointError, match=f"{begun}: checkpoint of another training .* 4 classes, .*; delete it"):
         go(RUN, copied, begun)
     with pytest.raises(CheckpointError, match="of another training .*batches of 4, fp32, cpu"):
         go(RUN, flowers, begun, batch=8)
@@ -65,7 +54,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(flowers, copied, begun):
 
 def test_a_disk_that_takes_no_checkpoint_does_not_stop_the_training(flowers, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.warns(match="no checkpoint could be written"), pytest.warns(match="the best network could not be written"):
+    with pytest.warns(match="no checkpoint could be written"):
         go(Run("MobileNet-v3-S", "flowers", False, 0, SHORT), flowers, tmp_path / "file" / "run.pt")
 
 
@@ -76,9 +65,9 @@ def test_a_disk_that_takes_no_checkpoint_does_not_stop_the_training(flowers, tmp
     (RUN, {"batch": 32}, "cannot make the recipe's batch of 16"), (RUN, {"batch": 0}, "batch must be an integer"),
     (RUN, {"batch": 1}, "batches of 1 cannot be mixed in pairs"), (RUN, {"workers": -1}, "workers must be an integer"),
     (RUN, {"precision": "fp8"}, "unknown precision 'fp8'"), (RUN, {"device": "tpu"}, "unknown device 'tpu'"),
-    (RUN, {"data": "/nowhere"}, "/nowhere is no folder"),
+    (RUN, {"data": "/nowhere"}, "/nowhere must hold train/ and val/"),
     (replace(RUN, recipe=replace(SHORT, classes=5)), {}, "the recipe takes 5 classes, but there are 4"),
-    (replace(RUN, recipe=replace(SHORT, batch_size=64)), {}, "32 training images are fewer than the 64 of a step"),
+    (replace(RUN, recipe=replace(SHORT, batch_size=64)), {}, "flowers/train: 32 images are fewer than the 64 of a step"),
 ])
 def test_a_training_that_is_not_possible_is_refused(run, options, message, flowers, tmp_path):
     with pytest.raises(ValueError, match=message):
@@ -89,7 +78,7 @@ def test_a_training_that_is_not_possible_is_refused(run, options, message, flowe
 @pytest.mark.parametrize("change, message", [
     (["ResNet-19"], "unknown ImageNet network 'ResNet-19'; known: "),
     (["ResNet-18", "--batch", "5"], "1 process with batches of 5 cannot make"),
-    (["ResNet-18", "--data", "/nowhere"], "/nowhere is no folder; name the one that holds train/ and val/"),
+    (["ResNet-18", "--data", "/nowhere"], "/nowhere must hold train/ and val/, each"),
     (["ResNet-18", "--dataset", "a/b"], "'a/b' cannot be part of a run's id"), (["ResNet-18", "--seed", "-1"], "seed must be"),
 ])
 def test_mistakes_on_the_command_line_are_reported_in_one_line(change, message, flowers, tmp_path):

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import random
 import re
 import shutil
 import signal
@@ -11,22 +10,21 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from helpers import IMAGENET_TINY as TINY, After, counts
+from helpers import CPU, IMAGENET_TINY as TINY, After, counts
 from imagenet_helpers import RESIDUAL, RUN, SHORT, command, go
-from safetensors.torch import load_file
 from torch import nn
 
 import lc
 from lc import evaluate, results
 from lc.__main__ import main
-from lc.imagenet import RECIPES, Run, build_model, images, memory
-from lc.imagenet.step import MEAN, STD
-from lc.imagenet.training import best_path
+from lc.imagenet import RECIPES, Run, build_model, images
+from lc.imagenet.step import Trainer
+from lc.imagenet.training import MEAN, STD
 from lc.training import Stopped
 from lc.utils.files import ROOT
+
 
 def state(checkpoint):
     return torch.load(checkpoint, weights_only=True)["state"]
@@ -61,30 +59,20 @@ def reference(flowers, tmp_path_factory):
     return go(RUN, flowers, path, log=lines.append), lines, path
 
 
-@pytest.fixture(scope="module")
-def residual(flowers, tmp_path_factory):
-    """As `reference`, for one epoch of a ResNet, where rounding errors stay small. It has one thread, as under torchrun."""
-    path, threads = tmp_path_factory.mktemp("residual") / "run.pt", torch.get_num_threads()
-    torch.set_num_threads(1)
-    result = go(RESIDUAL, flowers, path)
-    torch.set_num_threads(threads)
-    return result, path
-
-
-def on_two_processes(arguments, out, script):
-    """What the command line prints under torchrun. It copies the checkpoint to `out` before `append` deletes it."""
+def on_two_processes(arguments, out):
+    """What the command line prints under torchrun. Each process writes its trained network to `out`."""
+    script = out / "script.py"
     script.write_text(f"""
-import shutil, sys
-from lc import results
+import sys, torch
 from lc.__main__ import main
-from lc.imagenet import RECIPES
+from lc.imagenet import RECIPES, processes, step
 from imagenet_helpers import RESIDUAL
 
-def keep(result, store, append=results.append):
-    shutil.copy(results.checkpoint_path(result.id, store), {str(out)!r})
-    append(result, store)
+def keep(self, state=step.Trainer.state):
+    torch.save(state(self), {str(out)!r} + f"/{{processes.rank()}}.pt")
+    return state(self)
 
-RECIPES["smoke"], results.append = RESIDUAL.recipe, keep
+RECIPES["smoke"], step.Trainer.state = RESIDUAL.recipe, keep
 main(sys.argv[1:])
 """)
     with socket.socket() as s:
@@ -92,24 +80,35 @@ main(sys.argv[1:])
         port = str(s.getsockname()[1])
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port, script, *arguments],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests' / 'imagenet'}", "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-        check=False)
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests' / 'imagenet'}", "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_two_processes_train_what_one_does(flowers, residual, tmp_path):
-    said = on_two_processes([*command(flowers, tmp_path / "store", RESIDUAL.model), "--frozen"], tmp_path / "two.pt",
-                            tmp_path / "script.py")
-    assert said.count("epoch 1/1: loss ") == said.count("best network") == 1  # only the first process prints
+def test_two_processes_take_the_steps_of_all_their_batches(flowers, tmp_path, monkeypatch):
+    said = on_two_processes([*command(flowers, tmp_path / "store", RESIDUAL.model), "--frozen"], tmp_path)
+    assert said.count("epoch 1/1: loss ") == said.count("network: ") == 1  # only the first process prints
     row, = results.load_rows(tmp_path / "store").values()
     assert row["id"] == RESIDUAL.id and row["device"].startswith("2 x ") and row["train_images"] == 32
-    assert row["train_loss"] == pytest.approx(residual[0].train_loss, rel=1e-4)
-    two, one = (state(path)["trainer"] for path in (tmp_path / "two.pt", residual[1]))
-    for name, parameter in untrained(RESIDUAL).named_parameters():
-        torch.testing.assert_close(two["network"][name], one["network"][name], rtol=0, atol=1e-5, msg=name)
-        assert torch.equal(one["network"][name], parameter) == (not parameter.requires_grad), name
-    assert two["updates"] == one["updates"] == 2
+    processes = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    for name, value in processes[0]["network"].items():
+        assert torch.equal(value, processes[1]["network"][name]), name
+
+    shares = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    train, _ = images.open_folder(flowers, RESIDUAL.recipe)
+    for rank in (0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        shares.append(list(images.training_batches(train, RESIDUAL.recipe, 0, 0, 4, CPU)))
+    network = untrained(RESIDUAL).to(memory_format=torch.channels_last)
+    trainer = Trainer(network, 4, RESIDUAL.recipe, 2, CPU, "fp32", accumulate=4)
+    batches = iter([batch for step in (0, 2) for share in shares for batch in share[step:step + 2]])
+    losses = [trainer.step(batches).item() for _ in range(2)]
+    assert row["train_loss"] == pytest.approx(sum(losses) / 2, rel=1e-4) and processes[0]["updates"] == 2
+    for (name, parameter), before in zip(network.named_parameters(), untrained(RESIDUAL).parameters()):
+        torch.testing.assert_close(processes[0]["network"][name], parameter.data, rtol=0, atol=1e-5, msg=name)
+        assert torch.equal(parameter, before) == (not parameter.requires_grad), name
 
 
 def test_a_training_that_was_stopped_goes_on_with_the_same_bits(flowers, reference, tmp_path):
@@ -119,7 +118,7 @@ def test_a_training_that_was_stopped_goes_on_with_the_same_bits(flowers, referen
     assert state(path)["epochs"] == 1
     torch.rand(7)
     with pytest.raises(Stopped):
-        go(RUN, flowers, path, stop=After(4), workers=1)
+        go(RUN, flowers, path, stop=After(4))
     assert state(path)["epochs"] == 2
     result = go(RUN, flowers, path)
     same_bits(path, reference[2])
@@ -133,12 +132,13 @@ def kill_in_the_second_epoch(folder, path):
     go(RUN, folder, path, stop=lambda: step() and os.kill(os.getpid(), signal.SIGKILL))
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_goes_on_with_the_same_bits(flowers, reference, tmp_path):
     child = multiprocessing.get_context("spawn").Process(target=kill_in_the_second_epoch, args=(flowers, tmp_path / "run.pt"))
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL and state(tmp_path / "run.pt")["epochs"] == 1
-    go(RUN, flowers, tmp_path / "run.pt", workers=1)
+    go(RUN, flowers, tmp_path / "run.pt")
     same_bits(tmp_path / "run.pt", reference[2])
 
 
@@ -148,28 +148,25 @@ def test_a_training_that_had_ended_is_evaluated_again(flowers, reference, tmp_pa
     assert (result.accuracy, result.robust_accuracy) == (reference[0].accuracy, reference[0].robust_accuracy)
 
 
-def test_the_best_epoch_counts_and_its_plain_network_is_kept(flowers, reference):
+def test_the_best_epoch_counts_and_its_plain_network_is_kept(flowers, reference, tmp_path):
     result, lines, path = reference
     top1 = [float(re.search(r"top-1 ([\d.]+)", line)[1]) for line in lines]
     assert len(lines) == 3 and lines[0].startswith("epoch 1/3: loss ") and f"{result.accuracy:.2f}" == f"{max(top1):.2f}"
     best = state(path)["best"]
     assert best["epoch"] == 1 + top1.index(max(top1)) and (best["accuracy"], best["accuracy_top5"]) == (
         result.accuracy, result.accuracy_top5)
-    network, weights = build_model("MobileNet-v3-S", 4), load_file(best_path(path))
-    network.load_state_dict(weights)
+    network = build_model("MobileNet-v3-S", 4)
+    network.load_state_dict(best["network"])
     for name, value in result.network.state_dict().items():
-        assert torch.equal(value, weights[name]) and torch.equal(value, best["network"][name]), name
-    x, y = map(torch.cat, zip(*images.validation_loader(images.open_folder(flowers), TINY, 4)))
+        assert torch.equal(value, best["network"][name]), name
+    x, y = map(torch.cat, zip(*images.validation_batches(images.open_folder(flowers, TINY)[1], 4, CPU)))
     attacked = nn.Sequential(evaluate.Normalize(MEAN, STD), network)
-    assert evaluate.accuracy(attacked, x / 255, y) == pytest.approx(result.accuracy)
-    assert evaluate.fgsm_accuracy(attacked, x / 255, y) == pytest.approx(result.robust_accuracy)
-
-
-def test_the_weights_that_were_trained_are_evaluated_without_an_average(residual):
-    trained = untrained(RESIDUAL)
-    trained.load_state_dict(state(residual[1])["trainer"]["network"])
-    for (name, value), ours in zip(lc.fold(trained).state_dict().items(), residual[0].network.state_dict().values(), strict=True):
-        assert torch.equal(value, ours), name
+    assert evaluate.accuracy(attacked, x, y) == pytest.approx(result.accuracy)
+    assert evaluate.fgsm_accuracy(attacked, x, y) == pytest.approx(result.robust_accuracy)
+    lc.save_network(result, tmp_path / "n.safetensors")
+    loaded = lc.load_network(tmp_path / "n.safetensors")
+    torch.testing.assert_close(loaded(x / 255), attacked.eval()(x / 255))
+    assert loaded.classes == tuple("abcd")
 
 
 def test_the_row_says_what_was_trained(reference):
@@ -189,18 +186,20 @@ def test_frozen_filters_stay_through_a_training(reference):
 
 
 def test_the_callers_random_numbers_are_left_alone(flowers):
-    def drawn():
-        return random.getstate(), torch.get_rng_state().tolist(), [str(part) for part in np.random.get_state()]
-
-    before = drawn()
+    before = torch.get_rng_state()
     with pytest.raises(Stopped):
         go(RUN, flowers, stop=After(1))
-    assert drawn() == before
+    assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_gradient_scaler_trains_in_half_precision(flowers):
-    result = go(Run("MobileNet-v3-S", "flowers", False, 0, SHORT), flowers, precision="fp16")
+def test_half_precision_trains_and_its_weights_are_evaluated_without_an_average(flowers, tmp_path):
+    run = replace(RUN, recipe=SHORT)
+    result = go(run, flowers, tmp_path / "run.pt", precision="fp16")
     assert result.precision == "fp16" and 0 < result.train_loss < 2
+    trained = untrained(run)
+    trained.load_state_dict(state(tmp_path / "run.pt")["trainer"]["network"])
+    for (name, value), ours in zip(lc.fold(trained).state_dict().items(), result.network.state_dict().values(), strict=True):
+        assert torch.equal(value, ours), name
 
 
 def test_the_command_line_trains_records_and_prints(flowers, tmp_path, monkeypatch, capsys):
@@ -210,8 +209,8 @@ def test_the_command_line_trains_records_and_prints(flowers, tmp_path, monkeypat
     row = results.load_rows(tmp_path)["flowers/MobileNet-v3-S/learnable/smoke/seed0"]
     assert float(re.search(r"epoch 1/1: loss ([\d.]+)", said)[1]) == pytest.approx(row["train_loss"], abs=1e-4)
     assert f"\n{'accuracy':22} {row['accuracy']:.6g}\n" in said
-    best = best_path(results.checkpoint_path(row["id"], tmp_path))
-    assert said.endswith(f"best network: {best}\n") and "classifier.weight" in load_file(best)
+    path = said.rpartition("\nnetwork: ")[2].strip()
+    assert path.endswith(f"{row['id']}.safetensors") and lc.load_network(path).row["accuracy"] == row["accuracy"]
     with pytest.raises(SystemExit, match="lc: .*smoke/seed0 is in the results already; --again trains it anew"):
         main(command(flowers, tmp_path))
     main([*command(flowers, tmp_path), "--again"])
@@ -219,27 +218,12 @@ def test_the_command_line_trains_records_and_prints(flowers, tmp_path, monkeypat
     assert again["train_loss"] == row["train_loss"] and again["accuracy"] == row["accuracy"]
 
 
-def test_the_command_line_counts_memory_and_trains_nothing(tmp_path, monkeypatch, capsys):
-    asked = []
-    monkeypatch.setattr(memory, "counted", lambda *arguments: asked.append(arguments) or {"weights": 5e9, "total": 29e9})
-    main(["imagenet", "ResNet-18d-LCx128", "--memory", "--frozen", "--device", "cpu", "--results", str(tmp_path)])
-    assert asked == [("ResNet-18d-LCx128", True, RECIPES["a2"], 256, 1000)] and not list(tmp_path.iterdir())
-    assert capsys.readouterr().out.splitlines()[1:] == ["  weights        5.00", "  total         29.00"]
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision, recorded", [("auto", "fp16"), ("bf16", "bf16"), ("fp32", "fp32")])
-def test_a_gpu_trains_what_a_cpu_does(precision, recorded, flowers, residual, tmp_path):
+def test_a_gpu_trains_what_a_cpu_does(precision, recorded, flowers, tmp_path):
+    loss = go(RESIDUAL, flowers).train_loss
     result = go(RESIDUAL, flowers, tmp_path / "run.pt", device="cuda", precision=precision)
     assert result.precision == recorded
-    assert result.train_loss == pytest.approx(residual[0].train_loss, rel=1e-3 if precision == "fp32" else 0.05)
+    assert result.train_loss == pytest.approx(loss, rel=1e-3 if precision == "fp32" else 0.05)
     assert go(RESIDUAL, flowers, tmp_path / "run.pt", device="cuda", precision=precision).accuracy == result.accuracy
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("name", ["ResNet-18d", "ResNet-18d-LCx128"])
-def test_the_memory_that_is_counted_is_what_a_gpu_takes(name):
-    measured = memory.measured(name, False, RECIPES["a2"], 64, torch.device("cuda"), "fp16")
-    assert measured == pytest.approx(memory.counted(name, False, RECIPES["a2"], 64)["total"], rel=0.3)
