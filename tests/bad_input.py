@@ -105,6 +105,7 @@ LIBRARY = {
     }),
     "training": (ValueError, {
         "lc.train('ResNet-20-16')": "train takes an lc.Run, such as lc.Run('ResNet-20-16', 'cifar10', frozen=True, seed=0)",
+        "lc.train(run, device='mps')": "an Apple GPU (mps) is not used yet; choose the device cpu",
         "lc.train(run, device='gpu')": "unknown device 'gpu'; known: auto, cpu, cuda",
         "lc.train(run, device='')": "unknown device ''; known: auto, cpu, cuda",
         "lc.train(run, device='cuda:²')": "unknown device 'cuda:²'; known: auto, cpu, cuda",

@@ -31,7 +31,8 @@ def plain_loop(network, data, recipe, device):
     """A generator that trains with a DataLoader, fp32 and PyTorch's defaults. It yields its optimiser after each step."""
     train_set = Images(data)
     sampler = RandomSampler(train_set, num_samples=50_000)  # as long an epoch as CIFAR's: the workers start anew in each
-    loader = DataLoader(train_set, recipe.batch_size, sampler=sampler, num_workers=len(os.sched_getaffinity(0)),
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS has no affinity
+    loader = DataLoader(train_set, recipe.batch_size, sampler=sampler, num_workers=cores,
                         pin_memory=device.type == "cuda", drop_last=True)
     optimizer = SGD([p for p in network.parameters() if p.requires_grad], lr=recipe.learning_rate, momentum=recipe.momentum,
                     nesterov=True, weight_decay=recipe.weight_decay)

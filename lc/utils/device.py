@@ -21,6 +21,8 @@ def resolve_device(device="auto"):
     Raises:
         ValueError: if the device is unknown or not on this machine, or if PyTorch cannot use the GPU that is there.
     """
+    if str(device).startswith("mps"):
+        raise ValueError("an Apple GPU (mps) is not used yet; choose the device cpu")
     if not re.fullmatch("auto|cpu|cuda(:[0-9]+)?", str(device)):
         raise ValueError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:0, ...")
     usable = torch.cuda.is_available()
