@@ -8,6 +8,7 @@ from torch import nn
 
 from .blocks import LCBlock
 from .utils import check
+from .utils.device import arithmetic
 
 LARGE, SMALL = 500, 50  # images at a time: small ones stay in a CPU's cache, and expanded feature maps in a GPU's memory
 
@@ -43,7 +44,7 @@ def accuracy(model, images, labels):
         ValueError: if there is not one label for each image and one logit for each class.
     """
     _check(model, images, labels)
-    with _evaluation(model), torch.no_grad():
+    with _evaluation(model, images.device), torch.no_grad():
         _check_classes(model(images[:1]), labels)
         right = sum((model(x).argmax(1) == y).sum() for x, y in _batches(model, images, labels))
     return 100 * right.item() / len(labels)
@@ -66,7 +67,7 @@ def fgsm_accuracy(model, images, labels, eps=1 / 255):
     if not (images.is_floating_point() and images.min() >= 0 and images.max() <= 1):
         raise ValueError("FGSM needs floating-point images in [0, 1]; put the normalisation into the model")
     check.number("eps", eps, 0, 1)
-    with _evaluation(model), torch.no_grad():
+    with _evaluation(model, images.device), torch.no_grad():
         _check_classes(model(images[:1]), labels)
         right = sum((model(fgsm(model, x, y, eps)).argmax(1) == y).sum() for x, y in _batches(model, images, labels))
     return 100 * right.item() / len(labels)
@@ -104,11 +105,12 @@ def _batches(model, images, labels):
 
 
 @contextmanager
-def _evaluation(model):
+def _evaluation(model, device):
     was_training = [m for m in model.modules() if m.training]
     model.eval()
     try:
-        yield
+        with arithmetic("fp32", device):  # by default PyTorch convolves in TF32 on a GPU
+            yield
     finally:
         for module in was_training:
             module.training = True

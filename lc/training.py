@@ -27,6 +27,12 @@ class Stopped(Exception):
     """A run was asked to stop before its end. Its checkpoint, if it has one, holds what was done."""
 
 
+def make_batch(images, labels, plan, rows, size, mean, std):
+    """The images and labels of some rows of an epoch's plan: see `data.draw_epoch`."""
+    plan = plan[rows]
+    return ((gather(images, plan, size) - mean) / std).permute(0, 3, 1, 2), labels[plan[:, 0]]
+
+
 class Trainer:
     """A network, its data and its optimiser on one device, and the step that trains it.
 
@@ -82,9 +88,9 @@ class Trainer:
         """The network's logits in training mode."""
         return self.network(images)
 
-    def next_batch(self, batch):
+    def next_batch(self, batch, make=make_batch):
         """The next `batch` images of the plan, augmented and normalised, `[batch, c, h, w]`, and their labels."""
-        return make_batch(self.images, self.labels, self.plan, self.row + self.along[:batch], self.size, self.mean, self.std)
+        return make(self.images, self.labels, self.plan, self.row + self.along[:batch], self.size, self.mean, self.std)
 
     def step(self, batch):
         """One optimisation step on the next `batch` images of the plan."""
@@ -100,18 +106,17 @@ class Trainer:
         self.row += batch
         self.count += 1
 
-    def epoch(self, progress, after_step=None):
+    def epoch(self, after_step=None):
         """One pass over the training images, or the rest of it after `load`.
 
         Args:
-            progress: its `update` is called with the number of images of each step.
-            after_step: called after each step.
+            after_step: called after each step with its number of images.
 
         Returns:
             The mean loss over its steps.
 
         Raises:
-            TrainingError: if a loss was not finite, naming the step.
+            TrainingError: if a loss was not finite, naming the step, or if the device did not take each step.
         """
         if self.position == 0:
             self.plan.copy_(draw_epoch(self.n, self.augment, self.generator))
@@ -119,16 +124,18 @@ class Trainer:
         for batch in self.batches[self.position:]:
             self.step(batch)
             self.position += 1
-            progress.update(batch)
             if after_step:
-                after_step()
-        self.epochs, self.position = self.epochs + 1, 0
+                after_step(batch)
+        start, end = (len(self.batches) * epochs for epochs in (self.epochs, self.epochs + 1))
         done = self.count.item()  # the only time in an epoch that the host waits for the device
-        losses = self.losses[done - len(self.batches):done].cpu()
+        if done != end:
+            raise TrainingError(f"{self.device} took {done} of {end} steps; nothing was recorded. Check it by `lc doctor`")
+        losses = self.losses[start:end].cpu()
         if not losses.isfinite().all():
-            step = done - len(self.batches) + int((~losses.isfinite()).nonzero()[0])
+            step = start + int((~losses.isfinite()).nonzero()[0])
             raise TrainingError(f"the loss became {self.losses[step].item()} at step {step + 1} of {len(self.schedule)}; "
                                 "nothing was recorded. Lower the learning rate or check the data")
+        self.epochs, self.position = self.epochs + 1, 0
         return losses.mean().item()
 
     def state(self):
@@ -162,19 +169,10 @@ class Trainer:
             generator.set_state(value)
         self.epochs, self.position = state["done"]
 
-    def images_done(self):
-        return self.epochs * self.n + sum(self.batches[:self.position])
-
     def generators(self):
         """The generator of the order and augmentation, and PyTorch's own, which dropout draws from."""
         own = torch.cuda.default_generators[self.device.index or 0] if self.device.type == "cuda" else torch.default_generator
         return self.generator, own
-
-
-def make_batch(images, labels, plan, rows, size, mean, std):
-    """The images and labels of some rows of an epoch's plan: see `data.draw_epoch`."""
-    plan = plan[rows]
-    return ((gather(images, plan, size) - mean) / std).permute(0, 3, 1, 2), labels[plan[:, 0]]
 
 
 def train(run, *, data_dir=None, device="auto", precision="auto", progress=None, label="", checkpoint=None, stop=None,
@@ -214,7 +212,8 @@ def train(run, *, data_dir=None, device="auto", precision="auto", progress=None,
     meter = Meter(device)
     data = load_data(run.dataset, data_dir)
 
-    def after_step():
+    def after_step(images):
+        bar.update(images)
         stopping = stop is not None and stop()
         if stopping or kept.due():
             meter.lap("training")
@@ -232,11 +231,11 @@ def train(run, *, data_dir=None, device="auto", precision="auto", progress=None,
                 state.load(saved["trainer"])
                 meter.add(saved["spent"])
             meter.lap("setup")
-            total = state.n * run.recipe.epochs
-            with tqdm(total=total, initial=state.images_done(), desc=f"{label}{run.id}", unit=" images", unit_scale=True,
+            total, done = state.n * run.recipe.epochs, state.n * state.epochs + sum(state.batches[:state.position])
+            with tqdm(total=total, initial=done, desc=f"{label}{run.id}", unit=" images", unit_scale=True,
                       leave=False, disable=None if progress is None else not progress) as bar:
                 while state.epochs < run.recipe.epochs:
-                    loss = state.epoch(bar, after_step)
+                    loss = state.epoch(after_step)
             meter.lap("training")
         accuracies = _accuracies(network.eval(), data, run.recipe, device)
     except TrainingError as error:
@@ -274,7 +273,12 @@ def to_result(run, network, trained, spent, images, **measured):
         spent: of a `Meter`.
         images: how many were seen in training, over all epochs.
         measured: the other columns.
+
+    Raises:
+        TrainingError: if the loss is not finite.
     """
+    if not math.isfinite(measured["train_loss"]):
+        raise TrainingError(f"{run.id}: the loss is {measured['train_loss']}; nothing was recorded")
     arrays = filters.summarize(network)
     weights = list(filters.combined_filters(network).values())
     normalized = [filters.variance_entropy(w, normalize=True) if w.shape[-1] == 3 else math.nan

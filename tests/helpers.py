@@ -80,16 +80,9 @@ def trainer_of(run, device=CPU, precision="fp32", dtype=torch.float32, kind=Trai
     return kind(network.to(dtype), data, run.recipe, run.seed, device, precision, **options)
 
 
-class NoProgress:
-    """A progress bar that shows nothing."""
-
-    def update(self, images):
-        pass
-
-
 def epochs(trainer):
     """Trains all epochs; returns their mean losses."""
-    return [trainer.epoch(NoProgress()) for _ in range(trainer.recipe.epochs)]
+    return [trainer.epoch() for _ in range(trainer.recipe.epochs)]
 
 
 def counts(network):

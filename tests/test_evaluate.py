@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import lc
+from lc import evaluate
 from lc.evaluate import fgsm
+from lc.utils.device import arithmetic
 
 N = 617  # more than one batch of the evaluation, and no multiple of it
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -134,3 +136,18 @@ def test_normalize():
     for channel in range(3):
         torch.testing.assert_close(normalized[:, channel], (images[:, channel] - MEAN[channel]) / STD[channel])
     assert lc.Normalize((0.5,), (0.5,))(torch.zeros(1, 1, 2, 2)).eq(-1).all()
+
+
+def test_evaluation_on_a_gpu_is_without_tf32(case, monkeypatch):
+    """The network runs on a CPU here, which has no TF32; what counts is the mode that a GPU would compute in."""
+    def forward(x):
+        modes.add((torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()))
+        return forward_of_model(x)
+
+    model, images, labels = case
+    modes, forward_of_model = set(), model.forward
+    monkeypatch.setattr(model, "forward", forward)
+    monkeypatch.setattr(evaluate, "arithmetic", lambda precision, device: arithmetic(precision, torch.device("cuda")))
+    before = torch.backends.cudnn.allow_tf32
+    lc.accuracy(model, images, labels), lc.fgsm_accuracy(model, images, labels)
+    assert modes == {(False, "highest")} and before and torch.backends.cudnn.allow_tf32

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import CPU, MODELS, NoProgress, epochs, short_run, trainer_of
+from helpers import CPU, MODELS, epochs, short_run, trainer_of
 
 import lc
 from lc import training
@@ -87,7 +87,7 @@ def test_frozen_weights_are_untouched_and_all_others_learn(model):
         if spatial:
             assert p.grad is None
     changed = {name for name, tensor in trainer.network.state_dict().items() if not torch.equal(tensor, before[name])}
-    for part in ("fc.weight", "bn1.weight", "bn1.running_mean", "blocks.1.shortcut.0.weight"):
+    for part in ("fc.weight", "bn1.weight", "bn1.running_mean", "blocks.1.shortcut.1.weight"):
         assert part in changed
     assert ("conv1.pointwise.weight" in changed) == ("LC" in model)
 
@@ -121,11 +121,11 @@ def test_training_leaves_the_callers_random_state_alone():
 def test_deep_networks_train(depth):
     """Up to ResNet-LC-260-16x1 of Figure 6b: gradients of one magnitude from first to last layer, and a loss that falls."""
     trainer = trainer_of(short_run(f"ResNet-LC-{depth}-16x1", epochs=8, train_images=16, batch_size=8))
-    first = trainer.epoch(NoProgress())
+    first = trainer.epoch()
     pointwise = [m.pointwise.weight for m in trainer.network.modules() if isinstance(m, lc.LCBlock)]
     norms = [weight.grad.norm() / weight.norm() for weight in pointwise]
     assert len(norms) == depth - 1 and max(norms) < 1e4 * min(norms)
-    assert [trainer.epoch(NoProgress()) for _ in range(7)][-1] < 0.7 * first
+    assert [trainer.epoch() for _ in range(7)][-1] < 0.7 * first
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -157,6 +157,18 @@ def test_a_result_says_what_was_trained():
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step():
     with pytest.raises(lc.TrainingError, match=r"LC-8-8x2/learnable/tests/seed0: the loss became \S+ at step \d+ of 6"):
         lc.train(short_run(frozen=False, learning_rate=1e30), device="cpu", progress=False)
+
+
+def test_steps_that_the_device_did_not_take_stop_the_run(monkeypatch):
+    monkeypatch.setattr(Trainer, "step", lambda self, batch: None)
+    with pytest.raises(lc.TrainingError, match="tests/seed0: cpu took 0 of 3 steps; nothing was recorded"):
+        lc.train(short_run(), device="cpu", progress=False)
+
+
+def test_no_row_takes_a_loss_that_is_not_finite(monkeypatch):
+    monkeypatch.setattr(Trainer, "epoch", lambda self, after_step, epoch=Trainer.epoch: epoch(self, after_step) + math.inf)
+    with pytest.raises(lc.TrainingError, match="tests/seed0: the loss is inf; nothing was recorded"):
+        lc.train(short_run(), device="cpu", progress=False)
 
 
 def test_out_of_memory_names_the_run(monkeypatch):

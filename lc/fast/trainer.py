@@ -7,9 +7,14 @@ import torch
 
 from .. import training
 from ..training import Trainer, make_batch
-from ..utils.device import resolve_device, to_device
+from ..utils.check import one_line
+from ..utils.device import out_of_memory, resolve_device, to_device
 from .compiled_regions import compile_regions, compiled, require_compiler
 from .stacked_weights import StackedWeights
+
+
+class CaptureError(RuntimeError):
+    """The training step could not be captured as a CUDA graph. Its trainer cannot be used any more."""
 
 
 def train(run, *, device="auto", graph=True, fuse=False, **options):
@@ -18,7 +23,8 @@ def train(run, *, device="auto", graph=True, fuse=False, **options):
     Args:
         run: an `lc.Run`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
-        graph: on a GPU, run each step as one CUDA graph.
+        graph: on a GPU, run each step as one CUDA graph. If none can be captured, this warns, builds the network anew and
+            trains step by step.
         fuse: compile BatchNorm, addition and ReLU of a CIFAR-ResNet, and the augmentation. A CPU is slower with it.
         options: `data_dir`, `precision`, `progress`, `label`, `checkpoint` and `stop`, as for `lc.training.train`, which
             describes the result and the errors. A recipe whose own precision is "fp32" disables `graph` and `fuse`.
@@ -31,17 +37,24 @@ def train(run, *, device="auto", graph=True, fuse=False, **options):
         graph = fuse = False
     if fuse:
         require_compiler(where)
-    own_step = where.type == "cpu" and not fuse
-    return training.train(run, device=device, trainer=Trainer if own_step else partial(FastTrainer, graph=graph, fuse=fuse),
-                          **options)
+    if where.type == "cpu" and not fuse:
+        return training.train(run, device=device, **options)
+    try:
+        return training.train(run, device=device, trainer=partial(FastTrainer, graph=graph, fuse=fuse), **options)
+    except CaptureError as error:
+        warnings.warn(f"{error}; training step by step, which is slower", stacklevel=2)
+    return training.train(run, device=device, trainer=partial(FastTrainer, graph=False, fuse=fuse), **options)
 
 
 class FastTrainer(Trainer):
     """A `Trainer` with stacked weights, on a GPU by default with one CUDA graph for each size of mini-batch.
 
     Args:
-        graph: whether to capture CUDA graphs, on a GPU. If that fails, this warns and trains step by step.
+        graph: whether to capture CUDA graphs, on a GPU.
         fuse: whether to compile regions of a CIFAR-ResNet, and the augmentation.
+
+    Raises:
+        CaptureError: as `capture`.
     """
 
     def __init__(self, network, data, recipe, seed, device, precision, *, graph=True, fuse=False):
@@ -50,13 +63,7 @@ class FastTrainer(Trainer):
         self.graphs = {}
         super().__init__(network, data, recipe, seed, device, precision)
         if graph and device.type == "cuda":
-            try:
-                self.capture()
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                self.graphs.clear()
-                warnings.warn(f"no CUDA graph could be captured ({error}); training step by step, which is slower", stacklevel=2)
+            self.capture()
 
     def learned(self):
         return self.stacks.learned()
@@ -65,25 +72,34 @@ class FastTrainer(Trainer):
         return self.stacks(images)
 
     def next_batch(self, batch):
-        make = compiled(make_batch) if self.fused else make_batch
-        return make(self.images, self.labels, self.plan, self.row + self.along[:batch], self.size, self.mean, self.std)
+        return super().next_batch(batch, compiled(make_batch) if self.fused else make_batch)
 
     def step(self, batch):
         self.graphs[batch].replay() if batch in self.graphs else super().step(batch)
 
     def capture(self):
-        """Captures the step of each size of mini-batch as a CUDA graph. Training then continues as if nothing had run."""
-        with torch.cuda.device(self.device):
-            for batch in sorted(set(self.batches), reverse=True):
-                stream = torch.cuda.Stream()
-                stream.wait_stream(torch.cuda.current_stream())
-                with torch.cuda.stream(stream):
-                    self.warm_up(batch)
-                torch.cuda.current_stream().wait_stream(stream)
-                graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph):
-                    super().step(batch)
-                self.graphs[batch] = graph
+        """Captures the step of each size of mini-batch as a CUDA graph. Training then continues as if nothing had run.
+
+        Raises:
+            CaptureError: if a step cannot be captured.
+        """
+        try:
+            with torch.cuda.device(self.device):
+                stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
+                stream.wait_stream(current)
+                with torch.cuda.stream(stream):  # after an error too, PyTorch 2.11 leaves it only here
+                    for batch in sorted(set(self.batches), reverse=True):
+                        self.warm_up(batch)
+                        graph = torch.cuda.CUDAGraph()
+                        # by default the stream is of the GPU on which the process captured first
+                        with torch.cuda.graph(graph, stream=stream):
+                            super().step(batch)
+                        self.graphs[batch] = graph
+                current.wait_stream(stream)
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            raise CaptureError(f"no CUDA graph could be captured ({one_line(error)[:200]})") from error
 
     def warm_up(self, batch, steps=3):
         """Runs a few steps, in which libraries choose their algorithms, and restores weights, statistics and momentum."""
@@ -91,13 +107,15 @@ class FastTrainer(Trainer):
         drawn = dropout.get_state()
         state = [*self.network.parameters(), *self.network.buffers(), self.row, self.count, self.losses]
         saved = [tensor.detach().clone() for tensor in state]
-        for _ in range(steps):
-            self.row.zero_(), self.count.zero_()  # a short training has fewer steps than these
-            super().step(batch)
-        with torch.no_grad():
-            for tensor, value in zip(state, saved):
-                tensor.copy_(value)
-            for momentum in self.optimizer.state.values():
-                momentum["momentum_buffer"].zero_()  # the same as none: the first step adds the gradient to it
-        self.optimizer.zero_grad(set_to_none=True)
-        dropout.set_state(drawn)
+        try:
+            for _ in range(steps):
+                self.row.zero_(), self.count.zero_()  # a short training has fewer steps than these
+                super().step(batch)
+        finally:
+            with torch.no_grad():
+                for tensor, value in zip(state, saved):
+                    tensor.copy_(value)
+                for momentum in filter(None, self.optimizer.state.values()):
+                    momentum["momentum_buffer"].zero_()  # the same as none: the first step adds the gradient to it
+            self.optimizer.zero_grad(set_to_none=True)
+            dropout.set_state(drawn)

@@ -1,13 +1,16 @@
 """The step of a GPU: stacked weights, compiled regions and CUDA graphs take the same steps as the core's trainer."""
 
 import types
+from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import pytest
 import torch
-from helpers import CPU, MODELS, epochs, short_run, trainer_of
+from helpers import MODELS, epochs, short_run, trainer_of
 
 import lc
 from lc.fast import FastTrainer, trainer
+from lc.fast.trainer import CaptureError
 from lc.training import Trainer
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -50,6 +53,21 @@ def test_warm_up_is_undone(model):
     assert all(torch.equal(tensor, after[name]) for name, tensor in state(plain).items())
 
 
+def test_warm_up_is_undone_after_an_error(monkeypatch):
+    def step(self, batch, step=Trainer.step, steps=[]):
+        step(self, batch)
+        steps.append(batch)
+        if len(steps) == 2:
+            raise RuntimeError("out of order")
+
+    warmed = trainer_of(short_run(), kind=FastTrainer)
+    before = state(warmed)
+    monkeypatch.setattr(Trainer, "step", step)
+    with pytest.raises(RuntimeError, match="out of order"):
+        warmed.warm_up(24)
+    assert warmed.count.item() == 0 and all(torch.equal(tensor, before[name]) for name, tensor in state(warmed).items())
+
+
 def test_warm_up_draws_no_dropout():
     warmed, drawn = trainer_of(short_run("MobileNet-v2", train_images=24), kind=FastTrainer), torch.get_rng_state()
     warmed.warm_up(24, steps=1)
@@ -60,13 +78,18 @@ def test_warm_up_draws_no_dropout():
 @needs_gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("frozen", [True, False])
-@pytest.mark.parametrize("model", MODELS)
-def test_a_step_in_a_cuda_graph_equals_an_eager_one(model, precision, frozen):
-    with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
-        eager, captured = (trainer_of(short_run(model, frozen), torch.device("cuda"), precision, kind=FastTrainer, graph=graph)
-                           for graph in (False, True))
-        assert set(captured.graphs) == {24, 16} and not eager.graphs
-        epochs(eager), epochs(captured)
+@pytest.mark.parametrize("model, fuse", [
+    ("ResNet-8-8", False), ("MobileNet-v2", False), *((model, False) for model in MODELS), (MODELS[0], True)])
+@pytest.mark.parametrize("index", range(max(1, torch.cuda.device_count())))  # a graph of the second GPU is captured there
+def test_a_step_in_a_cuda_graph_equals_an_eager_one(model, fuse, precision, frozen, index):
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
+        eager, captured = (trainer_of(short_run(model, frozen), torch.device("cuda", index), precision, kind=FastTrainer,
+                                      graph=graph, fuse=fuse) for graph in (False, True))
+        assert set(captured.graphs) == {24, 16} and not eager.graphs and eager.fused == captured.fused == fuse
+        generator, drawn = eager.generators()[1], eager.generators()[1].get_state()
+        epochs(eager)
+        generator.set_state(drawn)  # both drop the same
+        epochs(captured)
     torch.testing.assert_close(captured.losses, eager.losses, rtol=1e-5, atol=1e-6)
     after = state(captured)
     for name, tensor in state(eager).items():
@@ -81,31 +104,69 @@ def test_a_gpu_learns_what_a_cpu_learns():
     torch.testing.assert_close(gpu.losses.cpu(), cpu.losses, rtol=2e-2, atol=2e-2)
 
 
+def test_a_failed_capture_trains_the_run_anew_step_by_step(monkeypatch):
+    def failing(self, *arguments, graph, init=FastTrainer.__init__, **options):
+        init(self, *arguments, graph=False, **options)
+        if graph:
+            for p in self.network.parameters():
+                p.data.fill_(9)
+            self.generator.seed(), torch.seed()
+            raise CaptureError("no CUDA graph could be captured (operation not permitted)")
+
+    monkeypatch.setattr(FastTrainer, "__init__", failing)
+    monkeypatch.setattr(trainer, "resolve_device", lambda device: torch.device("cuda"))  # for the choice of the trainer
+    run = short_run(frozen=False)
+    with pytest.warns(UserWarning, match=r"captured \(operation not permitted\); training step by step"):
+        again = lc.train(run, device="cpu", precision="fp32", progress=False)
+    plain = lc.train(run, device="cpu", precision="fp32", graph=False, progress=False)
+    assert again.train_loss == plain.train_loss and again.accuracy == plain.accuracy
+
+
 @pytest.fixture
-def pretended(monkeypatch):
-    """A device that says it is a GPU; what is put on it is on the CPU."""
-    monkeypatch.setattr(trainer, "to_device", lambda network, device: network)
-    monkeypatch.setattr(Trainer, "__init__", lambda self, network, data, recipe, seed, device, precision, init=Trainer.__init__:
-                        init(self, network, data, recipe, seed, CPU, precision))
-    return types.SimpleNamespace(type="cuda")
+def streams(monkeypatch):
+    """PyTorch's streams and graphs, played: the `current` stream, and those in which steps were `warmed` and `captured`."""
+    played = types.SimpleNamespace(current=types.SimpleNamespace(wait_stream=lambda other: None), warmed=[], captured=[])
+
+    @contextmanager
+    def stream(other):
+        before, played.current = played.current, other
+        try:
+            yield
+        finally:
+            played.current = before
+
+    @contextmanager
+    def graph(graph, stream=None):
+        before, played.current = played.current, stream
+        played.captured.append(stream)
+        yield
+        played.current = before  # after an error, PyTorch 2.11 does not
+
+    new = partial(types.SimpleNamespace, wait_stream=lambda other: None)
+    for name, value in dict(device=nullcontext, Stream=new, stream=stream, current_stream=lambda: played.current,
+                            CUDAGraph=object, graph=graph).items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(FastTrainer, "warm_up", lambda self, batch: played.warmed.append(played.current))
+    return played
 
 
-def test_a_graph_that_cannot_be_captured_is_warned_of_and_training_goes_on(pretended, monkeypatch):
-    def capture(self):
-        self.graphs[24] = None
-        raise RuntimeError("operation not permitted")
-
-    monkeypatch.setattr(FastTrainer, "capture", capture)
-    with pytest.warns(UserWarning, match=r"no CUDA graph could be captured \(operation not permitted\)"):
-        stepwise = trainer_of(short_run(), pretended, kind=FastTrainer)
-    plain = trainer_of(short_run(), kind=FastTrainer)
-    assert epochs(stepwise) == epochs(plain)
+def test_a_step_is_captured_in_the_stream_that_warmed_up_on_its_gpu(streams):
+    trained, before = trainer_of(short_run(), kind=FastTrainer), streams.current
+    trained.capture()
+    assert set(trained.graphs) == {24, 16} and streams.current is before
+    assert len(streams.captured) == 2 and streams.captured == streams.warmed and before not in streams.captured
 
 
-def test_memory_that_runs_out_while_a_graph_is_captured_ends_the_run(pretended, monkeypatch):
-    def capture(self):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+@pytest.mark.parametrize("error, raised", [
+    (RuntimeError("operation not permitted"), CaptureError),
+    (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError),
+    (torch.AcceleratorError("CUDA error: out of memory"), torch.AcceleratorError)])
+def test_an_error_of_the_capture_leaves_its_stream(error, raised, streams, monkeypatch):
+    def step(self, batch):
+        raise error
 
-    monkeypatch.setattr(FastTrainer, "capture", capture)
-    with pytest.raises(torch.OutOfMemoryError):
-        trainer_of(short_run(), pretended, kind=FastTrainer)
+    trained, before = trainer_of(short_run(), kind=FastTrainer), streams.current
+    monkeypatch.setattr(Trainer, "step", step)
+    with pytest.raises(raised, match=str(error)):
+        trained.capture()
+    assert streams.current is before
