@@ -54,11 +54,11 @@ def _write_digits(folder):
 def open_folder(folder, recipe):
     """The training and the validation images of an image folder, as torchvision's data sets with the recipe's transforms.
 
-    An item is an image, uint8 `[3, image_size, image_size]`, and the number of its class. No image is read yet.
+    An item is an image, uint8 `[3, image_size, image_size]`, and the number of its class.
 
     Raises:
         DataError: if a split is missing, a class is missing in one split or has no image, or there are fewer classes or images
-            than the recipe takes.
+            than the recipe takes, or the first image of a split cannot be read.
     """
     folder = Path(folder).expanduser()
     options = dict(input_size=recipe.image_size, interpolation="bicubic", use_prefetcher=True)  # which normalises
@@ -80,6 +80,7 @@ def open_folder(folder, recipe):
         images.classes = images.classes[:recipe.classes]
         by_class = islice(groupby(images.samples, itemgetter(1)), recipe.classes)
         images.samples = [sample for _, samples in by_class for sample in islice(samples, most)]
+        decode(images.samples[0][0])  # a folder of files that are no images is reported now
     if recipe.images_per_class and len(train) < recipe.images_per_class * len(train.classes):
         raise DataError(f"{folder}/train: the recipe takes {recipe.images_per_class} images of each class, but one has fewer")
     return train, val

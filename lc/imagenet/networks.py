@@ -5,11 +5,9 @@ import re
 from ..blocks import convert
 from ..utils import check
 
-# The paper's name: timm's. The first two have no pointwise convolutions after spatial ones: left of the divider in Figure 1b.
-UNCOMBINED = {"ResNet-18": "resnet18", "ResNet-18d": "resnet18d"}
-NETWORKS = UNCOMBINED | {
-    "ResNet-50": "resnet50", "ResNet-50d": "resnet50d", "ResNeXt-50-32x4d": "resnext50_32x4d",
-    "Wide-ResNet-50x2": "wide_resnet50_2", "MobileNet-v2": "mobilenetv2_100",
+NETWORKS = {  # the paper's name: timm's
+    "ResNet-18": "resnet18", "ResNet-18d": "resnet18d", "ResNet-50": "resnet50", "ResNet-50d": "resnet50d",
+    "ResNeXt-50-32x4d": "resnext50_32x4d", "Wide-ResNet-50x2": "wide_resnet50_2", "MobileNet-v2": "mobilenetv2_100",
     "MobileNet-v3-S": "mobilenetv3_small_100", "MobileNet-v3-L": "mobilenetv3_large_100",
 }
 NOTATION = re.compile(r"(?P<network>.+?)(-LCx(?P<expansion>[1-9]\d{0,4}))?")
@@ -51,4 +49,4 @@ def parse(name):
 
 def combines(name):
     """Whether pointwise convolutions follow the spatial ones: right of the divider in Figure 1b."""
-    return name not in UNCOMBINED
+    return name not in ("ResNet-18", "ResNet-18d")

@@ -11,12 +11,12 @@ from ..utils.device import resolve_device
 
 def world():
     """The number of processes that torchrun started, 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", 1))
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank():
     """The number of this process among them, from 0."""
-    return int(os.environ.get("RANK", 0))
+    return int(os.environ.get("RANK", "0"))
 
 
 @contextmanager

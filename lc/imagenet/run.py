@@ -63,7 +63,6 @@ class Recipe:
             check.number(name, getattr(self, name), 0, 1, "[)")
         if self.rand_augment is not None and not re.fullmatch(RAND_AUGMENT, str(self.rand_augment)):
             raise ValueError(f"rand_augment must be None or such as 'rand-m7-mstd0.5-inc1', not {self.rand_augment!r}")
-        check.kind("step_on_epochs", self.step_on_epochs, bool, "True or False")
         for name in ("classes", "images_per_class"):
             if getattr(self, name) is not None:
                 check.integer(name, getattr(self, name))

@@ -62,6 +62,7 @@ def train(run, *, data=None, data_dir=None, device="auto", precision="auto", bat
         on_gpu = device.type == "cuda"
         precision = resolve_precision("fp16" if precision == "auto" and on_gpu else precision, device, "fp16")
         batch = _images_at_a_time(run.recipe, batch)
+        torch.backends.cudnn.benchmark |= on_gpu  # as in timm's script: the sizes of the images do not change
         workers = check.integer("workers", 8 * on_gpu if workers is None else workers, 0)
         images = open_folder(data or find(run.dataset, data_dir), run.recipe)
         kept = Checkpoint(checkpoint, f"{run}, {len(images[0].classes)} classes, batches of {batch}, {precision}, {device.type}")
@@ -74,17 +75,15 @@ def train(run, *, data=None, data_dir=None, device="auto", precision="auto", bat
                 training = _Training(run, *images, device, precision, batch, workers)
                 if saved:
                     training.load(saved)
-                an_epoch = training.steps * run.recipe.batch_size
                 silent = rank() > 0 or (None if progress is None else not progress)
-                with tqdm(total=run.recipe.epochs * an_epoch, initial=training.epochs * an_epoch, desc=f"{label}{run.id}",
-                          unit=" images", unit_scale=True, leave=False, disable=silent) as bar:
+                with tqdm(total=run.recipe.epochs * training.steps, initial=training.epochs * training.steps, unit=" images",
+                          unit_scale=run.recipe.batch_size, desc=f"{label}{run.id}", leave=False, disable=silent) as bar:
                     while training.epochs < run.recipe.epochs:
-                        training.epoch(bar, stop)
-                        state = training.state()
+                        line, state = training.epoch(bar, stop), training.state()
                         if rank() == 0:
                             kept.save(state)
                             if log:
-                                log(training.line())
+                                log(line)
                 return training.result()
         except DataError as error:  # a worker's message holds its traceback; the last line is the error's own
             raise DataError(str(error).strip().splitlines()[-1].rpartition("DataError: ")[2]) from None
@@ -100,7 +99,7 @@ class _Training:
 
     def __init__(self, run, train, val, device, precision, batch, workers):
         self.meter = Meter(device)
-        self.run, self.train, self.val, self.precision = run, train, val, precision
+        self.run, self.train, self.val, self.device, self.precision = run, train, val, device, precision
         self.reading = dict(batch=batch, device=device, workers=workers)
         network = build_model(run.model, len(train.classes), run.recipe.drop_path)
         if run.frozen:
@@ -112,16 +111,16 @@ class _Training:
             raise DataError(f"{train.root}: {len(train)} images are fewer than the {run.recipe.batch_size} of a step; use a "
                             "recipe with a smaller batch_size")
         self.trainer = Trainer(network, len(train.classes), run.recipe, self.steps, device, precision, accumulate)
-        self.epochs, self.loss, self.accuracies, self.best = 0, nan, (), {"accuracy": -1.0}
+        self.epochs, self.loss, self.best = 0, nan, {"accuracy": -1.0}
         self.meter.lap("setup")
 
     def epoch(self, bar, stop):
-        """Trains one epoch and validates the network."""
+        """Trains one epoch, validates the network, and returns a line of text about both."""
         batches = iter(training_batches(self.train, self.run.recipe, self.run.seed, self.epochs, **self.reading))
         losses = []
         for _ in range(self.steps):
             losses.append(self.trainer.step(batches))
-            bar.update(self.run.recipe.batch_size)
+            bar.update()
             if stop is not None and stop():
                 raise Stopped(self.run.id)
         losses = sum(gathered(torch.stack(losses).tolist()), [])
@@ -135,17 +134,19 @@ class _Training:
         if world() > 1:
             distribute_bn(self.trainer.network, world(), reduce=True)
         network = fold(self.trainer.network)
-        self.accuracies = self._evaluate(network)
-        if self.accuracies[0] > self.best["accuracy"]:
+        top1, top5 = self._evaluate(network)
+        if top1 > self.best["accuracy"]:
             weights = {name: value.cpu() for name, value in network.state_dict().items()}
-            self.best = dict(zip(("accuracy", "accuracy_top5"), self.accuracies), epoch=self.epochs, network=weights)
+            self.best = {"accuracy": top1, "accuracy_top5": top5, "epoch": self.epochs, "network": weights}
         self.meter.lap()
+        rate = self.epochs * self.steps * self.run.recipe.batch_size / self.meter.spent["training"]
+        return (f"epoch {self.epochs}/{self.run.recipe.epochs}: loss {self.loss:.4f}, top-1 {top1:.2f}, top-5 {top5:.2f} "
+                f"(best top-1 {self.best['accuracy']:.2f} in epoch {self.best['epoch']}), {rate:.0f} images/s")
 
     def _evaluate(self, network, attack=False):
         """Top-1 and top-5 accuracy on the validation images in percent, with `attack` under FGSM (eps = 1/255)."""
-        device = self.reading["device"]
-        model = nn.Sequential(evaluate.Normalize(MEAN, STD), network).to(device).eval()
-        correct = torch.zeros(2, dtype=torch.int64, device=device)
+        model = nn.Sequential(evaluate.Normalize(MEAN, STD), network).to(self.device).eval()
+        correct = torch.zeros(2, dtype=torch.int64, device=self.device)
         for images, labels in validation_batches(self.val, **self.reading):
             images = images.contiguous(memory_format=torch.channels_last)
             if attack:
@@ -167,32 +168,23 @@ class _Training:
         if rank() == 0:
             self.meter.add(state["spent"])
 
-    def line(self):
-        """The last epoch in a line of text."""
-        rate = self.epochs * self.steps * self.run.recipe.batch_size / self.meter.spent["training"]
-        top1, top5 = self.accuracies
-        return (f"epoch {self.epochs}/{self.run.recipe.epochs}: loss {self.loss:.4f}, top-1 {top1:.2f}, top-5 {top5:.2f} "
-                f"(best top-1 {self.best['accuracy']:.2f} in epoch {self.best['epoch']}), {rate:.0f} images/s")
-
     def result(self):
         """The `Result` of the best epoch."""
         network = build_model(parse(self.run.model)[0], len(self.train.classes))
         network.load_state_dict(self.best["network"])
         robust_accuracy = self._evaluate(network, attack=True)[0]
         self.meter.lap()
-        recipe, device = self.run.recipe, self.reading["device"]
+        recipe = self.run.recipe
         return to_result(self.run, network, self.trainer.network, self.state()["spent"], accuracy=self.best["accuracy"],
                          accuracy_top5=self.best["accuracy_top5"], robust_accuracy=robust_accuracy, train_loss=self.loss,
                          train_images=len(self.train), images=recipe.epochs * self.steps * recipe.batch_size,
-                         device=f"{world()} x " * (world() > 1) + device_name(device), precision=self.precision,
+                         device=f"{world()} x " * (world() > 1) + device_name(self.device), precision=self.precision,
                          classes=tuple(self.train.classes), mean=MEAN, std=STD)
 
 
 def _images_at_a_time(recipe, batch):
     """The mini-batch of a process: `batch`, or the default if it is None. Raises ValueError if it does not fit the recipe."""
-    if batch is None:
-        batch = max(1, min(BATCH, recipe.batch_size // world()))
-    check.integer("batch", batch)
+    batch = max(1, min(BATCH, recipe.batch_size // world())) if batch is None else check.integer("batch", batch)
     if recipe.batch_size % (batch * world()):
         raise ValueError(f"{world()} process{'es' * (world() > 1)} with batches of {batch} cannot make the recipe's batch of "
                          f"{recipe.batch_size}: it must be a multiple of {world()} x {batch}; choose another --batch")

@@ -34,7 +34,7 @@ def test_a_loss_that_is_not_finite_ends_a_training_and_nothing_is_recorded(flowe
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("damage", [b"", b"no image", None], ids=["empty", "text", "cut off"])
 def test_an_image_that_cannot_be_read_is_reported_in_one_line(damage, workers, copied):
-    for path in copied.glob("train/*/*"):
+    for path in copied.glob("train/[b-d]/*"):
         path.write_bytes(path.read_bytes()[:-500] if damage is None else damage)
     with pytest.raises(DataError, match=r"^\S+.JPEG cannot be read as an image \([^\n]+\); replace or delete it$"):
         go(RUN, copied, workers=workers)

@@ -1,10 +1,8 @@
-"""Training on images: the same with one process and with two, in one go and after a kill, and what is recorded."""
+"""Training on images: the same with one process and with two, in one go and interrupted, and what is recorded."""
 
-import multiprocessing
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +17,7 @@ from torch import nn
 import lc
 from lc import evaluate, results
 from lc.__main__ import main
-from lc.imagenet import RECIPES, Run, build_model, images
+from lc.imagenet import RECIPES, build_model, images
 from lc.imagenet.step import Trainer
 from lc.imagenet.training import MEAN, STD
 from lc.training import Stopped
@@ -30,19 +28,10 @@ def state(checkpoint):
     return torch.load(checkpoint, weights_only=True)["state"]
 
 
-def flat(value, at=""):
-    """The values in nested dictionaries and lists, by their path."""
-    if isinstance(value, (dict, list, tuple)):
-        pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        return {name: leaf for key, part in pairs for name, leaf in flat(part, f"{at}/{key}").items()}
-    return {at: value}
-
-
 def same_bits(checkpoint, reference):
-    ours, theirs = (flat({k: v for k, v in state(path).items() if k != "spent"}) for path in (checkpoint, reference))
-    assert ours.keys() == theirs.keys() and len(ours) > 500
-    for at, value in ours.items():
-        assert torch.equal(value, theirs[at]) if isinstance(value, torch.Tensor) else value == theirs[at], at
+    ours, theirs = state(checkpoint), state(reference)
+    assert ours.pop("spent") and theirs.pop("spent") and len(ours["trainer"]["network"]) > 200
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
 def untrained(run):
@@ -125,21 +114,6 @@ def test_a_training_that_was_stopped_goes_on_with_the_same_bits(flowers, referen
     for column in ("accuracy", "accuracy_top5", "robust_accuracy", "train_loss", "fve_first", "fve_last"):
         assert result.row()[column] == reference[0].row()[column]
     assert result.seconds > state(path)["spent"]["seconds"] > 0 and result.setup_seconds == state(path)["spent"]["setup"] > 0
-
-
-def kill_in_the_second_epoch(folder, path):
-    step = After(4)
-    go(RUN, folder, path, stop=lambda: step() and os.kill(os.getpid(), signal.SIGKILL))
-
-
-@pytest.mark.slow
-def test_a_training_that_was_killed_goes_on_with_the_same_bits(flowers, reference, tmp_path):
-    child = multiprocessing.get_context("spawn").Process(target=kill_in_the_second_epoch, args=(flowers, tmp_path / "run.pt"))
-    child.start()
-    child.join()
-    assert child.exitcode == -signal.SIGKILL and state(tmp_path / "run.pt")["epochs"] == 1
-    go(RUN, flowers, tmp_path / "run.pt")
-    same_bits(tmp_path / "run.pt", reference[2])
 
 
 def test_a_training_that_had_ended_is_evaluated_again(flowers, reference, tmp_path):

@@ -117,6 +117,10 @@ def empty(folder):
         path.rename(path.with_suffix(".txt"))
 
 
+def no_image(folder):
+    (folder / "val/a/0.JPEG").write_text("version https://git-lfs.github.com/spec/v1")
+
+
 @pytest.mark.parametrize("damage, changes, message", [
     (remove("."), {}, r"flowers must hold train/ and val/, each with a folder of images for each class \(.* No such file"),
     (remove("train"), {}, "flowers must hold train/ and val/, .*No such file or directory: '.*flowers/train'"),
@@ -124,6 +128,7 @@ def empty(folder):
     (empty, {}, "Found no valid file for the classes c. Supported extensions are: .jpg"),
     (remove("train/b"), {}, "flowers: train/ and val/ must have the same classes, but only one has b"),
     (remove("val/a", "val/d"), {}, "must have the same classes, but only one has a, d"),
+    (no_image, {}, "flowers/val/a/0.JPEG cannot be read as an image .*; replace or delete it"),
     (remove(), {"classes": 5}, "flowers: the recipe takes 5 classes, but there are 4"),
     (remove(), {"images_per_class": 9}, "flowers/train: the recipe takes 9 images of each class, but one has fewer"),
 ])

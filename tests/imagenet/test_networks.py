@@ -141,7 +141,7 @@ def test_gradients_accumulate_to_those_of_the_whole_batch():
     {"warmup_epochs": 300}, {"crop_ratio": 0}, {"crop_ratio": 1.1}, {"min_crop": 0}, {"learning_rate": 0},
     {"learning_rate": math.nan}, {"learning_rate": math.inf}, {"weight_decay": -1}, {"mixup": "0.1"}, {"cutmix": -0.1},
     {"target_threshold": 1}, {"drop_path": 1}, {"classes": 0}, {"images_per_class": 0.5}, {"profile": "a/2"}, {"profile": "../a"},
-    {"rand_augment": "m7"}, {"step_on_epochs": None}], ids=str)
+    {"rand_augment": "m7"}], ids=str)
 def test_a_recipe_with_which_nothing_can_be_trained_is_refused(changed):
     with pytest.raises(ValueError):
         Recipe(**{"profile": "own"} | changed)
