@@ -6,6 +6,7 @@ import importlib
 _PUBLIC = {
     "blocks": ("LCBlock", "convert", "freeze_spatial", "fold", "combined_filters"),
     "models": ("build_model",),
+    "initial": ("init_spatial",),
     "data": ("load_data", "DataError"),
     "run": ("Recipe", "Run", "Result", "PROFILES"),
     "training": ("TrainingError",),
@@ -13,8 +14,8 @@ _PUBLIC = {
     "evaluate": ("accuracy", "fgsm_accuracy", "Normalize"),
     "filters": ("variance_entropy", "randomness_threshold", "variance_map"),
     "results": ("ResultsError",),
-}
     "networks": ("save_network", "load_network"),
+}
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 __all__ = sorted(_HOME)
 __version__ = "0.1.0"

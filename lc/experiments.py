@@ -4,6 +4,7 @@ import ast
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from .initial import KINDS
 from .models import architecture
 from .run import Run, recipe_named
 from .utils import check
@@ -28,6 +29,7 @@ class Grid:
     kernel_expansions: tuple = (1, 2, 4, 8, 16, 32, 64, 128)
     kernel_depth: int = 20
     kernel_width: int = 16
+    initial_expansions: tuple = (1, 8, 64)
     between_expansion: int = 64
     precision_seeds: tuple = (0, 1, 2, 3)
     precision_expansion: int = 128
@@ -43,12 +45,12 @@ GRIDS = {
     # each experiment in at most 20 minutes on two CPU cores
     "quick": Grid(seeds=(0, 1), networks=("ResNet-14", "ResNet-20", "MobileNet-v2"), network_seeds=(0,), depth=8,
                   expansions=(1, 2, 8, 32, 128), widths=(8, 16, 32), depths=(8, 14, 20), datasets_expansion=8,
-                  kernel_expansions=(1, 8), kernel_depth=8, kernel_width=8, between_expansion=2,
+                  kernel_expansions=(1, 8), kernel_depth=8, kernel_width=8, initial_expansions=(1, 8), between_expansion=2,
                   precision_epochs=2),  # a CPU without bf16 instructions takes about eight times as long to emulate them
     "smoke": Grid(seeds=(0,), dataset="digits", networks=("ResNet-20", "MobileNet-v2"), network_seeds=(0,), depth=8,
                   expansions=(1, 8), widths=(8, 16), depths=(8, 14), datasets=("digits",), datasets_expansion=8,
-                  kernel_sizes=(3, 5), kernel_expansions=(1, 8), kernel_depth=8, kernel_width=8, between_expansion=2,
-                  precision_seeds=(0, 1), precision_expansion=8, precision_epochs=1),
+                  kernel_sizes=(3, 5), kernel_expansions=(1, 8), kernel_depth=8, kernel_width=8, initial_expansions=(1, 8),
+                  between_expansion=2, precision_seeds=(0, 1), precision_expansion=8, precision_epochs=1),
 }
 
 
@@ -76,6 +78,14 @@ def figure8(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
     models = [f"ResNet{kind}-k{k}" for k in grid.kernel_sizes
               for kind in (f"-{shape}", *(f"-LC-{shape}x{e}" for e in grid.kernel_expansions))]
     return _without_frozen_plain(pairs(models, grid.dataset, profile, grid.seeds))
+
+
+def initialisation(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
+    """Not in the paper: Figure 8's LC networks, learnable and frozen, and frozen with each kind of `lc.init_spatial`."""
+    grid = grid_of(GRIDS, profile, kernel_sizes=kernel_sizes, initial_expansions=expansions, seeds=seeds)
+    models = [f"ResNet-LC-{grid.kernel_depth}-{grid.kernel_width}x{e}-k{k}{kind}" for k in grid.kernel_sizes
+              for e in grid.initial_expansions for kind in ("", *(f"~{kind}" for kind in KINDS))]
+    return [run for run in pairs(models, grid.dataset, profile, grid.seeds) if run.frozen or not run.architecture.initial]
 
 
 def figure6a(profile="paper", widths=None, seeds=None):

@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from .blocks import LCBlock
+from .initial import KINDS, init_spatial
 from .utils import check
 
-NOTATION = re.compile(r"ResNet(?P<lc>-LC)?-(?P<depth>\d+)-(?P<width>\d+)(x(?P<expansion>\d+))?"
-                      r"(-k(?P<kernel>\d+))?(?P<between>(\+(BN|ReLU))*)")
-KNOWN = ("ResNet-{D}-{W}, ResNet-LC-{D}-{W}x{E} (each with -k{K} for the kernel size; LC also with +BN, +ReLU or +BN+ReLU), "
-         "ResNet-14, ResNet-18, ResNet-34, ResNet-50, ResNet-101, ResNet-20, Wide-ResNet-50x2, MobileNet-v2")
+# (?(lc)...) matches in the names of LC networks only
+NOTATION = re.compile(r"ResNet(?P<lc>-LC)?-(?P<depth>\d+)-(?P<width>\d+)(?(lc)(x(?P<expansion>\d+))?)"
+                      r"(-k(?P<kernel>\d+))?(?P<between>(?(lc)(\+(BN|ReLU))*))"
+                      rf"(~(?P<initial>{'|'.join(KINDS)}))?")
 
 
 class BasicBlock(nn.Module):
@@ -25,28 +26,20 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = conv(out_channels, out_channels)
         self.bn2 = nn.BatchNorm2d(out_channels)
-        self.stride = stride
-        self.shortcut = nn.Identity() if stride == 1 and in_channels == out_channels else nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
+        # The pooling keeps every second pixel. A 1x1 convolution with stride 2 would do the same, but PyTorch 2.15.0 on a CPU with
+        # two threads crashes in it below 8 channels, and a slice's gradient would lose channels_last.
+        self.shortcut = nn.Identity() if stride == 1 else nn.Sequential(
+            nn.AvgPool2d(1, stride), nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
 
     def forward(self, x):
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(self.subsample(x)), inplace=True)
-
-    def subsample(self, x):
-        """Every second pixel of the shortcut's input where the block has stride 2.
-
-        A 1x1 convolution with stride 2 would do the same, but PyTorch 2.15.0 on a CPU with two threads crashes in it below 8
-        channels: segmentation fault, or "corrupted size vs. prev_size". A slice's gradient would lose channels_last.
-        """
-        return F.avg_pool2d(x, 1, self.stride) if self.stride > 1 else x
+        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x), inplace=True)
 
 
 class CIFARResNet(nn.Module):
     """CIFAR-ResNet-{depth}-{width} (He et al., 2016): a stem, three stages of (depth - 2) / 6 basic blocks, a classifier.
 
-    Args:
-        conv: makes the spatial convolutions: `conv(in_channels, out_channels, stride=1)`.
+    `conv(in_channels, out_channels, stride=1)` makes each of its spatial convolutions.
     """
 
     def __init__(self, conv, depth, width, num_classes, in_channels):
@@ -71,27 +64,26 @@ def build_model(name, num_classes=10, in_channels=3):
 
     Its input is `[batch, in_channels, height, width]`, its output logits `[batch, num_classes]`. `ResNet-{D}-{W}` and
     `ResNet-LC-{D}-{W}x{E}` are the CIFAR-ResNets of Section 4. `-k9` sets the kernel size (Section 4.3). `+BN`, `+ReLU` and
-    `+BN+ReLU` set the operations between the convolutions of each LC-Block (Table 3). The off-the-shelf networks of
-    Figure 1a are torchvision's, changed for small images: `ResNet-14/18/34/50/101`, `Wide-ResNet-50x2`, `MobileNet-v2`.
-    `ResNet-20` is `ResNet-20-16`.
+    `+BN+ReLU` set the operations between the convolutions of each LC-Block (Table 3). `~gauss` at the end, or another kind of
+    `init_spatial`, replaces the initialisation of the spatial filters; the other weights of a seed stay the same. The
+    off-the-shelf networks of Figure 1a are torchvision's, changed for small images: `ResNet-14/18/34/50/101`,
+    `Wide-ResNet-50x2`, `MobileNet-v2`. `ResNet-20` is `ResNet-20-16`.
 
     Raises:
-        ValueError: if the name is not in this notation (the message lists what is known), or there is not at least one
-            class and one channel.
+        ValueError: if the name is unknown (the message lists what is known), or there is no class or no channel.
     """
     name = canonical_name(name)
     check.integer("num_classes", num_classes)
     check.integer("in_channels", in_channels)
-    parsed = NOTATION.fullmatch(name)
-    if not parsed:
+    if name in OFF_THE_SHELF:
         return _off_the_shelf(name, num_classes, in_channels)
-    depth, width, kernel = int(parsed["depth"]), int(parsed["width"]), int(parsed["kernel"] or 3)
-    if parsed["lc"]:
-        between = tuple(parsed["between"].split("+")[1:])
-        conv = partial(LCBlock, kernel_size=kernel, expansion=int(parsed["expansion"]), between=between)
+    depth, width, expansion, kernel, between, initial = architecture(name)
+    if expansion:
+        conv = partial(LCBlock, kernel_size=kernel, expansion=expansion, between=between.split("+")[1:])
     else:
         conv = partial(nn.Conv2d, kernel_size=kernel, padding=kernel // 2, bias=False)
-    return CIFARResNet(conv, depth, width, num_classes, in_channels)
+    model = CIFARResNet(conv, depth, width, num_classes, in_channels)
+    return init_spatial(model, initial) if initial else model
 
 
 class Architecture(NamedTuple):
@@ -101,26 +93,22 @@ class Architecture(NamedTuple):
     width: int  # 0 for an off-the-shelf network
     expansion: int  # 0 without LC-Blocks
     kernel_size: int
-    between: str  # "", or for example "+BN+ReLU"
+    between: str = ""  # or for example "+BN+ReLU"
+    initial: str = ""  # or a kind of `init_spatial`
 
 
 def architecture(name):
-    """The `Architecture` of a canonical name."""
+    """The `Architecture` of a network's name."""
     parsed = NOTATION.fullmatch(name)
     if not parsed:
-        return Architecture(0, 0, 0, 3, "")
-    return Architecture(int(parsed["depth"]), int(parsed["width"]), int(parsed["expansion"] or 0), int(parsed["kernel"] or 3),
-                        parsed["between"])
+        return Architecture(0, 0, 0, 3)
+    return Architecture(int(parsed["depth"]), int(parsed["width"]), int(parsed["expansion"] or 1) if parsed["lc"] else 0,
+                        int(parsed["kernel"] or 3), parsed["between"], parsed["initial"] or "")
 
 
 def combines(name):
-    """Whether pointwise convolutions follow the spatial ones (right of the dotted line in Figure 1a).
-
-    They do in LC networks, in ResNets with bottleneck blocks and in MobileNet v2.
-    """
-    if name in OFF_THE_SHELF:
-        return name == "MobileNet-v2" or OFF_THE_SHELF[name][0]
-    return architecture(name).expansion > 0
+    """Whether pointwise convolutions follow the spatial ones, as right of the dotted line in Figure 1a."""
+    return OFF_THE_SHELF[name][0] if name in OFF_THE_SHELF else architecture(name).expansion > 0
 
 
 def canonical_name(name):
@@ -131,32 +119,32 @@ def canonical_name(name):
     """
     if not isinstance(name, str):
         raise ValueError(f"a model is given by its name, such as 'ResNet-20-16', not by a value of type {type(name).__name__}")
-    if name == "ResNet-20":
-        return "ResNet-20-16"
+    name = {"ResNet-20": "ResNet-20-16"}.get(name, name)
     if name in OFF_THE_SHELF:
         return name
     parsed = NOTATION.fullmatch(name)
-    if not parsed or (not parsed["lc"] and (parsed["expansion"] or parsed["between"])):
-        raise ValueError(f"unknown model {name!r}; known: {KNOWN}")
-    depth, width = int(parsed["depth"]), int(parsed["width"])
-    kernel, expansion = int(parsed["kernel"] or 3), int(parsed["expansion"] or 1)
+    if not parsed:
+        raise ValueError(f"unknown model {name!r}; known: ResNet-{{D}}-{{W}}, ResNet-LC-{{D}}-{{W}}x{{E}} (each with -k{{K}} for the "
+                         f"kernel size and ~{' or ~'.join(KINDS)} for the initialisation; LC also with +BN, +ReLU or +BN+ReLU), "
+                         f"ResNet-20, {', '.join(OFF_THE_SHELF)}")
+    depth, width, expansion, kernel, between, initial = architecture(name)
     if depth < 8 or (depth - 2) % 6:
         raise ValueError(f"{name}: depth must be 6n + 2 (8, 14, 20, ...), not {depth}")
     if kernel < 3 or kernel % 2 == 0:
         raise ValueError(f"{name}: the kernel size must be odd and at least 3, not {kernel}")
-    if width < 1 or expansion < 1:
+    if width < 1 or parsed["lc"] and expansion < 1:
         raise ValueError(f"{name}: width and expansion must be at least 1")
     if max(depth, width, kernel, expansion) > 10 ** 5:
         raise ValueError(f"{name}: no number in a model's name may be above {10 ** 5}")
-    return "".join([f"ResNet{parsed['lc'] or ''}-{depth}-{width}", f"x{expansion}" if parsed["lc"] else "",
-                    f"-k{kernel}" if kernel != 3 else "", parsed["between"]])
+    return "".join([f"ResNet{parsed['lc'] or ''}-{depth}-{width}", f"x{expansion}" if expansion else "",
+                    f"-k{kernel}" if kernel != 3 else "", between, f"~{initial}" if initial else ""])
 
 
-# torchvision's networks: (bottleneck blocks?, blocks per stage, channels of the bottleneck per 64 channels of a stage)
+# torchvision's networks: (do blocks end in a pointwise convolution?, blocks per stage, bottleneck's channels per 64 of the stage)
 OFF_THE_SHELF = {
     "ResNet-14": (False, (2, 2, 2), 64), "ResNet-18": (False, (2, 2, 2, 2), 64), "ResNet-34": (False, (3, 4, 6, 3), 64),
     "ResNet-50": (True, (3, 4, 6, 3), 64), "ResNet-101": (True, (3, 4, 23, 3), 64),
-    "Wide-ResNet-50x2": (True, (3, 4, 6, 3), 128), "MobileNet-v2": None,
+    "Wide-ResNet-50x2": (True, (3, 4, 6, 3), 128), "MobileNet-v2": (True, (), 0),
 }
 
 

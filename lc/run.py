@@ -10,7 +10,7 @@ from .utils import check
 
 PRECISIONS = "auto", "fp32", "bf16"
 PART = r"\w[\w.-]*"  # of an id, and so of a path: never ".."
-ID = re.compile(rf"{PART}/\w[\w.+-]*/(frozen|learnable)/{PART}/seed\d+")
+ID = re.compile(rf"{PART}/\w[\w.+~-]*/(frozen|learnable)/{PART}/seed\d+")
 
 
 def check_part(value):

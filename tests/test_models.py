@@ -130,7 +130,7 @@ def test_cifar_resnet_shapes(name):
     assert all(m.kernel_size == (kernel, kernel) and m.padding == (kernel // 2,) * 2 and m.bias is None for m in spatial)
     for i, block in enumerate(model.blocks):
         if i in (3, 6):
-            conv, norm = block.shortcut
+            _, conv, norm = block.shortcut
             assert (conv.kernel_size, conv.stride, conv.padding, conv.bias) == ((1, 1), (1, 1), (0, 0), None)
             assert isinstance(norm, nn.BatchNorm2d)
         else:
@@ -145,7 +145,7 @@ def test_cifar_resnet_forward_written_out(name):
     for block in model.blocks:
         residual = block.bn2(block.conv2(torch.relu(block.bn1(block.conv1(y)))))
         if isinstance(block.shortcut, nn.Sequential):
-            conv, norm = block.shortcut
+            _, conv, norm = block.shortcut
             y = norm(F.conv2d(y, conv.weight, stride=2))
         y = torch.relu(residual + y)
     pooled = torch.stack([channel.mean() for image in y for channel in image]).view(4, 32)
@@ -214,6 +214,7 @@ def test_resnets_have_default_initialisation(name):
     ("ResNet-20-16-k9", "ResNet-20-16-k9"), ("ResNet-LC-20-16", "ResNet-LC-20-16x1"), ("ResNet-LC-20-16-k3", "ResNet-LC-20-16x1"),
     ("ResNet-LC-20-16x128", "ResNet-LC-20-16x128"), ("ResNet-LC-20-16x8-k9", "ResNet-LC-20-16x8-k9"),
     ("ResNet-LC-20-16x64+BN+ReLU", "ResNet-LC-20-16x64+BN+ReLU"), ("ResNet-LC-20-16x64-k5+ReLU", "ResNet-LC-20-16x64-k5+ReLU"),
+    ("ResNet-LC-8-16-k3+BN~gauss", "ResNet-LC-8-16x1+BN~gauss"), ("ResNet-8-16-k9~covariance", "ResNet-8-16-k9~covariance"),
     *((name, name) for name in PINNED),
 ])
 def test_canonical_name(name, canonical):
@@ -223,12 +224,12 @@ def test_canonical_name(name, canonical):
 @pytest.mark.parametrize("name", [
     "ResNet-152", "resnet-18", "ResNet", "", "VGG-16", "ResNet-LC-18", "ResNet-20-16x4", "ResNet-20-16+BN",
     "ResNet-LC-20-16x4+GELU", "ResNet-LC-20-16x4+BN-k9", "ResNet-LC-20-16x4 ", "ResNet-LC-20-16x1.5", "ResNet-LC-20-16x-1",
-    "MobileNet-v3",
+    "MobileNet-v3", "ResNet-20-16~gaussian", "ResNet-20-16~", "ResNet-18~gauss", "ResNet-20~gauss", "ResNet-LC-20-16x4~gauss-k9",
 ])
 def test_unknown_names_list_the_known(name):
     with pytest.raises(ValueError, match=re.escape(repr(name))) as error:
         lc.build_model(name)
-    for known in ("ResNet-{D}-{W}", "ResNet-LC-{D}-{W}x{E}", "-k{K}", "+BN+ReLU", "ResNet-20", *PINNED):
+    for known in ("ResNet-{D}-{W}", "ResNet-LC-{D}-{W}x{E}", "-k{K}", "+BN+ReLU", "~gauss", "ResNet-20", *PINNED):
         assert known in str(error.value)
 
 
@@ -243,8 +244,8 @@ def test_names_that_describe_no_network(name, message):
 
 
 @pytest.mark.parametrize("name, expected", [
-    ("ResNet-20-16", (20, 16, 0, 3, "")), ("ResNet-LC-260-16x1", (260, 16, 1, 3, "")), ("MobileNet-v2", (0, 0, 0, 3, "")),
-    ("ResNet-LC-20-16x64-k9+BN+ReLU", (20, 16, 64, 9, "+BN+ReLU")),
+    ("ResNet-20-16", (20, 16, 0, 3, "", "")), ("ResNet-LC-260-16x1", (260, 16, 1, 3, "", "")), ("MobileNet-v2", (0, 0, 0, 3, "", "")),
+    ("ResNet-LC-20-16x64-k9+BN+ReLU", (20, 16, 64, 9, "+BN+ReLU", "")), ("ResNet-LC-8-16x8-k9~gauss", (8, 16, 8, 9, "", "gauss")),
 ])
 def test_architecture(name, expected):
     assert architecture(name) == expected

@@ -58,7 +58,7 @@ def _resnet_forward(self, x):
 
 def _block_forward(self, x):
     y = normalize_relu(self.bn1, self.conv1(x))
-    return normalize_relu(self.bn2, self.conv2(y), self.shortcut(self.subsample(x)))
+    return normalize_relu(self.bn2, self.conv2(y), self.shortcut(x))
 
 
 def normalize_relu(norm, x, shortcut=None):

@@ -1,0 +1,84 @@
+"""Random filters that are not i.i.d. over the kernel: does that close the gap of large kernels, as Section 6 expects?"""
+
+import torch
+from torch import nn
+
+from .blocks import is_spatial
+from .utils import check
+
+WIDTH = 1.5  # pixels: the standard deviation of the Gaussian that weights the filters of kind "gauss"
+KINDS = "gauss", "covariance"
+
+
+def init_spatial(model, kind):
+    """Draws the weight of every spatial convolution (k > 1) anew, in place, with structure over the kernel.
+
+    The kernels stay independent of each other. Their weights have mean 0, and the variance over a layer's whole weight is
+    that of PyTorch's default, bound^2 / 3 with bound = 1/sqrt(c_in k^2) (Equation 3).
+
+    - "gauss": i.i.d. weights U(-b, b) are multiplied by a Gaussian about the kernel's centre. Its width does not depend on k.
+    - "covariance": a multivariate normal draw after Trockman et al. (2023, arXiv 2210.03651). From them are the idea of a
+      covariance in closed form and its parts: a Gaussian of the distance between two positions, less half of one that stays
+      at the centre, the whole weighted towards the centre, and all Gaussians wider in deeper layers, by a quadratic schedule.
+      They initialise depthwise filters; here each kernel of a full convolution is one draw. The parts are combined so that
+      the matrix needs no correction to be a covariance, the numbers of the schedule are ours, and so is the total variance.
+
+    Args:
+        model: any `nn.Module`. The depth of a layer is its place among the spatial layers in `model.modules()`.
+        kind: "gauss" or "covariance".
+
+    Returns:
+        The model. The same `torch.manual_seed` gives the same weights on every device.
+
+    Raises:
+        ValueError: before any weight is drawn, if the kind is unknown, `model` is no `nn.Module`, or a weight is computed from
+            others (a parametrization), so that it cannot be set.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown initialisation {kind!r}; known: {', '.join(KINDS)}")
+    check.kind("the model", model, nn.Module, "an nn.Module")
+    layers = [module for module in model.modules() if is_spatial(module)]
+    if not all("weight" in layer._parameters for layer in layers):
+        raise ValueError("a spatial convolution computes its weight from other parameters: remove the parametrization first")
+    for i, layer in enumerate(layers):
+        weight = layer.weight.data
+        variance = 1 / (3 * weight[0].numel())
+        kernels, positions = weight.shape[:2], offsets(weight.shape[2:])
+        if kind == "covariance":
+            drawn = torch.randn(*kernels, len(positions)) @ root(covariance(positions, i / max(len(layers) - 1, 1)))
+        else:
+            drawn = (torch.rand(*kernels, len(positions)) * 2 - 1) * 3 ** 0.5 * envelope(positions)
+        weight.copy_(drawn.mul(variance ** 0.5).view_as(weight))
+    return model
+
+
+def offsets(size):
+    """The positions of a kernel `size` = (height, width) relative to its centre, in pixels: `[height * width, 2]`."""
+    return torch.cartesian_prod(*(torch.arange(k) - (k - 1) / 2 for k in size))
+
+
+def envelope(positions):
+    """The standard deviation at each position, with mean square 1."""
+    deviation = torch.exp(-positions.square().sum(1) / (2 * WIDTH ** 2))
+    return deviation / deviation.square().mean().sqrt()
+
+
+def covariance(positions, depth):
+    """The covariance of the weights at two positions, `[k^2, k^2]`, with mean variance 1.
+
+    With z(p) = exp(-|p|^2 / 2s) it is sqrt(z(p) z(q)) z(p - q) - z(p) z(q) / 2, which is positive definite for every s.
+
+    Args:
+        depth: from 0, the first spatial layer, to 1, the last.
+    """
+    s = 0.5 + 0.5 * depth + 1.5 * depth ** 2  # squared pixels
+    z = torch.exp(-positions.square().sum(1) / (2 * s))
+    moving = torch.exp(-torch.cdist(positions, positions).square() / (2 * s))
+    matrix = torch.outer(z, z).sqrt() * moving - torch.outer(z, z) / 2
+    return matrix / matrix.diagonal().mean()
+
+
+def root(matrix):
+    """The symmetric square root of a covariance."""
+    values, vectors = torch.linalg.eigh(matrix.double())
+    return (vectors * values.clamp(min=0).sqrt() @ vectors.T).float()
