@@ -1,4 +1,4 @@
-"""From rows to what a figure draws and a table says: means over seeds, gaps, differences, break-evens, matched filters, hours."""
+"""From rows to what a figure draws and a table says: means over seeds, gaps, intervals, break-evens, matched filters, hours."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,52 @@ from .data import TITLES
 from .imagenet import NETWORKS
 from .models import OFF_THE_SHELF, Architecture
 
-BASELINES = {("cifar10", name) for name in (*OFF_THE_SHELF, "ResNet-20-16")} | {
-    (dataset, name) for dataset in ("imagenet", "tiny-imagenet-40") for name in NETWORKS if name != "ResNet-18d"}
+
+@dataclass(frozen=True)
+class Estimate:
+    """An effect, or the place at which a gap closes, the ends of its 95 % interval, and the number of seeds behind it.
+
+    What cannot be told is nan. A place beyond all values tested is inf, one below them is -inf.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self):
+        if np.isnan(self.value):
+            return "unknown: there is no network with both runs"
+        ends = "one seed: no interval" if np.isnan(self.low) else f"95 % interval: {number(self.low)} to {number(self.high)}"
+        return f"{number(self.value)} ({ends})"
+
+
+def number(value, digits=0):
+    """An effect or a place as text."""
+    if np.isinf(value):
+        return "beyond all tested" if value > 0 else "below all tested"
+    return f"{round(value, digits) + 0.0:.{digits}f}"  # 0.0 is added so that nothing is -0
+
+
+def student(values, error=np.nan):
+    """The mean of a Series with Student's interval. With one value, it is the normal interval of the standard error `error`."""
+    n, mean = len(values), values.mean()
+    half = stats.t.ppf(0.975, n - 1) * values.sem() if n > 1 else stats.norm.ppf(0.975) * error
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+def welch(a, b, error=np.nan):
+    """The difference of the means of two Series, a - b, with Welch's interval: for networks that share no weights.
+
+    If either has one value, it is the normal interval of the standard error `error`. `n` is the smaller length.
+    """
+    n, difference = min(len(a), len(b)), a.mean() - b.mean()
+    half = stats.norm.ppf(0.975) * error
+    if n > 1:
+        variances = np.array([a.var() / len(a), b.var() / len(b)])
+        freedom = variances.sum() ** 2 / max((variances ** 2 / (len(a) - 1, len(b) - 1)).sum(), np.finfo(float).tiny)
+        half = stats.t.ppf(0.975, max(freedom, 1)) * variances.sum() ** 0.5
+    return Estimate(difference, difference - half, difference + half, n)
 
 
 def summary(table, *columns):
@@ -43,6 +87,14 @@ def gaps_by_seed(table, column="accuracy"):
     return (learnable - frozen).dropna().rename("gap").reset_index()
 
 
+def _means(groups, columns, **more):
+    parts = dict(more, n=groups.size())
+    for column in columns:
+        parts[column], parts[f"{column}_std"] = groups[column].mean(), groups[column].std()
+    return pd.DataFrame(parts).reset_index().sort_values(["kernel_size", "depth", "width", "expansion"], kind="stable",
+                                                         ignore_index=True)
+
+
 def accuracies(table, rows, roles):
     """Mean accuracies as a table of the paper has them, keyed by role and not by network.
 
@@ -53,18 +105,15 @@ def accuracies(table, rows, roles):
     Returns:
         A DataFrame with the columns `row`, `role`, `accuracy`, `spread` (nan for one seed), `n` and `source` (the profile).
     """
-    keyed = table.assign(row=[rows(row) for _, row in table.iterrows()], role=[roles(row) for _, row in table.iterrows()])
-    groups = keyed.groupby(["row", "role", "profile"], sort=False)["accuracy"]
-    found = groups.agg(accuracy="mean", spread="std", n="size").reset_index()
-    return found.rename(columns={"profile": "source"})
+    keys = table.apply(rows, axis=1).rename("row"), table.apply(roles, axis=1).rename("role"), table["profile"].rename("source")
+    return table["accuracy"].groupby(list(keys), sort=False).agg(accuracy="mean", spread="std", n="size").reset_index()
 
 
 def differences(table, column):
     """What bf16 changes: the mean of `column` over the runs in bf16 minus that over the runs in fp32, for each network.
 
-    Two 95 % intervals: Welch's, which takes the two variances as they are and the runs as independent, and Student's of
-    the differences between runs of one seed. What rounding changes in the first steps, training enlarges; where it is too
-    short for runs of one seed to part, the first interval is wider than it need be.
+    Welch's interval takes the runs as independent. Rounding differences grow during training. In short trainings, runs with
+    one seed stay correlated, and Welch's interval is too wide. Student's interval of the differences within a seed is not.
 
     Args:
         table: rows of `study.precision`, told apart by their column `precision`.
@@ -74,27 +123,15 @@ def differences(table, column):
         `difference`; `low` and `high`, the ends of Welch's interval; `paired_low` and `paired_high`, of the seeds that have both
         runs. What there are too few runs for is nan.
     """
-    keys, kinds = ["dataset", "model", "frozen"], ["fp32", "bf16"]
-    groups = table.groupby([*keys, "precision"])[column]
-    n, mean, variance = (part.unstack().reindex(columns=kinds)
-                         for part in (groups.size(), groups.mean(), groups.var() / groups.size()))
-    both, difference = variance.sum(axis=1, skipna=False), mean["bf16"] - mean["fp32"]
-    freedom = both ** 2 / (variance ** 2 / (n - 1)).sum(axis=1, skipna=False)
-    half = stats.t.ppf(0.975, freedom) * both ** 0.5
-    by_seed = table.set_index([*keys, "seed", "precision"])[column].unstack().reindex(columns=kinds)
-    pairs = (by_seed["bf16"] - by_seed["fp32"]).groupby(keys)
-    paired, paired_half = pairs.mean(), stats.t.ppf(0.975, pairs.count() - 1) * pairs.sem()
-    return n.fillna(0).astype(int).add_prefix("n_").join(mean).assign(
-        difference=difference, low=difference - half, high=difference + half, paired_low=paired - paired_half,
-        paired_high=paired + paired_half).reset_index()
-
-
-def _means(groups, columns, **more):
-    parts = dict(more, n=groups.size())
-    for column in columns:
-        parts[column], parts[f"{column}_std"] = groups[column].mean(), groups[column].std()
-    means = pd.DataFrame(parts).reset_index()
-    return means.sort_values(["kernel_size", "depth", "width", "expansion"], kind="stable").reset_index(drop=True)
+    keys, found = ["dataset", "model", "frozen"], []
+    for key, part in table.groupby(keys):
+        by_seed = part.set_index(["seed", "precision"])[column].unstack().reindex(columns=["fp32", "bf16"])
+        fp32, bf16 = by_seed["fp32"].dropna(), by_seed["bf16"].dropna()
+        free, paired = welch(bf16, fp32), student((bf16 - fp32).dropna())
+        found.append((*key, len(fp32), len(bf16), fp32.mean(), bf16.mean(), free.value, free.low, free.high, paired.low,
+                      paired.high))
+    return pd.DataFrame(found, columns=[*keys, "n_fp32", "n_bf16", "fp32", "bf16", "difference", "low", "high", "paired_low",
+                                        "paired_high"])
 
 
 def first_above(curve, other):
@@ -110,55 +147,39 @@ def first_above(curve, other):
     return int(above.index[0]) if len(above) else None
 
 
-@dataclass(frozen=True)
-class BreakEven:
-    """Where a gap closes, `at`, and its 90 % interval: inf beyond and -inf below all values tested, nan if it cannot be told."""
-
-    at: float
-    low: float
-    high: float
-
-    def __str__(self):
-        if np.isnan(self.at):
-            return "unknown: there is no network with both runs"
-        at, low, high = ({np.inf: "beyond all tested", -np.inf: "below all tested"}.get(value, f"{value:.0f}")
-                         for value in (self.at, self.low, self.high))
-        return f"{at} ({'one seed: no interval' if np.isnan(self.low) else f'90 % interval: {low} to {high}'})"
-
-
-def break_even(gaps, x, draws=10_000):
-    """Where frozen networks catch up with learnable ones as `x` grows (Figure 6), by interpolation against log x.
-
-    The interval is that of the crossing when each mean gap is drawn anew from what its seeds say of it: Student's t
-    with n - 1 degrees of freedom about the mean, scaled by the standard error.
+def break_even(gaps, x):
+    """Where frozen networks catch up with learnable ones as `x` grows (Figure 6): `crossing` of a table of `gaps`.
 
     Args:
-        gaps: a table of `gaps`; its rows with one seed make the interval unknown.
         x: a column of it, "width", "depth" or "expansion".
-
-    Returns:
-        A `BreakEven`, of the first crossing.
     """
-    gaps = gaps.sort_values(x)
-    values, mean = gaps[x].to_numpy(float), gaps["gap"].to_numpy()
-    if not len(gaps):
-        return BreakEven(np.nan, np.nan, np.nan)
-    at = crossing_of(values, mean)
-    if (gaps["n"] < 2).any():
-        return BreakEven(at, np.nan, np.nan)
-    n = gaps["n"].to_numpy()
-    t = np.random.default_rng(0).standard_t(n - 1, (draws, len(n)))
-    crossings = [crossing_of(values, drawn) for drawn in mean + t * gaps["gap_std"].to_numpy() / np.sqrt(n)]
-    low, high = np.quantile(crossings, [0.05, 0.95], method="inverted_cdf")
-    return BreakEven(at, low, high)
+    half = stats.t.ppf(0.975, gaps["n"] - 1) * gaps["gap_std"] / gaps["n"] ** 0.5
+    estimates = zip(gaps["gap"], gaps["gap"] - half, gaps["gap"] + half, gaps["n"])
+    return crossing({place: Estimate(*each) for place, each in sorted(zip(gaps[x], estimates))})
 
 
-def crossing_of(x, gap):
+def crossing(gaps):
+    """Where gaps first close as x grows, interpolated against log x.
+
+    The ends of the interval are where the two curves of the gaps' own ends close, so it holds the place at least as often as
+    it says. Beyond all tested, `low` is the largest x tested. Below all tested, `high` is the smallest.
+
+    Args:
+        gaps: `{x: Estimate}` in ascending order of x.
+    """
+    if not gaps:
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    x, (value, low, high, n) = np.array(list(gaps), float), np.array([(g.value, g.low, g.high, g.n) for g in gaps.values()]).T
+    ends = (min(_closed(x, low), x[-1]), max(_closed(x, high), x[0])) if np.isfinite(low).all() else (np.nan, np.nan)
+    return Estimate(_closed(x, value), *ends, int(n.min()))
+
+
+def _closed(x, gap):
     closed = np.flatnonzero(gap <= 0)
     if not len(closed):
         return np.inf
     i = closed[0]
-    return -np.inf if i == 0 else np.exp(np.interp(0, gap[[i, i - 1]], np.log(x)[[i, i - 1]]))
+    return -np.inf if i == 0 else float(np.exp(np.interp(0, gap[[i, i - 1]], np.log(x)[[i, i - 1]])))
 
 
 def matched(rows):
@@ -197,14 +218,14 @@ def hours(table):
         if row["between"]:
             return "Ablation"
         # The paper's baselines are those of Section 3; that its other lines include plain networks is our reading.
-        baseline = (row["dataset"], row["model"]) in BASELINES
+        on_images = row["dataset"] in ("imagenet", "tiny-imagenet-40") and row["model"] in set(NETWORKS) - {"ResNet-18d"}
+        baseline = on_images or row["dataset"] == "cifar10" and row["model"] in {*OFF_THE_SHELF, "ResNet-20-16"}
         return f"{'Baseline' if baseline else 'LC'} {TITLES.get(row['dataset'], row['dataset'])}"
 
-    groups = table.assign(line=[line(row) for _, row in table.iterrows()]).groupby(["line", "device"])
-    costs = pd.DataFrame({"runs": groups.size(), "hours": groups["seconds"].sum() / 3600,
-                          "energy": groups["energy"].agg(lambda used: used.sum(skipna=False)) / 1000}).reset_index()
-    costs.insert(4, "runs_per_hour", costs["runs"] / costs["hours"])
-    return costs
+    groups = table.groupby([table.apply(line, axis=1).rename("line"), "device"])
+    costs = pd.DataFrame({"runs": groups.size(), "hours": groups["seconds"].sum() / 3600})
+    energy = groups["energy"].agg(lambda used: used.sum(skipna=False)) / 1000
+    return costs.assign(runs_per_hour=costs["runs"] / costs["hours"], energy=energy).reset_index()
 
 
 def centre_to_border(values):

@@ -120,11 +120,12 @@ def legend(figure, axes, columns=3):
 
 
 def break_even(axes, at):
-    """A vertical line at a `BreakEven`, or the word "undetermined" if there is none among the tested values."""
-    if np.isfinite(at.at):
-        axes.axvline(at.at, color="black", linestyle=":", linewidth=0.8)
-    axes.text(0.98, 0.04, f"break-even: {at.at:.0f}" if np.isfinite(at.at) else "break-even: undetermined", fontsize=7,
-              ha="right", transform=axes.transAxes)
+    """A vertical line at a break-even, an `analysis.Estimate`, or "undetermined" if there is none among the tested values."""
+    found = np.isfinite(at.value)
+    if found:
+        axes.axvline(at.value, color="black", linestyle=":", linewidth=0.8)
+    axes.text(0.98, 0.04, f"break-even: {at.value:.0f}" if found else "break-even: undetermined", fontsize=7, ha="right",
+              transform=axes.transAxes)
 
 
 def gaps_by_kernel(axes, gaps):

@@ -65,9 +65,9 @@ def test_many_expansions_have_every_second_label_and_stay_inside(axes):
 
 
 def test_a_break_even_is_a_line_or_a_word(axes):
-    plots.break_even(axes, analysis.BreakEven(128.4, 64, 200))
+    plots.break_even(axes, analysis.Estimate(128.4, 64, 200, 4))
     assert axes.texts[0].get_text() == "break-even: 128" and set(axes.lines[0].get_xdata()) == {128.4}
-    plots.break_even(axes, analysis.BreakEven(np.inf, 1, np.inf))
+    plots.break_even(axes, analysis.Estimate(np.inf, 1, np.inf, 4))
     assert axes.texts[1].get_text() == "break-even: undetermined" and len(axes.lines) == 1
 
 

@@ -1,7 +1,4 @@
-"""The paper's 32 empirical claims, and the verdicts of this project's rows on them (notebook 15).
-
-`claims` has them as data, `effects` goes from rows to the effect of each, `statistics` has the intervals, and `verdict` decides.
-"""
+"""The paper's 32 empirical claims as data (`claims`), their effects in the rows (`effects`), and the verdicts (`verdict`)."""
 
 from .claims import CLAIMS, report, verdicts
 

@@ -1,204 +1,179 @@
-"""From rows to the effects that decide the claims: each function takes rows and returns a `statistics.Estimate`.
+"""From rows to the effects that decide the claims, each an `analysis.Estimate` with its 95 % interval.
 
-Rows have the column `role` of `lc.claims.verdict`, and `<column>_error` for shares of test images. A function raises LookupError
-if they lack a network. An effect of several parts is the smallest of them, and the paper expects each above zero.
+Rows have the column `role`, and `<column>_error` for shares of images. A sample is a DataFrame indexed by seed with the columns
+`value` and `error`: the standard error that the finite number of test images alone gives the value, or nan. A curve is
+`{x: sample}` in ascending order of x. All functions raise LookupError if the rows lack a network.
 """
+
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from .. import models, paper, results
-from ..analysis import centre_to_border
-from ..imagenet.networks import combines as imagenet_combines
-from .statistics import average, minus, slope, standardised, student, weakest, welch
-from .verdict import FROZEN, LEARNABLE, PLAIN, PLAIN_FROZEN
+from .. import paper, results
+from ..analysis import Estimate, centre_to_border, student, welch
 
-LOSS = LEARNABLE, FROZEN  # the first role minus the second: what freezing costs
-PLAIN_LOSS = PLAIN, PLAIN_FROZEN
-GAIN = FROZEN, LEARNABLE
+PLAIN, PLAIN_FROZEN, LEARNABLE, FROZEN = "plain learnable", "plain frozen", "LC learnable", "LC frozen"  # the roles of networks
+LOSS, LEAD, PLAIN_LOSS = (LEARNABLE, FROZEN), (FROZEN, LEARNABLE), (PLAIN, PLAIN_FROZEN)  # the first role minus the second
 
 
-def samples_of(rows, x, column="accuracy", **where):
-    """`{x: sample}` of a column, in ascending order of x, of the rows with the values in `where`."""
-    for name, value in where.items():
-        rows = rows[rows[name] == value]
-    rows = rows.dropna(subset=column)
+def curve(rows, role, column="accuracy", x="expansion"):
+    """The curve of a role. Plain networks have the expansion 0."""
+    rows = rows[rows["role"] == role].dropna(subset=column)
     if rows.empty:
-        raise LookupError(f"no rows of {where}")
+        raise LookupError(f"no rows of {role}")
     samples = pd.DataFrame({"value": rows[column], "error": rows.get(f"{column}_error", np.nan)}).set_index(rows["seed"])
     return {value: samples[(rows[x] == value).to_numpy()] for value in sorted(rows[x].unique())}
 
 
-def paired(rows, x, roles, column="accuracy"):
-    """`{x: sample}` of the first role minus the second, within a seed."""
-    a, b = (samples_of(rows, x, column, role=role) for role in roles)
-    differences = {value: minus(a[value], b[value]) for value in a if value in b}
-    differences = {value: difference for value, difference in differences.items() if len(difference)}
+def gap(rows, roles=LOSS, column="accuracy", x="expansion"):
+    """The curve of the first role minus the second, within a seed; by default what freezing costs LC networks."""
+    a, b = (curve(rows, role, column, x) for role in roles)
+    differences = {value: minus(a[value], b[value]) for value in a if value in b and len(minus(a[value], b[value]))}
     if not differences:
         raise LookupError(f"no seed has both {' and '.join(roles)}")
     return differences
 
 
-def plain(rows, column="accuracy"):
-    """The sample of the one plain network, learnable."""
-    sample, = samples_of(rows, "model", column, role=PLAIN).values()
-    return sample
+def losses(rows, chosen):
+    """What freezing costs the off-the-shelf networks of which `chosen` is true: a list of samples."""
+    return [loss for name, loss in gap(rows, PLAIN_LOSS, x="model").items() if chosen(name)]
 
 
-def against_log(samples):
-    """The slope per doubling of x."""
-    return slope({np.log2(x): sample for x, sample in samples.items()})
+def by_kernel(rows, roles, column="accuracy"):
+    """The curve against k of the mean of `gap` over the expansions that every kernel size has."""
+    of_each = {k: gap(part, roles, column) for k, part in rows.groupby("kernel_size")}
+    shared = sorted(set.intersection(*map(set, of_each.values())))
+    return {k: average(differences[e] for e in shared) for k, differences in of_each.items()}
 
 
-def first_and_last(samples):
-    return samples[min(samples)], samples[max(samples)]
+def with_centre(rows, name):
+    """The rows with `centre`: log10 of the centre over the border in each run's variance map, or in its filters' mean squares."""
+    maps = (results.load_arrays(run)[name].astype(float) for run in rows["id"])
+    maps = ((each ** 2).mean((0, 1)) if each.ndim == 4 else each for each in maps)
+    return rows.assign(centre=[np.log10(centre_to_border(each)) for each in maps])
 
 
-# Section 3
+def minus(a, b):
+    """The sample of the differences a - b within a seed, of the seeds that both have."""
+    a, b = a.align(b, join="inner", axis=0)
+    return pd.DataFrame({"value": a["value"] - b["value"], "error": np.hypot(a["error"], b["error"])})
 
-def losses(rows, combining):
-    """The samples of what freezing costs the networks on CIFAR-10 that combine their filters, or the others."""
-    found = [loss for name, loss in paired(rows, "model", PLAIN_LOSS).items() if models.combines(name) == combining]
-    if not found:
-        raise LookupError("no such network has both runs")
-    return found
 
+def average(samples):
+    """The sample of the means over several samples within a seed, of the seeds that all have."""
+    values, errors = _columns(samples)
+    return pd.DataFrame({"value": values.mean(axis=1), "error": (errors ** 2).sum(axis=1, skipna=False) ** 0.5 / values.shape[1]})
+
+
+def _columns(samples):
+    """The values and the errors of several samples, each as a DataFrame with a row for each seed that all have."""
+    samples = list(samples) or [pd.DataFrame(columns=["value", "error"], dtype=float)]
+    return [pd.concat([sample[name] for sample in samples], axis=1, join="inner") for name in ("value", "error")]
+
+
+def mean(sample):
+    """The mean of a sample with Student's interval: paired by seed if the sample is a difference."""
+    return student(sample["value"], sample["error"].mean())
+
+
+def apart(a, b):
+    """The difference of two samples, a - b, with Welch's interval."""
+    return welch(a["value"], b["value"], sum((each["error"] ** 2).mean() / max(len(each), 1) for each in (a, b)) ** 0.5)
+
+
+def each(statistic, samples):
+    """`{x: Estimate}` of a curve."""
+    return {x: statistic(sample) for x, sample in samples.items()}
+
+
+def more(rows, *pairs, column="accuracy", x="expansion"):
+    """The differences between two cells, for each pair of cells of which the first is claimed to be above the second.
+
+    A cell is a role, with all samples of its curve, or (role, place), where the place is a value of x, `min` or `max`.
+    """
+    def samples(cell):
+        role, place = (cell, None) if isinstance(cell, str) else cell
+        whole = curve(rows, role, column, x)
+        return whole.values() if place is None else [whole[place(whole) if callable(place) else place]]
+
+    return [apart(a, b) for above, below in pairs for a in samples(above) for b in samples(below)]
+
+
+def slope(samples, log=True, draws=10_000):
+    """The slope of a least-squares line through a curve's means against x or its log2, bootstrapped over seeds that every x has.
+
+    Percentiles of so few seeds are too narrow. The interval is therefore widened, as Student's is against the normal one and
+    as the unbiased standard deviation is against the biased one. The interval of one seed is normal.
+    """
+    x = np.array(list(samples), float)
+    x = np.log2(x) if log else x
+    values, errors = _columns(samples.values())
+    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum() if len(x) > 1 else np.full(1, np.nan)
+    slopes, n = values @ weights, len(values)
+    if n < 2:
+        return student(slopes, np.linalg.norm(errors * weights))
+    drawn = np.random.default_rng(0).choice(slopes, (draws, n)).mean(axis=1)
+    widening = stats.t.ppf(0.975, n - 1) / stats.norm.ppf(0.975) * (n / (n - 1)) ** 0.5
+    low, high = slopes.mean() + widening * (np.quantile(drawn, [0.025, 0.975]) - slopes.mean())
+    return Estimate(slopes.mean(), low, high, n)
+
+
+def first_below(estimates):
+    """The first x at which an effect is below zero, in the tested order: where frozen networks pass others as E grows.
+
+    `value` is the first x whose mean lies below zero, `high` the first whose whole interval does, and `low` the first whose
+    interval reaches below zero. They are inf if there is none among those tested.
+    """
+    places = [float(next((x for x, estimate in estimates.items() if getattr(estimate, end) < 0), np.inf))
+              for end in ("value", "low", "high")]
+    return Estimate(*places, min(estimate.n for estimate in estimates.values()))
+
+
+def weakest(estimates):
+    """The estimate of the smallest of several effects, each of which a claim expects above a bound.
+
+    Its ends are the smallest ends. If `low` is above the bound, so are all intervals. If `high` is below it, so is one interval;
+    that one of many is so by chance is not corrected for.
+    """
+    values = np.array([(each.value, each.low, each.high, each.n) for each in estimates])
+    if not len(values):
+        raise LookupError("no network has the runs")
+    *effect, n = values.min(axis=0)
+    return Estimate(*map(float, effect), int(n))
+
+
+# The effects of single claims. Those of several parts are lists, of which the weakest counts.
 
 def spread_when_frozen(rows):
     def spread(role):
-        ordered = sorted(samples_of(rows, "model", role=role).values(), key=lambda sample: sample["value"].mean())
+        ordered = sorted(curve(rows, role, x="model").values(), key=lambda sample: sample["value"].mean())
         return minus(ordered[-1], ordered[0])
 
-    return student(minus(spread(PLAIN_FROZEN), spread(PLAIN)))
+    return [mean(minus(spread(PLAIN_FROZEN), spread(PLAIN)))]
 
 
-def imagenet_losses(rows):
-    return [loss for name, loss in paired(rows, "model", PLAIN_LOSS).items() if imagenet_combines(name)]
-
-
-def resnet18_loses_more(rows):
-    resnet18 = paired(rows, "model", PLAIN_LOSS)["ResNet-18"]
-    return weakest([welch(resnet18, loss) for loss in imagenet_losses(rows)])
-
-
-def depth_width_stem(rows):
-    loss = paired(rows, "model", PLAIN_LOSS)
-    changes = (("ResNet-18", "ResNet-34"), ("ResNet-50", "Wide-ResNet-50x2"), ("ResNet-50", "ResNet-50d"))
-    return weakest([welch(loss[before], loss[after]) for before, after in changes])
-
-
-# Section 4.1
-
-def decline_beyond(rows):
-    at = paper.PASSES_BASELINE_AT
-    frozen = samples_of(rows, "expansion", role=FROZEN)
-    return weakest([welch(frozen[at], frozen[2 * at]), student(paired(rows, "expansion", GAIN)[2 * at])])
-
-
-def robust_rise(rows):
-    frozen = samples_of(rows, "expansion", "robust_accuracy", role=FROZEN)
-    if len(frozen) < 2:
-        raise LookupError("a rise takes two expansions")
-    *_, before, last = frozen
-    return weakest([against_log(frozen), welch(frozen[last], frozen[before]), welch(frozen[last], plain(rows, "robust_accuracy")),
-                    student(paired(rows, "expansion", GAIN, "robust_accuracy")[last])])
+def robust_rise(rows, column="robust_accuracy"):
+    frozen = curve(rows, FROZEN, column)
+    *_, before, last = [None, *frozen]
+    return [slope(frozen), mean(gap(rows, LEAD, column)[last]),
+            *more(rows, ((FROZEN, last), (FROZEN, before)), ((FROZEN, last), PLAIN), column=column)]
 
 
 def diverse_but_less_robust(rows):
     rows = rows[rows["expansion"].isin((0, *paper.DIVERSE_BUT_LESS_ROBUST_AT))]
-    entropy, robust = (samples_of(rows, "expansion", column, role=FROZEN) for column in ("fve_last", "robust_accuracy"))
-    more = [welch(sample, plain(rows, "fve_last")) for sample in entropy.values()]
-    less = [welch(plain(rows, "robust_accuracy"), sample) for sample in robust.values()]
-    return weakest([standardised(estimate) for estimate in more + less])
+    parts = more(rows, (FROZEN, PLAIN), column="fve_last") + more(rows, (PLAIN, FROZEN), column="robust_accuracy")
+    halves = [(part.high - part.low) / 2 or np.nan for part in parts]  # the common unit of entropy and accuracy
+    return [Estimate(part.value / half, part.low / half, part.high / half, part.n) for part, half in zip(parts, halves)]
 
-
-def diversity_first(rows):
-    column = "fve_first_normalized"
-    first, last = first_and_last(samples_of(rows, "expansion", column, role=FROZEN))
-    _, gain = first_and_last(paired(rows, "expansion", GAIN, column))
-    return weakest([welch(first, last), welch(plain(rows, column), last), student(gain)])
-
-
-def diversity_last(rows):
-    column = "fve_last_normalized"
-    first, last = first_and_last(samples_of(rows, "expansion", column, role=FROZEN))
-    learnable = samples_of(rows, "expansion", column, role=LEARNABLE)
-    lowest, highest = first_and_last(learnable)
-    return weakest([welch(first, last), welch(last, plain(rows, column)), welch(highest, lowest),
-                    *(welch(plain(rows, column), sample) for sample in learnable.values())])
-
-
-def regularisation(rows):
-    _, frozen = first_and_last(samples_of(rows, "expansion", "generalisation", role=FROZEN))
-    return welch(plain(rows, "generalisation"), frozen)
-
-
-# Section 4.2
 
 def order_of_table_1(rows):
-    roles = [samples_of(rows, "dataset", role=role) for role in (FROZEN, PLAIN, LEARNABLE)]
+    roles = [curve(rows, role, x="dataset") for role in (FROZEN, PLAIN, LEARNABLE)]
     shared = [name for name in roles[0] if all(name in samples for samples in roles)]
-    if not shared:
-        raise LookupError("no data set has all three networks")
-    return weakest([student(average(minus(above[name], below[name]) for name in shared))
-                    for above, below in zip(roles, roles[1:])])
+    return [mean(average(minus(above[name], below[name]) for name in shared)) for above, below in pairwise(roles)]
 
 
-def rise_on_imagenet(rows):
-    _, gain = first_and_last(paired(rows, "expansion", GAIN))
-    return weakest([against_log(samples_of(rows, "expansion", role=FROZEN)), student(gain)])
-
-
-# Section 4.3 and Appendix D
-
-def by_kernel(rows, roles, column="accuracy"):
-    """`{k: sample}` of the mean of `paired` over the expansions that every kernel size has."""
-    of_each = {k: paired(part, "expansion", roles, column) for k, part in rows.groupby("kernel_size")}
-    shared = sorted(set.intersection(*map(set, of_each.values())))
-    if not shared:
-        raise LookupError("the kernel sizes share no expansion")
-    return {k: average(differences[e] for e in shared) for k, differences in of_each.items()}
-
-
-def closing_at_every_kernel(rows):
-    return weakest([against_log(paired(part, "expansion", GAIN)) for _, part in rows.groupby("kernel_size")])
-
-
-def with_centre(rows, name, of_array):
-    """The rows with `centre`: how much larger the centre is than the border in a map of each run, as log10."""
-    return rows.assign(centre=[np.log10(centre_to_border(of_array(results.load_arrays(run)[name]))) for run in rows["id"]])
-
-
-def concentration(rows):
-    more = by_kernel(with_centre(rows, "variance_map", np.asarray), LOSS, "centre")
-    return weakest([slope(more), student(more[max(more)])])
-
-
-def sharpness(rows):
-    rows = rows[rows["kernel_size"] == rows["kernel_size"].max()]
-    rows = with_centre(rows, "first", lambda filters: (filters.astype(float) ** 2).mean((0, 1)))
-    return weakest([welch(plain(rows, "centre"), sample)
-                    for sample in samples_of(rows, "expansion", "centre", role=FROZEN).values()])
-
-
-def diversity_first_by_kernel(rows):
-    falls = [first_and_last(samples_of(part, "expansion", "fve_first", role=FROZEN)) for _, part in rows.groupby("kernel_size")]
-    return weakest([slope(by_kernel(rows, GAIN, "fve_first")), *(welch(first, last) for first, last in falls)])
-
-
-def diversity_last_by_kernel(rows):
-    learnable = {k: average(samples_of(part, "expansion", "fve_last", role=LEARNABLE).values())
-                 for k, part in rows.groupby("kernel_size")}
-    small = learnable.pop(3)
-    return weakest([slope(by_kernel(rows, GAIN, "fve_last")), *(welch(small, large) for large in learnable.values())])
-
-
-# Appendix C
-
-def cells(*comparisons):
-    """Effects of Table 3: differences between two cells, each an operation and a role."""
-    def estimate(rows):
-        table = {role: samples_of(rows, "between", role=role) for role in LOSS}
-        return weakest([welch(*(table[role][operation] for operation, role in pair)) for pair in comparisons])
-
-    return estimate
+def collapse_of_large_kernels(rows):
+    learnable = {k: average(curve(part, LEARNABLE, "fve_last").values()) for k, part in rows.groupby("kernel_size")}
+    return [apart(learnable[3], sample) for k, sample in learnable.items() if k > 3]

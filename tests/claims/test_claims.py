@@ -11,8 +11,8 @@ import scipy.stats
 from helpers import result
 
 from lc import claims, paper, results, study
-from lc.claims import statistics, verdict
-from lc.claims.statistics import Estimate
+from lc.analysis import Estimate, crossing
+from lc.claims import effects, verdict
 from lc.models import OFF_THE_SHELF, combines
 from lc.utils.files import ROOT
 
@@ -245,60 +245,61 @@ def sample(*values, error=np.nan, seeds=None):
 
 def test_paired_and_welch_intervals_are_scipys():
     a, b = np.random.default_rng(0).normal([[80], [79]], [[1], [3]], (2, 4))
-    found = statistics.student(statistics.minus(sample(*a), sample(*b)))
+    found = effects.mean(effects.minus(sample(*a), sample(*b)))
     expected = scipy.stats.ttest_rel(a, b).confidence_interval(0.95)
     assert (found.low, found.high, found.n) == (pytest.approx(expected.low), pytest.approx(expected.high), 4)
-    found, expected = statistics.welch(sample(*a), sample(*b[:3])), scipy.stats.ttest_ind(a, b[:3], equal_var=False)
+    found, expected = effects.apart(sample(*a), sample(*b[:3])), scipy.stats.ttest_ind(a, b[:3], equal_var=False)
     assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95))) and found.n == 3
-    assert statistics.welch(sample(1, 1), sample(2, 2)) == Estimate(-1, -1, -1, 2)
+    assert effects.apart(sample(1, 1), sample(2, 2)) == Estimate(-1, -1, -1, 2)
 
 
 def test_one_seed_has_the_binomial_error_of_the_test_images():
-    error = statistics.binomial_error(90, 10_000)
+    error = verdict.binomial_error(90, 10_000)
     assert error == pytest.approx(0.3)
-    found = statistics.student(statistics.minus(sample(90, error=error), sample(50, error=0.4)))
+    found = effects.mean(effects.minus(sample(90, error=error), sample(50, error=0.4)))
     assert (found.value, found.high, found.n) == (40, pytest.approx(40 + 1.959964 * 0.5), 1)
-    found = statistics.welch(sample(90, error=0.3), sample(50, 52, error=0.4 * 2 ** 0.5))
+    found = effects.apart(sample(90, error=0.3), sample(50, 52, error=0.4 * 2 ** 0.5))
     assert (found.value, found.low, found.n) == (39, pytest.approx(39 - 1.959964 * 0.5), 1)
-    assert np.isnan(statistics.student(sample()).value) and np.isnan(statistics.student(sample(0.5)).low)
+    assert np.isnan(effects.mean(sample()).value) and np.isnan(effects.mean(sample(0.5)).low)
 
 
 def test_samples_are_paired_by_seed():
-    difference = statistics.minus(sample(5, 7, 9, seeds=[0, 1, 2]), sample(1, 2, seeds=[2, 1]))
+    difference = effects.minus(sample(5, 7, 9, seeds=[0, 1, 2]), sample(1, 2, seeds=[2, 1]))
     assert difference["value"].to_dict() == {1: 5, 2: 8}
-    mean = statistics.average([sample(1, 2, error=3, seeds=[0, 1]), sample(5, 6, error=4, seeds=[1, 2])])
+    mean = effects.average([sample(1, 2, error=3, seeds=[0, 1]), sample(5, 6, error=4, seeds=[1, 2])])
     assert mean["value"].to_dict() == {1: 3.5} and mean["error"].to_dict() == {1: 2.5}
 
 
 def test_a_slope_is_the_least_squares_line_and_its_interval_covers():
-    assert statistics.slope({0: sample(1, error=1), 1: sample(2, error=1), 2: sample(6, error=1)}) == Estimate(
+    assert effects.slope({0: sample(1, error=1), 1: sample(2, error=1), 2: sample(6, error=1)}, log=False) == Estimate(
         2.5, pytest.approx(2.5 - 1.959964 / 2 ** 0.5), pytest.approx(2.5 + 1.959964 / 2 ** 0.5), 1)
     rng, inside = np.random.default_rng(0), {2: 0, 4: 0}
     for n in inside:
         for _ in range(200):
-            found = statistics.slope({x: sample(*rng.normal(3 * x, 1, n)) for x in (0, 1, 3)}, draws=500)
+            found = effects.slope({x: sample(*rng.normal(3 * x, 1, n)) for x in (0, 1, 3)}, log=False, draws=500)
             inside[n] += found.low <= 3 <= found.high
     assert all(180 <= hits <= 199 for hits in inside.values())
-    assert np.isnan(statistics.slope({1: sample(2)}).value)
+    assert np.isnan(effects.slope({1: sample(2)}).value)
+    assert effects.slope({1: sample(1), 8: sample(7)}).value == pytest.approx(2)  # a doubling
 
 
 def test_the_first_place_below_zero_and_its_interval():
-    effects = {1: Estimate(3, 2, 4, 4), 2: Estimate(1, -1, 3, 4), 4: Estimate(-1, -3, 1, 2), 8: Estimate(-3, -4, -2, 4)}
-    assert statistics.first_below(effects) == Estimate(4, 2, 8, 2)
-    assert statistics.first_below({1: Estimate(3, 2, 4, 4)}) == Estimate(np.inf, np.inf, np.inf, 4)
+    leads = {1: Estimate(3, 2, 4, 4), 2: Estimate(1, -1, 3, 4), 4: Estimate(-1, -3, 1, 2), 8: Estimate(-3, -4, -2, 4)}
+    assert effects.first_below(leads) == Estimate(4, 2, 8, 2)
+    assert effects.first_below({1: Estimate(3, 2, 4, 4)}) == Estimate(np.inf, np.inf, np.inf, 4)
 
 
 def test_a_crossing_is_interpolated_against_the_logarithm():
-    found = statistics.crossing({16: Estimate(2, 1, 3, 4), 64: Estimate(-2, -3, -1, 4)})
+    found = crossing({16: Estimate(2, 1, 3, 4), 64: Estimate(-2, -3, -1, 4)})
     assert (found.value, found.low, found.high) == pytest.approx((32, 16 * 4 ** 0.25, 16 * 4 ** 0.75))
-    assert statistics.crossing({16: Estimate(2, 1, 3, 4), 64: Estimate(2, 1, 3, 1)}) == Estimate(np.inf, 64, np.inf, 1)
-    assert statistics.crossing({16: Estimate(-2, -3, -1, 1), 64: Estimate(2, 1, 3, 1)}) == Estimate(-np.inf, -np.inf, 16, 1)
-    assert statistics.crossing({16: Estimate(0.1, -1, 1.1, 2), 64: Estimate(-0.1, -1, 1, 2)}).high == np.inf
+    assert crossing({16: Estimate(2, 1, 3, 4), 64: Estimate(2, 1, 3, 1)}) == Estimate(np.inf, 64, np.inf, 1)
+    assert crossing({16: Estimate(-2, -3, -1, 1), 64: Estimate(2, 1, 3, 1)}) == Estimate(-np.inf, -np.inf, 16, 1)
+    assert crossing({16: Estimate(0.1, -1, 1.1, 2), 64: Estimate(-0.1, -1, 1, 2)}).high == np.inf
 
 
-def test_the_weakest_of_several_parts_and_their_common_unit():
+def test_the_weakest_of_several_parts():
     parts = [Estimate(3, 2, 4, 4), Estimate(1, -5, 7, 2)]
-    assert statistics.weakest(parts) == Estimate(1, -5, 4, 2)
-    assert np.isnan(statistics.weakest([*parts, Estimate(0, np.nan, np.nan, 1)]).low)
-    assert statistics.standardised(parts[0]) == Estimate(3, 2, 4, 4)
-    assert statistics.standardised(parts[1]) == Estimate(1 / 6, -5 / 6, 7 / 6, 2)
+    assert effects.weakest(parts) == Estimate(1, -5, 4, 2)
+    assert np.isnan(effects.weakest([*parts, Estimate(0, np.nan, np.nan, 1)]).low)
+    with pytest.raises(LookupError):
+        effects.weakest([])
