@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import experiments, networks, results
+from . import experiments, hours, networks, results
 from .data import DataUnavailable
-from .experiments import figure1a, figure4, figure6a, figure6b, figure8, initialisation, pairs, precisions, table1, table3
+from .experiments import figure1a, figure4, figure6a, figure6b, figure8, initialisation, precisions, table1, table3
 from .imagenet.experiments import figure1b, table2
 from .models import Architecture
 from .run import recipe_named
@@ -25,10 +25,7 @@ EXPERIMENTS = {f.__name__: f for f in (figure4, table1, figure8, figure6a, figur
                                        figure1a, table2, figure1b)}
 PROFILES = tuple(experiments.GRIDS)  # from the paper's to the smallest; those on ImageNet have the same names
 COVERED = 3 / 4  # the share of an experiment's networks that a profile must have rows of for a figure to show it
-
-__all__ = ["EXPERIMENTS", "PROFILES", "available", "by_seeds", "check_parameters", "collect", "everything", "figure1a", "figure1b",
-           "figure4", "figure6a", "figure6b", "figure8", "found_and_missing", "initialisation", "larger_rows", "pairs", "precisions",
-           "table1", "table2", "table3", "train_missing"]
+FLAGS = {"true": True, "false": False}  # papermill passes `-p train true` as text
 
 
 def everything(profile="paper", names=(), seeds=None):
@@ -48,37 +45,31 @@ def everything(profile="paper", names=(), seeds=None):
 
 
 def check_parameters(profile, train, data_dir, device, **others):
-    """Checks a notebook's parameters, including those that papermill injected, before anything else runs.
+    """Checks a notebook's parameters, also those that papermill injected, before anything else runs.
 
     Args:
-        others: the parameters that only this notebook has. Integers must be at least 0. Lists are checked by `collect`.
+        others: the parameters that only this notebook has. Integers must be at least 0. `collect` checks lists.
 
     Raises:
         ValueError: if a parameter, the profile or the device is unknown, or a value has the wrong type.
     """
-    known = dict(profile=profile, train=train, data_dir=data_dir, device=device, **others)
+    texts = dict(profile=profile, data_dir=data_dir, device=device)
+    known = ["profile", "train", "data_dir", "device", *others]
     for cell in sys.modules["__main__"].__dict__.get("In", []):
         if cell.startswith("# Parameters\n"):  # papermill's own cell; papermill only logs names that the notebook lacks
-            names = {target.id for node in ast.parse(cell).body if isinstance(node, ast.Assign) for target in node.targets}
-            if names - set(known):
-                raise ValueError(f"unknown parameter {min(names - set(known))!r}; known: {', '.join(known)}")
-    for name in ("profile", "data_dir", "device"):
-        if not isinstance(known[name], str):
-            raise ValueError(f"parameter {name} must be text, not {known[name]!r}")
+            for name in (ast.unparse(node.targets[0]) for node in ast.parse(cell).body if isinstance(node, ast.Assign)):
+                if name not in known:
+                    raise ValueError(f"unknown parameter {name!r}; known: {', '.join(known)}")
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            raise ValueError(f"parameter {name} must be text, not {value!r}")
     for name, value in others.items():
-        is_list = isinstance(value, (list, tuple)) or str(value).startswith("[")  # papermill -p passes a list as text
-        if value is not None and not is_list:
+        if value is not None and not isinstance(value, (list, tuple)) and not str(value).startswith("["):
             check.integer(f"parameter {name}", value, 0)
-    _flag(train)
+    if str(train).lower() not in FLAGS:
+        raise ValueError(f"parameter train must be true or false, not {train!r}")
     recipe_named(profile, dict.fromkeys(PROFILES))
     resolve_device(device)
-
-
-def _flag(train):
-    flags = {"true": True, "false": False}  # papermill passes `-p train true` as text
-    if str(train).lower() not in flags:
-        raise ValueError(f"parameter train must be true or false, not {train!r}")
-    return flags[str(train).lower()]
 
 
 def collect(experiment, profile="paper", train=False, data_dir="", device="auto", **lists):
@@ -97,18 +88,17 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
     Raises:
         ValueError: if the results have no row of the experiment. Otherwise as `train_missing`.
     """
-    if _flag(train):
-        train_missing(experiment(profile, **lists), data_dir=data_dir or None, device=device, progress=_watched())
-    shown = None
+    if FLAGS[str(train).lower()]:
+        train_missing(experiment(profile, **lists), data_dir=data_dir or None, device=device, progress=watched())
+    tried = []
     for name in PROFILES[:-1] if profile == "paper" else [profile]:
         runs = experiment(name, **lists)
         table, missing = found_and_missing(runs)
-        share = _share(runs, missing)
-        if shown is None or share > shown[0]:
-            shown = share, name, runs, table, missing
-        if share >= COVERED:
+        networks, found = ({run_id.rpartition("/")[0] for run_id in ids} for ids in ((run.id for run in runs), table["id"]))
+        tried.append((len(found) / max(1, len(networks)), name, runs, table, missing))
+        if tried[-1][0] >= COVERED:
             break
-    share, name, runs, table, missing = shown
+    _, name, runs, table, missing = max(tried, key=lambda each: each[0])
     table.attrs["profile"] = name
     if table.empty:
         raise ValueError(f"the results have no run of this experiment in profile {profile!r}; set train = True")
@@ -131,17 +121,11 @@ def larger_rows(experiment, table, **lists):
     return found
 
 
-def _share(runs, missing):
-    """The share of the networks, frozen and learnable counted apart, that have a row of any seed."""
-    networks = {run.id.rpartition("/")[0] for run in runs}
-    found = {run.id.rpartition("/")[0] for run in set(runs) - set(missing)}
-    return len(found) / max(len(networks), 1)
-
-
-def _watched():
-    """True in a notebook that a person has open: unlike papermill and nbconvert, JupyterLab can answer a prompt."""
+def watched():
+    """Whether a person has this notebook open: unlike papermill, JupyterLab can answer a prompt. None outside of a notebook."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return getattr(getattr(shell, "kernel", None), "_allow_stdin", False) or None
+    kernel = getattr(shell, "kernel", None)
+    return kernel and kernel._allow_stdin
 
 
 def by_seeds(runs):
@@ -166,16 +150,17 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
                   save=None, unfolded=False, progress=None, stop=None):
     """Trains the runs that the results lack, one after another. Each is recorded as it ends.
 
-    Several processes may work on one results folder. A run that another process is training is skipped. If a run fails, the
-    others are still trained. An interrupted run continues from its checkpoint.
+    Before, it prints about how long they take. Several processes may work on one results folder: a run that another one is
+    training is skipped. If a run fails, the others are still trained. An interrupted run continues from its checkpoint.
 
     Args:
         folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project.
-        data_dir, device, precision, fuse, progress: as for `lc.train`.
-        save: a folder for the trained networks, one `<run's id>.safetensors` for each: see `save_network`.
-        unfolded: whether they keep their LC-Blocks.
+        data_dir, device, precision, fuse: as for `lc.train`.
         time_limit: stop after this many minutes. The current run is checkpointed (ImageNet: last full epoch). A new run
             starts only if the longest so far would still fit. An epoch that a GPU has queued and an evaluation are finished.
+        save: a folder for the trained networks, one `<run's id>.safetensors` for each: see `save_network`.
+        unfolded: whether they keep their LC-Blocks.
+        progress: whether to show a progress bar; by default on a terminal. Without it, the log has a line for each run.
         stop: a function that is called after every step. If it returns True, the current run is checkpointed and this ends.
 
     Returns:
@@ -187,27 +172,30 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
         TrainingError: at the end, if runs failed, naming each.
     """
     start, longest = time.monotonic(), 0.0
-    check.number("the time limit in minutes", time_limit or 0, 0, math.inf)
+    check_options(time_limit, save)
     _, missing = found_and_missing(runs, folder)
-    resolve_precision(precision, resolve_device(device))
-    if save:
-        networks.check_folder(save)
+    where = resolve_device(device)
+    resolve_precision(precision, where)
     missing = available(missing, data_dir)
     trained, failed = [], []
+    expected = hours.announce(missing, where, folder) if missing else []
+    log = hours.Progress(missing, expected, silent=sys.stderr.isatty() if progress is None else progress)
 
     def end():
+        log.tell()
         return time_limit is not None and time.monotonic() - start > 60 * time_limit or stop is not None and stop()
 
-    for i, run in enumerate(missing, 1):
+    for i, run in enumerate(missing):
         began = time.monotonic()
         if time_limit is not None and began - start + longest > 60 * time_limit:
             break
         with results.claim(run.id, folder) as mine:
             if not mine or run.id in results.load_rows(folder):
                 continue
+            log.begin(i)
             try:
                 result = run.train(data_dir=data_dir, device=device, precision=precision, fuse=fuse, progress=progress,
-                                   label=f"{i}/{len(missing)} ", checkpoint=results.checkpoint_path(run.id, folder), stop=end)
+                                   label=f"{i + 1}/{len(missing)} ", checkpoint=results.checkpoint_path(run.id, folder), stop=end)
             except Stopped:
                 break
             except (TrainingError, CheckpointError) as error:
@@ -221,6 +209,13 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
     if failed:
         raise TrainingError("; ".join(failed))
     return trained
+
+
+def check_options(time_limit=None, save=None, **_):
+    """Raises ValueError if `train_missing` cannot have these options."""
+    check.number("the time limit in minutes", time_limit or 0, 0, math.inf)
+    if save:
+        networks.check_folder(save)
 
 
 def available(runs, data_dir=None):

@@ -8,7 +8,7 @@ import pytest
 from helpers import result
 
 import lc
-from lc import imagenet, results, study
+from lc import hours, imagenet, results, study
 from lc.__main__ import main
 from lc.data import DataUnavailable
 from lc.training import Stopped
@@ -25,6 +25,7 @@ def store(tmp_path, monkeypatch):
     for kind in (lc.Run, imagenet.Run):
         monkeypatch.setattr(kind, "train", fake_train)
         monkeypatch.setattr(kind, "find_data", lambda self, data_dir=None: None)
+    monkeypatch.setattr(hours, "estimator", lambda device, folder: (lambda run: 60.0, "nothing"))
     return tmp_path
 
 
@@ -193,7 +194,7 @@ def test_a_run_that_fails_costs_no_other_and_is_named(store, monkeypatch):
 def test_a_sweep_checks_everything_before_it_trains(store, monkeypatch):
     monkeypatch.setattr(lc.Run, "find_data", lambda self, data_dir=None: lc.load_data(self.dataset, data_dir))
     with pytest.raises(ValueError, match="unknown data set"):
-        study.train_missing(study.pairs(["ResNet-20"], "no-such-set", "smoke", [0]))
+        study.train_missing(study.table1("smoke", datasets=["no-such-set"]))
     with pytest.raises(ValueError, match="unknown device"):
         study.train_missing(study.figure4("smoke"), device="gpu")
     assert not (store / "runs.csv").exists()
@@ -218,6 +219,7 @@ STAND_IN = "Rows of the {} profile: the results have too few of the paper's reci
 def test_rows_of_a_smaller_profile_stand_in_and_it_is_said(store, capsys):
     runs = study.figure4("quick")
     study.train_missing(runs[:-1])
+    capsys.readouterr()
     assert len(study.collect(study.figure4)) == len(runs) - 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == STAND_IN.format("quick") and lines[1].startswith("Profile quick: 23 of 24 runs, ")
@@ -244,6 +246,7 @@ def seed_0(runs, share):
 def test_the_largest_profile_that_covers_three_quarters_of_the_networks_is_shown(experiment, shares, shown, store, capsys):
     for profile, share in shares.items():
         study.train_missing(seed_0(experiment(profile), share))
+    capsys.readouterr()
     expected = {run.id for run in seed_0(experiment(shown), shares[shown])}
     assert set(study.collect(experiment)["id"]) == expected
     first = capsys.readouterr().out.splitlines()[0]
@@ -261,6 +264,23 @@ def test_papermills_spelling_of_true_trains_and_of_false_does_not(store):
     with pytest.raises(ValueError, match="set train = True"):
         study.collect(study.figure4, "smoke", "false")
     assert len(study.collect(study.figure4, "smoke", "true")) == len(study.figure4("smoke"))
+
+
+def test_what_a_training_will_take_is_said_before_it_and_never_without_one(store, capsys):
+    study.collect(study.figure4, "smoke", train=True)
+    said = capsys.readouterr().out
+    assert said.startswith("6 runs on ") and ": about 6 min, estimated from nothing.\nProfile smoke: " in said
+    study.collect(study.figure4, "smoke", train=True)
+    assert said.endswith(capsys.readouterr().out)
+
+
+def test_a_log_has_a_line_for_each_run(store, capfd):
+    runs = study.figure4("smoke")[:2]
+    study.train_missing(runs)
+    assert [line.partition(";")[0] for line in capfd.readouterr().err.splitlines()] == [
+        f"run {i} of 2: {run.id}" for i, run in enumerate(runs, 1)]
+    study.train_missing(study.figure4("smoke")[2:], progress=True)
+    assert "run 1 of" not in capfd.readouterr().err
 
 
 def test_no_row_at_all_is_an_error(store):

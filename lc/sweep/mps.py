@@ -8,19 +8,24 @@ import tempfile
 from contextlib import contextmanager
 
 CONTROL = "nvidia-cuda-mps-control"
-PROBE = [sys.executable, "-c", "import torch; torch.ones(1, device='cuda').item()"]
+PROBE = [sys.executable, "-c",
+         "import torch; [torch.ones(1, device=i).item() for i in range(torch.cuda.device_count())] or exit('no GPU is visible')"]
 TIMEOUT = 120.0  # seconds
 
 
 @contextmanager
-def multi_process_service(wanted=True):
+def multi_process_service(gpus):
     """Runs the service while the context lasts, in a folder of its own, so that no other program uses it.
 
+    Args:
+        gpus: the GPUs of the workers as in `CUDA_VISIBLE_DEVICES`. Without any, no service is started. The service renumbers
+            its GPUs, so they need their UUIDs.
+
     Yields:
-        Environment variables for the workers. Empty if MPS is not wanted, already running, not installed or not working; the
-        last two print a warning.
+        Environment variables for the workers. Empty if no service is wanted, or it is already running, not installed or not
+        working; the last two print a warning.
     """
-    wanted = wanted and "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
+    wanted = gpus and "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
     if not wanted or not shutil.which(CONTROL):
         if wanted:
             print(f"warning: {CONTROL} is not installed: workers on one GPU take turns", flush=True)
@@ -28,10 +33,11 @@ def multi_process_service(wanted=True):
         return
     with tempfile.TemporaryDirectory(prefix="lc-mps-", ignore_cleanup_errors=True) as folder:
         variables = {"CUDA_MPS_PIPE_DIRECTORY": folder, "CUDA_MPS_LOG_DIRECTORY": folder}
+        environment = os.environ | variables | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
 
         def succeeds(*command, **options):
             try:
-                return subprocess.run(command, env=os.environ | variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                return subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                       timeout=TIMEOUT, **options).returncode == 0
             except (OSError, subprocess.TimeoutExpired):
                 return False

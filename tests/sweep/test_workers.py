@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 import torch
 from helpers import Terminal, result
 
-from lc import Run, results, study
+from lc import Run, hours, results, study
 from lc.__main__ import main
 from lc.sweep import workers
 from lc.training import TrainingError
@@ -24,6 +25,7 @@ COMMAND = ["sweep", "table1", "--profile", "smoke", "--device", "cpu", "--precis
 def store(tmp_path, monkeypatch):
     """An empty store, a folder of logs, and a working directory from which `lc` cannot be imported."""
     monkeypatch.setattr(workers, "LOGS", tmp_path / "logs")
+    monkeypatch.setattr(hours, "estimator", lambda device, folder: (lambda run: 60.0, "nothing"))
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "store"
@@ -47,8 +49,8 @@ def numbers(folder):
     return {run_id: (row["train_loss"], row["accuracy"]) for run_id, row in results.load_rows(folder).items()}
 
 
-def test_workers_train_each_run_once_as_one_process_would_and_a_killed_one_costs_no_other(store, tmp_path, processes, capsys,
-                                                                                         monkeypatch):
+def test_workers_train_each_run_once_as_one_process_would_and_a_killed_one_starts_again(store, tmp_path, processes, capsys,
+                                                                                       monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -56,23 +58,23 @@ def test_workers_train_each_run_once_as_one_process_would_and_a_killed_one_costs
 
     def killed_at_once(command, environment, log):
         worker = start(command, environment, log)
-        if log.name == "worker-2.log":
+        if log.name == "worker-2.log" and len(processes) == 2:
             worker.kill()
         return worker
 
     monkeypatch.setattr(workers, "_start", killed_at_once)
     try:
-        with contextlib.redirect_stderr(Terminal()) as terminal, pytest.raises(SystemExit) as end:
+        with contextlib.redirect_stderr(Terminal()) as terminal:
             main([*COMMAND, "--workers", "3", "--results", str(store)])
         main([*COMMAND, "--results", str(tmp_path / "alone")])
     finally:
         torch.set_num_threads(threads)
     logs = sorted((tmp_path / "logs").glob("*/*.log"))
-    assert end.value.code == f"lc: worker-2 was killed by SIGKILL; log: {logs[1]}" and len(processes) == 3
-    assert len(numbers(store)) == 3 and numbers(store) == numbers(tmp_path / "alone")
-    counts = [int(re.search(r"trained (\d) runs", log.read_text())[1]) for log in (logs[0], logs[2])]
+    assert len(processes) == 4 and len(numbers(store)) == 3 and numbers(store) == numbers(tmp_path / "alone")
+    counts = [int(re.search(r"trained (\d) runs", log.read_text())[1]) for log in logs]
     assert sum(counts) == 3 and max(counts) < 3
     out = capsys.readouterr().out
+    assert f"worker-2 was killed by SIGKILL; log: {logs[1]}; it starts again" in out and "3 runs on " in out
     assert all(out.count(f"{run_id}: {accuracy:.2f} %, ") == 1 for run_id, (_, accuracy) in numbers(store).items())
     assert re.search(r" [12]/3 \[\d\d:\d\d<\d\d:\d\d", terminal.getvalue())
 
@@ -122,10 +124,43 @@ time.sleep(30)
     assert [process.returncode for process in processes] == [1, 1]
 
 
-def test_a_worker_that_fails_is_named_with_what_it_said(store, stand_in):
+def test_a_worker_whose_runs_fail_is_named_with_what_it_said(store, processes, stand_in):
     stand_in("import sys; print('some'); sys.exit('lc: out of memory')")
     with pytest.raises(TrainingError, match=r"worker-1 failed \(lc: out of memory\); log: .*worker-1.log; worker-2 failed"):
         workers.sweep(["table1"], "smoke", store, device="cpu", workers=2)
+    assert len(processes) == 2
+
+
+def test_a_worker_that_dies_of_its_gpu_is_named_and_starts_again_twice(store, processes, stand_in, capsys):
+    stand_in("raise RuntimeError('CUDA error: an illegal memory access was encountered')")
+    with pytest.raises(TrainingError, match="worker-1 failed .*illegal memory access was encountered.*; worker-2 failed"):
+        workers.sweep(["table1"], "smoke", store, device="cpu", workers=2)
+    assert len(processes) == 6 and capsys.readouterr().out.count("illegal memory access was encountered") == 4
+
+
+@pytest.mark.parametrize("ignored", ["", "signal.signal(signal.SIGTERM, signal.SIG_IGN);"])
+def test_nothing_waits_for_ever_for_a_worker_that_hangs(ignored, store, processes, stand_in, monkeypatch, capsys):
+    monkeypatch.setattr(workers, "SILENCE", 1.0)
+    monkeypatch.setattr(workers, "STARTS", 1)
+    stand_in(f"import signal, time; {ignored} time.sleep(60)")
+    with pytest.raises(TrainingError, match="worker-1 was killed by SIGKILL; log: .*; worker-2 was killed by SIGKILL"):
+        workers.sweep(["table1"], "smoke", store, device="cpu", workers=2)
+    assert "worker-1 has written nothing for 0 minutes and is killed" in capsys.readouterr().out
+    assert [process.wait() for process in processes] == [-signal.SIGKILL] * 2
+
+
+def test_a_worker_that_ignores_the_end_is_killed(store, processes, stand_in, monkeypatch):
+    monkeypatch.setattr(workers, "GRACE", 0.5)
+    stand_in("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)")
+    store.mkdir()
+
+    def damage():
+        time.sleep(1.0)  # until they ignore it
+        (store / "runs.csv").write_text("damaged\n")
+
+    with pytest.raises(results.ResultsError):
+        workers.sweep(["table1"], "smoke", store, device="cpu", workers=2, stop=damage)
+    assert {process.wait() for process in processes} <= {-signal.SIGKILL, -signal.SIGTERM}
 
 
 def test_no_worker_is_left_behind_by_an_error(store, processes, stand_in):
@@ -144,31 +179,40 @@ def test_no_worker_is_left_behind_by_an_error(store, processes, stand_in):
 def three_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: types.SimpleNamespace(name="NVIDIA H200", uuid=f"abc-{i}"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
-def test_each_gpu_has_a_worker(three_gpus, store, stand_in):
+def test_each_gpu_has_a_worker(three_gpus, store, stand_in, capsys):
     given = stand_in("")
-    assert workers.sweep(["table1"], "smoke", store, data_dir="data", fuse=True, time_limit=5) == []
-    assert [environment["CUDA_VISIBLE_DEVICES"] for _, environment in given] == ["0", "1", "2"]
+    assert workers.sweep(["table1"], "smoke", store, data_dir="data", fuse=True, time_limit=5, unfolded=False) == []
+    assert [environment["CUDA_VISIBLE_DEVICES"] for _, environment in given] == ["GPU-abc-0", "GPU-abc-1", "GPU-abc-2"]
     command = " ".join(given[0][0][1:])
-    assert command == (f"-m lc sweep table1 --fuse --profile smoke --workers 1 --device cuda --precision auto --data-dir data "
-                       f"--results {store} --time-limit 5")
+    assert command == (f"-m lc sweep table1 --profile smoke --workers 1 --device cuda --precision auto --data-dir data "
+                       f"--results {store} --fuse --time-limit 5")
+    assert "3 runs on 3 x NVIDIA H200: about 1 min, estimated from nothing.\n3 workers; " in capsys.readouterr().out
 
 
 def gpus(*arguments):
     return [environment["CUDA_VISIBLE_DEVICES"] for environment in workers.worker_environments(*arguments)]
 
 
-def test_gpus_are_dealt_in_turn(three_gpus):
-    assert gpus() == ["0", "1", "2"] and gpus("cuda", 2) == ["0", "1"] and gpus("auto", 5) == ["0", "1", "2", "0", "1"]
-    assert gpus("cuda:1") == ["1"] and gpus("cuda:2", 2) == ["2", "2"]
+@pytest.mark.parametrize("visible", ["", "3,5,0", " 0, 2 ,1", "GPU-abc,GPU-def,GPU-0"])
+def test_gpus_are_dealt_in_turn_by_their_uuids(visible, three_gpus, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    zero, one, two = "GPU-abc-0", "GPU-abc-1", "GPU-abc-2"
+    assert gpus() == [zero, one, two] and gpus("cuda", 2) == [zero, one] and gpus("auto", 5) == [zero, one, two, zero, one]
+    assert gpus("cuda:1") == [one] and gpus("cuda:2", 2) == [two, two]
 
 
-def test_the_gpus_that_the_environment_lists_are_dealt(three_gpus, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert gpus() == ["4", "7"] and gpus("cuda:1") == ["7"] and gpus("auto", 3) == ["4", "7", "4"]
+@pytest.mark.parametrize("visible, name", [("MIG-1/2/0,MIG-3", "MIG-1/2/0"), ("3", "3"), (None, "0")])
+def test_a_part_of_a_gpu_keeps_its_name(visible, name, three_gpus, monkeypatch):
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: types.SimpleNamespace(name="H200 MIG 1g.18gb", uuid="abc"))
+    assert gpus() == [name] and gpus("auto", 2) == [name] * 2
 
 
 def test_a_cpus_threads_are_shared(monkeypatch):

@@ -1,0 +1,153 @@
+"""How long runs take on a device, and when those that are being trained will end."""
+
+import math
+import multiprocessing
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import pandas as pd
+import torch
+
+from . import imagenet, results
+from .data import Data
+from .experiments import GRIDS
+from .fast import FastTrainer
+from .models import build_model
+from .run import Recipe, Run
+from .utils.device import device_name, own_randomness, resolve_precision
+from .utils.files import results_folder
+
+# Billions of operations of a forward pass at 224 px. To count them would take longer than `lc status` may.
+OFF_THE_SHELF = {"ResNet-14": 2.7, "ResNet-18": 3.6, "ResNet-18d": 4.1, "ResNet-34": 7.3, "ResNet-50": 8.2, "ResNet-50d": 8.7,
+                 "ResNet-101": 15.6, "ResNeXt-50-32x4d": 8.5, "Wide-ResNet-50x2": 22.8, "MobileNet-v2": 0.6,
+                 "MobileNet-v3-S": 0.11, "MobileNet-v3-L": 0.43}
+MEASURED = Run("ResNet-8-16", "cifar10", False, 0, "quick")
+SILENCE = 600.0  # seconds between two lines about the same run
+
+
+def work(run):
+    """The floating-point operations of a training's forward passes, within a quarter."""
+    depth, width, expansion, kernel, between, *_ = run.architecture
+    if depth:
+        image, combining = 2 * 32**2 * width**2 * kernel**2 * (depth - 2), width / 42
+    else:  # at 32 px, the networks of Figure 1a have fewer strides: they cost as much as at 64 or 128 px
+        size = getattr(run.recipe, "image_size", 128 if run.model == "MobileNet-v2" else 64)
+        image, combining = 1e9 * OFF_THE_SHELF[run.model.partition("-LCx")[0]] * (size / 224)**2, 3 * (224 / size)**2
+    # Filters are combined once a mini-batch, but with operations between the convolutions every image passes E times as many.
+    image *= expansion if between else 1 + combining * expansion / min(256, run.recipe.batch_size)
+    return image * run.training_images * run.recipe.epochs
+
+
+def estimator(device, folder=None):
+    """A function that estimates the seconds of a run on a device, and text that says what the estimates come from.
+
+    A run takes as long as a row of this device with the same network, data set and profile. Without such a row, its time is
+    proportional to its `work`. The rate comes from the device's other rows, else from its rows in `speed.csv`, else from ten
+    steps that are measured.
+    """
+    name, known, rates = device_name(device), {}, []
+    for row in results.load_rows(folder).values():
+        if row["device"] == name:
+            known[row["model"], row["dataset"], row["profile"]] = row["seconds"]
+            kind = imagenet.Run if row["dataset"] in imagenet.run.SIZES else Run
+            if row["profile"] in kind._profiles:
+                rates.append(row["seconds"] / work(kind(*(row[c] for c in ("model", "dataset", "frozen", "seed", "profile")))))
+    source, speeds = "rows of this device", Path(folder or results_folder()) / "speed.csv"
+    if not rates and speeds.exists():
+        source, table = "its benchmark in speed.csv", pd.read_csv(speeds)
+        table = table[(table["device"] == name) & table["path"].isin(["eager", "graph", "fused"])]
+        for model, speed in table.groupby("model")["images_per_second"].max().items():
+            run = Run(model, "cifar10", False, 0)
+            rates.append(run.training_images * run.recipe.epochs / speed / work(run))
+    if not rates:
+        source, rates = f"ten steps of {MEASURED.model} just now", [_measured_rate(device)]
+    return lambda run: known.get((run.model, run.dataset, run.recipe.profile)) or median(rates) * work(run), source
+
+
+def _measured_rate(device):
+    """Seconds per operation of a small network's training."""
+    if device.type == "cuda":  # a process of its own gives the GPU's memory back
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
+            seconds = apart.submit(seconds_of_an_image, device, 256).result()
+    else:
+        seconds = seconds_of_an_image(device, 32)
+    return seconds * MEASURED.training_images * MEASURED.recipe.epochs / work(MEASURED)
+
+
+def seconds_of_an_image(device, batch, steps=10):
+    """The seconds for an image in training steps of a small network."""
+    images, labels = torch.zeros(batch, 32, 32, 3, dtype=torch.uint8), torch.zeros(batch, dtype=torch.int64)
+    data = Data("zeros", images, labels, images, labels, ("",) * 10, (0.5,) * 3, (0.25,) * 3, augment=True)
+    recipe = Recipe("measured", epochs=1 + steps, batch_size=batch)
+    with own_randomness(0, device):
+        trainer = FastTrainer(build_model(MEASURED.model), data, recipe, 0, device, resolve_precision("auto", device))
+        trainer.epoch()  # an epoch is one step; the first one allocates memory
+        began = time.perf_counter()
+        for _ in range(steps):
+            trainer.epoch()
+    return (time.perf_counter() - began) / (steps * batch)
+
+
+def announce(runs, device, folder=None, gpus=1):
+    """Prints how many runs there are, on which device, and about how long they take there, one after another on each GPU.
+
+    Where that is more than an hour on a CPU, it names the largest profile in which these networks take less.
+
+    Returns:
+        The expected seconds of each run.
+    """
+    seconds, source = estimator(device, folder)
+    expected = [seconds(run) for run in runs]
+    said = f"{len(runs)} run{'s' * (len(runs) > 1)} on {f'{gpus} x ' * (gpus > 1)}{device_name(device)}: about "
+    said += f"{_words(sum(expected) / gpus)}, estimated from {source}."
+    if device.type == "cpu" and sum(expected) > 3600:
+        for profile in list(GRIDS)[1:]:
+            smaller = sum(seconds(replace(run, recipe=profile)) for run in runs)
+            if smaller < 3600:
+                said += f" The profile {profile} would take about {_words(smaller)}."
+                break
+    print(said, flush=True)
+    return expected
+
+
+def _words(seconds):
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{max(1, round(seconds / 60))} min"
+
+
+class Progress:
+    """Says which of some runs is on, and when the last one ends unless other processes train some of them.
+
+    It writes to the process's own standard error. The logs of papermill and of workers show it; a notebook does not store it.
+
+    Args:
+        expected: the seconds of each run.
+        silent: whether to write nothing.
+    """
+
+    def __init__(self, runs, expected, silent):
+        self.runs, self.expected, self.silent = runs, expected, silent
+        self.start, self.passed = time.monotonic(), 0.0  # `passed` is in expected seconds
+
+    def begin(self, i):
+        """Says that run `i` begins."""
+        pace = (time.monotonic() - self.start) / self.passed if self.passed else 1.0
+        ends = time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + pace * sum(self.expected[i:])))
+        self.line = f"run {i + 1} of {len(self.runs)}: {self.runs[i].id}; the last ends at about {ends}\n"
+        self.passed += self.expected[i]
+        self.said = -math.inf
+        self.tell()
+
+    def tell(self):
+        """Repeats the line, but not more often than every ten minutes."""
+        if not self.silent and time.monotonic() - self.said > SILENCE:
+            self.said = time.monotonic()
+            try:
+                own = sys.stderr.fileno()  # in a notebook, the standard error of its kernel
+            except OSError:  # it is redirected
+                own = 2
+            os.write(own, self.line.encode())
