@@ -7,7 +7,8 @@ from .blocks import is_spatial
 from .utils import check
 
 WIDTH = 1.5  # pixels: the standard deviation of the Gaussian that weights the filters of kind "gauss"
-KINDS = "gauss", "covariance"
+MEASURED = "cifar10/ResNet-LC-8-16x1{k}/learnable/short/seed0"  # the runs whose learned filters give the maps of kind "map"
+KINDS = "gauss", "map", "covariance"
 
 
 def init_spatial(model, kind):
@@ -17,6 +18,8 @@ def init_spatial(model, kind):
     that of PyTorch's default, bound^2 / 3 with bound = 1/sqrt(c_in k^2) (Equation 3).
 
     - "gauss": i.i.d. weights U(-b, b) are multiplied by a Gaussian about the kernel's centre. Its width does not depend on k.
+    - "map": the same with a measured envelope: the variance map of the learned filters of one k x k network of ours, averaged
+      over the eight symmetries of the square. The run is one of the experiment `initialisation`; its map lies in the results.
     - "covariance": a multivariate normal draw after Trockman et al. (2023, arXiv 2210.03651). From them are the idea of a
       covariance in closed form and its parts: a Gaussian of the distance between two positions, less half of one that stays
       at the centre, the whole weighted towards the centre, and all Gaussians wider in deeper layers, by a quadratic schedule.
@@ -25,30 +28,31 @@ def init_spatial(model, kind):
 
     Args:
         model: any `nn.Module`. The depth of a layer is its place among the spatial layers in `model.modules()`.
-        kind: "gauss" or "covariance".
+        kind: "gauss", "map" or "covariance".
 
     Returns:
         The model. The same `torch.manual_seed` gives the same weights on every device.
 
     Raises:
-        ValueError: before any weight is drawn, if the kind is unknown, `model` is no `nn.Module`, or a weight is computed from
-            others (a parametrization), so that it cannot be set.
+        ValueError: before any weight is drawn, if the kind is unknown, `model` is no `nn.Module`, a weight is computed from
+            others (a parametrization) and so cannot be set, or the results have no map for the size of a kernel.
     """
     if kind not in KINDS:
         raise ValueError(f"unknown initialisation {kind!r}; known: {', '.join(KINDS)}")
     check.kind("the model", model, nn.Module, "an nn.Module")
-    layers = [module for module in model.modules() if is_spatial(module)]
+    layers = [module for module in model.modules() if is_spatial(module) and not module.weight.is_meta]
     if not all("weight" in layer._parameters for layer in layers):
         raise ValueError("a spatial convolution computes its weight from other parameters: remove the parametrization first")
+    envelopes = {layer.kernel_size: kind != "covariance" and envelope(kind, layer.kernel_size) for layer in layers}
     for i, layer in enumerate(layers):
         weight = layer.weight.data
-        variance = 1 / (3 * weight[0].numel())
-        kernels, positions = weight.shape[:2], offsets(weight.shape[2:])
+        deviation = (3 * weight[0].numel()) ** -0.5
+        kernels = *weight.shape[:2], weight[0, 0].numel()
         if kind == "covariance":
-            drawn = torch.randn(*kernels, len(positions)) @ root(covariance(positions, i / max(len(layers) - 1, 1)))
+            drawn = torch.randn(kernels) @ root(covariance(layer.kernel_size, i / max(len(layers) - 1, 1)))
         else:
-            drawn = (torch.rand(*kernels, len(positions)) * 2 - 1) * 3 ** 0.5 * envelope(positions)
-        weight.copy_(drawn.mul(variance ** 0.5).view_as(weight))
+            drawn = (torch.rand(kernels) * 2 - 1) * 3 ** 0.5 * envelopes[layer.kernel_size]
+        weight.copy_(drawn.mul(deviation).view_as(weight))
     return model
 
 
@@ -57,13 +61,32 @@ def offsets(size):
     return torch.cartesian_prod(*(torch.arange(k) - (k - 1) / 2 for k in size))
 
 
-def envelope(positions):
-    """The standard deviation at each position, with mean square 1."""
-    deviation = torch.exp(-positions.square().sum(1) / (2 * WIDTH ** 2))
+def envelope(kind, size):
+    """The standard deviation at each position of a kernel, `[height * width]`, with mean square 1."""
+    if kind == "gauss":
+        deviation = torch.exp(-offsets(size).square().sum(1) / (2 * WIDTH ** 2))
+    else:
+        deviation = measured_map(size).flatten().sqrt()
     return deviation / deviation.square().mean().sqrt()
 
 
-def covariance(positions, depth):
+def measured_map(size):
+    """The variance map of learned filters `[k, k]`, of the run in `MEASURED`.
+
+    Raises:
+        ResultsError: if the results have no such run.
+    """
+    from . import results  # which knows networks by their names, and so imports this module
+
+    k = size[0]
+    run_id = MEASURED.format(k="" if k == 3 else f"-k{k}")
+    if size != (k, k) or run_id not in results.load_rows():
+        raise results.ResultsError(f"no variance map of learned {size[0]}x{size[1]} filters: for square kernels, train {run_id} first")
+    one = torch.from_numpy(results.load_arrays(run_id)["variance_map"]).float()
+    return sum(torch.rot90(each, turns) for each in (one, one.T) for turns in range(4)) / 8
+
+
+def covariance(size, depth):
     """The covariance of the weights at two positions, `[k^2, k^2]`, with mean variance 1.
 
     With z(p) = exp(-|p|^2 / 2s) it is sqrt(z(p) z(q)) z(p - q) - z(p) z(q) / 2, which is positive definite for every s.
@@ -71,7 +94,7 @@ def covariance(positions, depth):
     Args:
         depth: from 0, the first spatial layer, to 1, the last.
     """
-    s = 0.5 + 0.5 * depth + 1.5 * depth ** 2  # squared pixels
+    positions, s = offsets(size), 0.5 + 0.5 * depth + 1.5 * depth ** 2  # s in squared pixels
     z = torch.exp(-positions.square().sum(1) / (2 * s))
     moving = torch.exp(-torch.cdist(positions, positions).square() / (2 * s))
     matrix = torch.outer(z, z).sqrt() * moving - torch.outer(z, z) / 2

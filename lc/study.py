@@ -198,7 +198,7 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
                                    label=f"{i + 1}/{len(missing)} ", checkpoint=results.checkpoint_path(run.id, folder), stop=end)
             except Stopped:
                 break
-            except (TrainingError, CheckpointError) as error:
+            except (TrainingError, CheckpointError, results.ResultsError) as error:
                 failed.append(str(error))
                 continue
             if save:
