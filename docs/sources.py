@@ -27,7 +27,7 @@ def lay_out(target, root=ROOT):
         shutil.copytree(root / folder, target / folder, ignore=unwanted)
     (target / "notebooks").mkdir()
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
-    for path in [*notebooks, *(root / name for name in ("README.md", "CITATION.cff", "LICENSE", "environment.yml"))]:
+    for path in [*notebooks, *(root / name for name in ("README.md", "CITATION.cff", "LICENSE", "environment.yml", "Dockerfile"))]:
         shutil.copy2(path, target / path.relative_to(root))
     (target / "index.md").write_text(start_page(notebooks, root), encoding="utf-8")
 
