@@ -234,7 +234,6 @@ COMMANDS = {
     "notebooks 99": "no notebook '99'; known: 00_linear_combinations",
     "notebooks 03 --workers 0": "workers must be an integer of at least 1, not 0",
     "notebooks 03 -p proflie quick": "03_expansion has no parameter 'proflie'; known: profile, train, data_dir, device",
-    "notebooks 03 -p train 3": "parameter train of 03_expansion must be of type bool, not 3",
     "notebooks 03 --out file": "file",
     "sweep figure4 --device cpu --workers 0": "workers must be an integer of at least 1, not 0",
 }

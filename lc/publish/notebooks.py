@@ -3,7 +3,8 @@
 import ast
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import nbconvert
@@ -15,27 +16,27 @@ from ..utils import check
 from ..utils.files import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
-TYPES = {"bool": {bool}, "int": {int}, "float": {float, int}, "str": {str}}  # what a parameter with this annotation may be
+COMMON = {"profile", "train", "data_dir", "device"}  # the parameters of all notebooks
 
 
 def execute(names=(), out=None, workers=None, /, **parameters):
     """Executes notebooks, each into `out/<name>.ipynb`, `.html` and `.log`. It prints a table of the errors at the end.
 
-    If a notebook fails, the others are still executed. Two run at a time if they only read results. If they train, all GPUs
-    first train the experiments that the notebooks' metadata name. The notebooks then run one at a time.
+    If a notebook fails, the others are still executed. Two run at a time if they only read results. With `train`, all GPUs
+    first train the experiments that the notebooks' metadata name, and the notebooks then run one at a time. Notebooks that get
+    a parameter of their own, such as a list, train by themselves.
 
     Args:
         names: the beginnings of notebooks' names, such as "03"; all notebooks if there is none.
         out: a folder; by default `build/notebooks` of this project.
         workers: the number of processes that train; by default one for each GPU.
-        parameters: values for the notebooks' parameters cells. A parameter that is None keeps its default.
+        parameters: values for the notebooks' parameters cells, which check them. A parameter that is None keeps its default.
 
     Returns:
         `{name: None or its error}`. The training before the notebooks has the name "training".
 
     Raises:
-        ValueError: before anything runs, if a name or parameter is unknown or a value has the wrong type. If the notebooks
-            train, also as `lc.sweep.sweep`.
+        ValueError: before anything runs, if a name or parameter is unknown. If the notebooks train, also as `lc.sweep.sweep`.
         OSError: before anything runs, if `out` cannot be made.
         Stopped: if a signal ended the training.
     """
@@ -45,17 +46,24 @@ def execute(names=(), out=None, workers=None, /, **parameters):
         check.integer("workers", workers)
     if out.resolve() == NOTEBOOKS.resolve():
         raise ValueError(f"the notebooks in {out} would be overwritten; choose another folder")
-    paths, experiments = _chosen(names), set()
+    notebooks, experiments = sorted(NOTEBOOKS.glob("*.ipynb")), set()
+    for name in names:
+        if not any(path.name.startswith(name) for path in notebooks):
+            raise ValueError(f"no notebook {name!r}; known: {', '.join(path.stem for path in notebooks)}")
+    paths = [path for path in notebooks if not names or path.name.startswith(tuple(names))]
     for path in paths:
-        try:
-            known = papermill.inspect_notebook(path)
-            experiments.update(nbformat.read(path, as_version=4).metadata.get("lc", {}).get("experiments", []))
-        except Exception:  # a damaged file can raise anything, and does so again when it is executed
-            continue
-        _check(path.stem, parameters, known)
+        known = papermill.inspect_notebook(path)
+        for name in parameters.keys() - known.keys():
+            raise ValueError(f"{path.stem} has no parameter {name!r}; known: {', '.join(known) or 'none'}")
+        experiments.update(nbformat.read(path, as_version=4).metadata.get("lc", {}).get("experiments", []))
     out.mkdir(parents=True, exist_ok=True)
-    outcome = _train(experiments, parameters, workers) if parameters.get("train") else {}
-    outcome |= _execute_all(paths, out, parameters)
+    trains = parameters.get("train") is True
+    outcome = _train(experiments, parameters, workers) if trains and parameters.keys() <= COMMON else {}
+    with ThreadPoolExecutor(1 if trains else 2) as pool:
+        done = pool.map(partial(_execute_one, out, parameters), paths)
+        for path, result in tqdm(zip(paths, done), total=len(paths), unit="notebook", ncols=110, leave=False, disable=None):
+            outcome[path.stem] = result
+            tqdm.write(f"{path.stem}: {result[0] or 'done'}")
     width = max(map(len, ["notebook", *outcome]))
     print(f"\n{'notebook':{width}}  state   seconds  error")
     for name, (error, seconds) in outcome.items():
@@ -65,28 +73,11 @@ def execute(names=(), out=None, workers=None, /, **parameters):
 
 
 def literal(text):
-    """The value of a word on the command line: a literal of Python, true, false or null, and otherwise the word itself."""
+    """The value of a word on the command line: a literal of Python, such as a list, and otherwise the word itself."""
     try:
-        return ast.literal_eval({"true": "True", "false": "False", "null": "None"}.get(text, text))
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-
-def _chosen(names):
-    notebooks = sorted(NOTEBOOKS.glob("*.ipynb"))
-    for name in names:
-        if not any(path.name.startswith(name) for path in notebooks):
-            raise ValueError(f"no notebook {name!r}; known: {', '.join(path.stem for path in notebooks)}")
-    return [path for path in notebooks if not names or path.name.startswith(tuple(names))]
-
-
-def _check(notebook, parameters, known):
-    for name, value in parameters.items():
-        if name not in known:
-            raise ValueError(f"{notebook} has no parameter {name!r}; known: {', '.join(known) or 'none'}")
-        wanted = known[name]["inferred_type_name"]
-        if wanted in TYPES and type(value) not in TYPES[wanted]:
-            raise ValueError(f"parameter {name} of {notebook} must be of type {wanted}, not {value!r}")
 
 
 def _train(experiments, parameters, workers):
@@ -112,41 +103,24 @@ def _train(experiments, parameters, workers):
     return {"training": (failure, time.monotonic() - began)}
 
 
-def _execute_all(paths, out, parameters):
-    """Executes the notebooks. Returns `{name: (None or its error, seconds)}`, in the order of the paths."""
-    with ThreadPoolExecutor(1 if parameters.get("train") else 2) as pool:
-        names = {pool.submit(_execute_one, path, out / path.name, parameters): path.stem for path in paths}
-        try:
-            for ended in tqdm(as_completed(names), total=len(names), unit="notebook", ncols=110, leave=False, disable=None):
-                tqdm.write(f"{names[ended]}: {ended.result()[0] or 'done'}")
-        except BaseException:  # after Ctrl-C no other notebook begins
-            pool.shutdown(cancel_futures=True)
-            raise
-    return {name: ended.result() for ended, name in names.items()}
-
-
-def _execute_one(path, target, parameters):
+def _execute_one(out, parameters, path):
     """Executes a notebook and makes its page. Returns its error or None, and the seconds."""
-    began, failure = time.monotonic(), None
-    page = target.with_suffix(".html")
-    try:
-        for old in (target, page):
-            old.unlink(missing_ok=True)
-        with open(target.with_suffix(".log"), "w", encoding="utf-8") as log:
+    began, failure, target = time.monotonic(), None, out / path.name
+    with open(target.with_suffix(".log"), "w", encoding="utf-8") as log:
+        try:
+            for old in (target, target.with_suffix(".html")):
+                old.unlink(missing_ok=True)
             try:
                 # The log level is the kernel's. jupyter_client interrupts a kernel before it shuts it down, and the kernel
                 # would print an error if it is still busy with its last message.
                 papermill.execute_notebook(path, target, parameters, kernel_name="python3", language="python",
                                            progress_bar=False, stdout_file=log, stderr_file=log,
                                            extra_arguments=["--log-level=CRITICAL"])
-            except Exception:
-                traceback.print_exc(file=log)
-                raise
             finally:
                 if target.exists():
-                    page.write_text(nbconvert.HTMLExporter().from_filename(str(target))[0], encoding="utf-8")
-    except papermill.PapermillExecutionError as error:
-        failure = f"{error.ename}: {' '.join(error.evalue.split())}"
-    except Exception as error:  # such as a dead kernel or a full disk
-        failure = check.one_line(error)
-    return failure, time.monotonic() - began
+                    page = nbconvert.HTMLExporter().from_filename(str(target))[0]
+                    target.with_suffix(".html").write_text(page, encoding="utf-8")
+        except Exception as error:  # such as an error of a cell, a dead kernel or a full disk
+            traceback.print_exc(file=log)
+            failure = f"{error.ename}: {error.evalue}" if isinstance(error, papermill.PapermillExecutionError) else error
+    return failure and check.one_line(failure), time.monotonic() - began
