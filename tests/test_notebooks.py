@@ -1,10 +1,12 @@
 """The notebooks on stores that they were not committed with: the paper's whole grid, single rows, one kind alone, none."""
 
+import itertools
 import json
 import re
 import warnings
 from dataclasses import replace
 
+import ipywidgets
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,7 +18,7 @@ from lc.data import save_npz
 from lc.utils.files import ROOT
 
 matplotlib.use("Agg")
-PATHS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if not path.stem.startswith("00")}
+PATHS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if not path.stem.startswith(("00", "17"))}
 # A list of a reader's own for each notebook, with values that the paper does not have
 LISTS = [
     ("01_off_the_shelf", study.figure1a, dict(networks=["ResNet-50", "ResNet-26-16"])),
@@ -33,16 +35,16 @@ LISTS = [
 ]
 
 
-def fill(folder, runs):
-    """A store of made-up numbers: what is drawn from it is thrown away."""
+def fill(folder, runs, columns=lambda run: {}):
+    """A store of made-up numbers: what is drawn from it is thrown away. `columns` has a run's own."""
     rng, rows = np.random.default_rng(0), {}
     for i, run in enumerate(runs):
         k = run.architecture.kernel_size
-        rows[run.id] = replace(result(), id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen, seed=run.seed,
+        rows[run.id] = replace(replace(result(), id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen, seed=run.seed,
                                profile=run.recipe.profile, precision="bf16" if "bf16" in run.recipe.profile else "fp32",
                                accuracy=rng.uniform(50, 90), robust_accuracy=rng.uniform(20, 50),
                                accuracy_top5=rng.uniform(90, 99), learnable_parameters=1000 + i, seconds=100.0,
-                               energy=float("nan") if i % 2 else 5.0).row()
+                               energy=float("nan") if i % 2 else 5.0), **columns(run)).row()
         save_npz(results.arrays_path(run.id, folder), first=rng.normal(size=(16, 3, k, k)), variance_map=rng.uniform(size=(k, k)))
     results._write(rows, folder)
 
@@ -88,12 +90,59 @@ def test_notebooks_draw_whatever_rows_there_are(name, store, stores, monkeypatch
     assert "Profile paper: " in said and ("missing: " in said) == (store != "whole")
 
 
+def test_sliders_choose_among_the_stored_filters_where_a_person_watches(stores, monkeypatch, tmp_path):
+    shown = []
+    monkeypatch.setattr(study, "watched", lambda: True)
+    monkeypatch.setattr(ipywidgets, "interact", lambda show, **sliders: shown.append((show, sliders)))
+    execute("10_combined_filters", monkeypatch, tmp_path, stores["frozen alone"])
+    (show, sliders), = shown
+    assert sliders["E"].options == (1, 2, 4, 8, 16, 32, 64, 128) and sliders["k"].options == (3, 5, 7, 9)
+    for values in itertools.product(*(slider.options for slider in sliders.values())):
+        show(*values)
+        assert plt.gca().get_title("left") == "E = {}, k = {}".format(*values) and plt.gca().images
+        plt.close("all")
+
+
 @pytest.mark.parametrize("name", PATHS)
 def test_no_markdown_cell_speaks_of_what_depends_on_the_rows(name):
     for cell in json.loads(PATHS[name].read_text())["cells"]:
         text = " ".join("".join(cell["source"]).split())
         if cell["cell_type"] == "markdown":
             assert not re.search(r"In the `|these rows show", text), text
+            numbers = re.findall(r"\d+\.\d+", re.sub(r"Section \d\.\d", "", text))  # the paper's, not those of rows
+            assert set(numbers) <= set(re.findall(r"\d+\.\d+", (ROOT / "lc" / "paper.py").read_text())), text
+
+
+def accuracies(run, sign):
+    """What the paper says of a run's accuracies, or with the sign -1 its contrary, and a little noise of its seed."""
+    e, k = run.architecture.expansion, run.architecture.kernel_size
+    doublings, noise = np.log2(max(e, 1)), 0.01 * (run.seed + len(run.model) % 3)
+    learnable = 86 + 0.2 * doublings if e else 90
+    frozen = learnable - 2 + 0.9 * doublings - 0.3 * (k - 3) if e else 50
+    return dict(accuracy=70 + sign * ((frozen if run.frozen else learnable) - 70) + noise,
+                robust_accuracy=50 + sign * ((2 * doublings if run.frozen else 5) - 5) + noise, train_accuracy=95.0)
+
+
+def test_what_notebooks_say_of_claims_follows_the_rows(monkeypatch, tmp_path, capsys):
+    decided = {"03_expansion": (7, 8, 9, 10, 13), "09_kernel_size": (23, 24), "15_claims": (7, 8, 9, 10, 13, 23, 24)}
+    runs = list(dict.fromkeys(study.figure4("paper") + study.figure8("paper")))
+    said, texts = {}, {}
+    for sign, verdict in ((1, "as in the paper"), (-1, "contrary to the paper")):
+        fill(tmp_path / verdict, runs, lambda run, sign=sign: accuracies(run, sign))
+        for name, numbers in decided.items():
+            names = execute(name, monkeypatch, tmp_path, tmp_path / verdict)
+            texts[name, sign] = capsys.readouterr().out
+            found = (dict(names["verdicts"]["verdict"]) if "verdicts" in names else
+                     {int(n): each for n, each in re.findall(r"Claim (\d+) .*\n.*\nVerdict: .*: ([a-z ]+)\.", texts[name, sign])})
+            assert {number: found[number] for number in numbers} == dict.fromkeys(numbers, verdict), name
+            said[name, sign] = found
+    # Nothing but the claim and its statistic is said of both
+    for name in decided:
+        both = set(texts[name, 1].splitlines()) & set(texts[name, -1].splitlines())
+        assert not [line for line in both if not re.match(r"Claim|Statistic|Profile|missing|the paper|.*not decided|Rows", line)]
+    crossings = "frozen random, accuracy: above learnable LC from E = {}, above plain from E = {}"
+    assert crossings.format(8, 64) in texts["03_expansion", 1] and crossings.format(1, None) not in texts["03_expansion", 1]
+    assert crossings.format(1, 1) in texts["03_expansion", -1]
 
 
 @pytest.mark.parametrize("name", PATHS)
