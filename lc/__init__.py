@@ -4,7 +4,8 @@ import importlib
 
 # Public names by module. They are imported on first use, because PyTorch alone takes seconds to import.
 _PUBLIC = {
-    "blocks": ("LCBlock", "convert", "freeze_spatial", "fold", "combined_filters"),
+    "blocks": ("LCBlock", "fold", "combined_filters"),
+    "conversion": ("convert", "freeze_spatial"),
     "models": ("build_model",),
     "initial": ("init_spatial",),
     "data": ("load_data", "DataError"),

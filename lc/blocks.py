@@ -6,10 +6,13 @@ in training too, so it never computes the expanded feature maps.
 """
 
 import copy
-import warnings
-from contextlib import nullcontext
+import math
+import re
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import torch
+import torch.fx
 from torch import nn
 
 from .utils import check
@@ -24,6 +27,11 @@ class LCBlock(nn.Module):
     `nn.Conv2d` that it replaces. Both convolutions keep PyTorch's default initialisation: U(-b, b) with
     b = 1/sqrt(c_in k^2) (Equation 3).
 
+    The block has the attributes of that `nn.Conv2d`, read-only: `kernel_size`, `stride` and so on, `weight` for the combined
+    filters where they exist, `bias` for the pointwise convolution's. Prune or normalise `spatial` or `pointwise`, not the
+    block: layers with hooks are called one after the other. Count operations on `lc.fold(model)`: most counters look at
+    the layers, and the layers of a block are not called.
+
     Args:
         kernel_size, stride, dilation: an integer, or a pair (height, width).
         expansion: E, the rate of linear combinations.
@@ -33,9 +41,11 @@ class LCBlock(nn.Module):
         bias: whether the pointwise convolution has a bias. The spatial one never has one.
 
     Raises:
-        ValueError: if a size is not an integer of at least 1, if an operation is unknown, or if an even kernel size has no
-            explicit padding.
+        ValueError: if a size is not an integer of at least 1, if an operation is unknown, if an even kernel size has no
+            explicit padding, or if the weights do not fit into the free memory.
     """
+
+    combined = None  # weight and bias of the one convolution, while `combined_once` holds them
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, expansion=1, between=(), *,
                  padding=None, dilation=1, padding_mode="zeros", bias=False, device=None, dtype=None):
@@ -56,6 +66,7 @@ class LCBlock(nn.Module):
         if unknown:
             raise ValueError(f"unknown operation between the convolutions: {unknown[0]!r}; known: {', '.join(BETWEEN)}")
         expanded = out_channels * expansion
+        check_memory(expanded * (in_channels * math.prod(kernel) + out_channels), device, dtype)
         factory = {"device": device, "dtype": dtype}
         self.spatial = nn.Conv2d(in_channels, expanded, kernel_size, stride, padding, dilation,
                                  bias=False, padding_mode=padding_mode, **factory)
@@ -63,10 +74,28 @@ class LCBlock(nn.Module):
         self.pointwise = nn.Conv2d(expanded, out_channels, 1, bias=bias, **factory)
 
     def forward(self, x):
-        if len(self.between):
+        if self.combined is None and (len(self.between) or self.watched):
             return self.pointwise(self.between(self.spatial(x)))
         # nn.Conv2d's own forward is this call with its own weight. It knows all padding modes.
-        return self.spatial._conv_forward(x, *self.combine())
+        return self.spatial._conv_forward(x, *self.combined or self.combine())
+
+    in_channels = property(lambda self: self.spatial.in_channels)
+    out_channels = property(lambda self: self.pointwise.out_channels)
+    kernel_size = property(lambda self: self.spatial.kernel_size)
+    stride = property(lambda self: self.spatial.stride)
+    padding = property(lambda self: self.spatial.padding)
+    dilation = property(lambda self: self.spatial.dilation)
+    groups = property(lambda self: self.spatial.groups)
+    padding_mode = property(lambda self: self.spatial.padding_mode)
+    transposed = property(lambda self: self.spatial.transposed)
+    output_padding = property(lambda self: self.spatial.output_padding)
+    bias = property(lambda self: self.pointwise.bias)
+
+    @property
+    def weight(self):
+        if not self.combines:
+            raise AttributeError  # nn.Module words it
+        return self.combined_weight()
 
     def combined_weight(self):
         """The combined filters `W[i] = sum_j P[i, j] S[j]` (Equation 4), `[out_channels, in_channels, k, k]`.
@@ -74,92 +103,89 @@ class LCBlock(nn.Module):
         They are differentiable. A BatchNorm between the convolutions scales each S[j] as in evaluation mode.
 
         Raises:
-            ValueError: if other operations stand between the two convolutions, because no combined filters exist then.
+            ValueError: if no combined filters exist, because other operations stand between the two convolutions, or if a
+                hook or another kind of layer stands in for a convolution's own weight.
         """
-        return self.combine()[0]
+        return (self.combined or self.combine())[0]
 
     @property
-    def folds(self):
-        """Whether nothing, or a BatchNorm alone, is between. The block then equals one convolution in evaluation mode."""
+    def combines(self):
+        """Whether nothing, or a BatchNorm with running statistics alone, is between, so that combined filters exist."""
         norms = [m for m in self.between if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None]
         return len(self.between) == len(norms) <= 1
 
+    @property
+    def watched(self):
+        """Whether the two layers must be called, because they have hooks or are of another kind than `nn.Conv2d`."""
+        return any(not is_plain(conv) or conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks
+                   or conv._backward_pre_hooks for conv in (self.spatial, self.pointwise))
+
+    @property
+    def folds(self):
+        """Whether the block equals one convolution in evaluation mode."""
+        return self.combines and not self.watched
+
     def combine(self):
         """Weight and bias of the one convolution that the block equals. Raises as `combined_weight`."""
-        if not self.folds:
-            raise ValueError("no combined filters: operations other than BatchNorm stand between the block's convolutions")
-        pointwise, bias, spatial = self.pointwise.weight.flatten(1), self.pointwise.bias, self.spatial.weight
-        with _no_autocast(spatial.device.type):  # the cost does not depend on the batch, so full precision is cheap
-            for norm in self.between:
-                scale = torch.rsqrt(norm.running_var + norm.eps) * (1 if norm.weight is None else norm.weight)
-                shift = (0 if norm.bias is None else norm.bias) - norm.running_mean * scale
-                bias = pointwise @ shift.to(pointwise.dtype) + (0 if bias is None else bias)
-                pointwise = pointwise * scale.to(pointwise.dtype)
-            return (pointwise @ spatial.flatten(1)).unflatten(1, spatial.shape[1:]), bias
+        if not self.combines:
+            raise ValueError("no combined filters: between the block's convolutions is more than one BatchNorm with running "
+                             "statistics")
+        if self.watched and any(not is_plain(conv) or "weight" in conv.__dict__ for conv in (self.spatial, self.pointwise)):
+            raise ValueError("no combined filters: a hook, or a layer of another kind, computes a weight of the block; make it "
+                             "permanent, for example with torch.nn.utils.prune.remove")
+        pointwise, bias = self.pointwise.weight, self.pointwise.bias
+        for norm in self.between:
+            scale = torch.rsqrt(norm.running_var + norm.eps) * (1 if norm.weight is None else norm.weight)
+            shift = (0 if norm.bias is None else norm.bias) - norm.running_mean * scale
+            bias = (pointwise.flatten(1) * shift.to(pointwise.dtype)).sum(1) + (0 if bias is None else bias)
+            pointwise = pointwise * scale.to(pointwise.dtype).view(-1, 1, 1)
+        return linear_combinations(pointwise, self.spatial.weight), bias
 
 
-def convert(model, expansion=1):
-    """Replaces every ungrouped spatial `nn.Conv2d` (k > 1) of a model, in place, by an LC-Block of the same shape.
+@torch.fx.wrap  # a traced network calls it as one operation
+def linear_combinations(pointwise, spatial):
+    """Equation 4. The cost does not depend on the batch, so full precision is cheap."""
+    device = spatial.device.type
+    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+        return (pointwise.flatten(1) @ spatial.flatten(1)).unflatten(1, spatial.shape[1:])
 
-    Each block keeps its convolution's stride, padding, padding mode, dilation, bias, device and dtype. Its weights are
-    drawn anew. These stay as they are: 1x1 convolutions, grouped ones (depthwise too), LC-Blocks, and, with a warning,
-    subclasses of `nn.Conv2d` that compute something else. A convolution that is used in several places stays shared.
 
-    Args:
-        model: any `nn.Module`.
-        expansion: E, the rate of linear combinations (Section 4).
-
-    Returns:
-        The model. If `model` itself is a convolution, the new LC-Block.
-
-    Raises:
-        ValueError: if `expansion` is not an integer of at least 1, or if `model` is no `nn.Module` or a scripted one.
-    """
-    _check_model(model)
-    check.integer("expansion", expansion)
-    left_alone = set()
-
-    def is_convertible(module):
-        if not isinstance(module, nn.Conv2d) or not is_spatial(module) or module.groups > 1:
-            return False
-        if isinstance(module.weight, nn.UninitializedParameter):
-            raise ValueError("the model has a lazy convolution without weights yet: run one batch through it, then convert")
-        plain = (type(module).forward is nn.Conv2d.forward and type(module)._conv_forward is nn.Conv2d._conv_forward
-                 and "weight" in module._parameters)  # a parametrization or a hook would compute it
-        if not plain:
-            left_alone.add(type(module).__name__)
-        return plain
-
-    def to_block(conv):
-        block = LCBlock(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, expansion,
-                        padding=conv.padding, dilation=conv.dilation, padding_mode=conv.padding_mode,
-                        bias=conv.bias is not None, device=conv.weight.device, dtype=conv.weight.dtype)
-        if conv.bias is not None:
-            block.pointwise.bias = conv.bias
-        return block.train(conv.training)
-
-    model = replace_modules(model, is_convertible, to_block)
-    if left_alone:
-        warnings.warn(f"convert leaves a {', a '.join(sorted(left_alone))} alone: it does not compute what nn.Conv2d does",
-                      stacklevel=2)
-    return model
+@contextmanager
+def combined_once(model):
+    """Within it, LC-Blocks combine their filters once and not in each call. No weight may change, and no gradient reaches one."""
+    blocks = [m for m in model.modules() if isinstance(m, LCBlock) and m.folds and not any(n.training for n in m.between)]
+    if any(isinstance(m, nn.DataParallel) for m in model.modules()):
+        blocks = []  # its copies on other devices would need their own
+    try:
+        for block in blocks:
+            with torch.no_grad():
+                block.combined = block.combine()
+        yield
+    finally:
+        for block in blocks:
+            vars(block).pop("combined", None)
 
 
 def fold(model):
     """A copy of the model with plain convolutions in place of its LC-Blocks (Lemma 3.1): the network to deploy.
 
-    The outputs are the same, with a BatchNorm between as in evaluation mode. Blocks with a ReLU between stay as they are.
-    Raises as `convert` if `model` is no `nn.Module` or a scripted one.
+    The outputs are the same, with a BatchNorm between as in evaluation mode. Blocks with a ReLU between stay as they are, and
+    so do those with hooks on their two layers, or with layers of another kind.
+
+    Raises:
+        ValueError: if `model` is no `nn.Module` or a scripted one.
     """
-    _check_model(model)
+    check_model(model)
+    made = {}  # blocks with the same weights go on sharing them
 
     @torch.no_grad()
     def to_conv(block):
         weight, bias = block.combine()
         conv = plain_convolution(block, bias is not None)
+        conv.weight = made.setdefault((block.spatial.weight, block.pointwise.weight, *block.between), conv.weight)
         conv.weight.data = weight
         if bias is not None:
-            conv.bias = nn.Parameter(bias.clone())
+            conv.bias = made.setdefault(bias, nn.Parameter(bias.clone()))
         return conv
 
     return replace_in_copy(model, lambda block: block.folds, to_conv)
@@ -170,27 +196,9 @@ def unfold(model):
 
     It takes about E times the memory and time. The memory that the paper reports suggests that it was trained this way.
     """
+    copies = {}
     return replace_in_copy(model, lambda block: True, lambda block: nn.Sequential(*(
-        copy.deepcopy(part) for part in (block.spatial, block.between, block.pointwise))))
-
-
-def freeze_spatial(model):
-    """Freezes the weight of every spatial convolution (k > 1) at its present, random values, in place (Section 3).
-
-    This includes depthwise, grouped and transposed convolutions and the spatial half of LC-Blocks. Everything else stays
-    as it is: pointwise convolutions, normalisation, linear layers, biases. Frozen weights have `requires_grad=False`, so
-    they get no gradient, and an optimiser that is given the others only does not decay them.
-
-    Returns:
-        The model. Raises as `convert` if `model` is no `nn.Module` or a scripted one.
-    """
-    _check_model(model)
-    for module in model.modules():
-        if is_spatial(module):
-            for name, parameter in module.named_parameters():
-                if "weight" in name:  # also weight_g, weight_v and the originals of a parametrization
-                    parameter.requires_grad_(False)
-    return model
+        copy.deepcopy(part, copies) for part in (block.spatial, block.between, block.pointwise))))
 
 
 def combined_filters(model):
@@ -199,15 +207,17 @@ def combined_filters(model):
     Returns:
         `{layer name: weight}`, detached, `[out, in, k, k]`: the combined filters of an LC-Block, and the weight of any
         other spatial convolution (grouped and transposed ones in PyTorch's layout). A block with a ReLU between has no
-        combined filters, so its spatial weight `[out * E, in, k, k]` is given. Raises as `convert` if `model` is no
-        `nn.Module` or a scripted one.
+        combined filters, so its spatial weight `[out * E, in, k, k]` is given.
+
+    Raises:
+        ValueError: as `fold`, or as `LCBlock.combined_weight` for a hook on a block's layers.
     """
-    _check_model(model)
+    check_model(model)
     filters, inside = {}, set()
     for name, module in model.named_modules():
         if isinstance(module, LCBlock):
             inside.add(module.spatial)
-            weight = module.combined_weight() if module.folds else module.spatial.weight
+            weight = module.combined_weight() if module.combines else module.spatial.weight
         elif is_spatial(module) and module not in inside:
             weight = module.weight
         else:
@@ -221,11 +231,24 @@ def is_spatial(module):
     return isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and max(module.kernel_size) > 1
 
 
+def is_plain(module):
+    """Whether a module computes what `nn.Conv2d` computes from its weight."""
+    kind = type(module)
+    return (isinstance(module, nn.Conv2d) and "forward" not in module.__dict__
+            and kind.forward is nn.Conv2d.forward and kind._conv_forward is nn.Conv2d._conv_forward)
+
+
+def hooks(module):
+    """The attributes that hold a module's forward and backward hooks."""
+    return {name: value for name, value in vars(module).items() if name.startswith(("_forward_", "_backward_", "_is_full_"))}
+
+
 def plain_convolution(block, bias):
-    """An `nn.Conv2d` of an LC-Block's shape, device, dtype and mode. Its weight is not initialised."""
+    """An `nn.Conv2d` of an LC-Block's shape, device, dtype, mode and hooks. Its weight is not initialised."""
     s, p = block.spatial, block.pointwise
     conv = nn.utils.skip_init(nn.Conv2d, s.in_channels, p.out_channels, s.kernel_size, s.stride, s.padding, s.dilation,
                               bias=bias, padding_mode=s.padding_mode, device=p.weight.device, dtype=p.weight.dtype)
+    vars(conv).update({name: copy.copy(value) for name, value in hooks(block).items()})
     return conv.train(block.training)
 
 
@@ -233,29 +256,51 @@ def replace_in_copy(model, matches, make):
     """A copy of the model with `make(block)` in place of each LC-Block that `matches`."""
     blocks = {id(m): m for m in model.modules() if isinstance(m, LCBlock) and matches(m)}
     # deepcopy's memo: do not copy blocks that are replaced by convolutions E times smaller
-    return replace_modules(copy.deepcopy(model, dict(blocks)), lambda m: id(m) in blocks, make)
+    return replace_modules(copy.deepcopy(model, dict(blocks)), blocks.values(), make)
 
 
-def replace_modules(model, matches, make):
-    """Replaces the modules outside of LC-Blocks that `matches`, each once, wherever the model refers to it."""
-    made = {}
+def replace_modules(model, modules, make):
+    """Puts `make(module)` in the place of each of some modules, wherever the model refers to it.
 
-    def visit(module):
-        if matches(module):
-            if module not in made:
-                made[module] = make(module)
-            return made[module]
-        if not isinstance(module, LCBlock):
-            for name, child in module._modules.items():  # named_children() skips the second use of a child
-                if child is not None:
-                    module._modules[name] = visit(child)
-        return module
+    This includes attributes that are lists, tuples or dictionaries. Nothing is replaced if `make` fails for one of them.
+    """
+    made, seen = {module: make(module) for module in modules}, set()
 
-    return visit(model)
+    def replaced(value):
+        if isinstance(value, nn.Module):
+            return made.get(value, value)
+        if isinstance(value, tuple):
+            items = [replaced(item) for item in value]
+            changed = any(new is not old for new, old in zip(items, value))
+            return (getattr(value, "_make", type(value)))(items) if changed else value  # _make is of a namedtuple
+        if isinstance(value, (list, dict)) and id(value) not in seen:
+            seen.add(id(value))
+            for key, old in list(value.items() if isinstance(value, dict) else enumerate(value)):
+                if (new := replaced(old)) is not old:
+                    value[key] = new
+        return value
+
+    for module in list(model.modules()):
+        if module not in made:
+            replaced(vars(module))
+    return replaced(model)
 
 
-def _no_autocast(device):
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+def check_model(model):
+    check.kind("the model", model, nn.Module, "an nn.Module")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError("the layers of a scripted model cannot be told apart: do this before torch.jit.script")
+
+
+def check_memory(values, device=None, dtype=None):
+    """Raises ValueError if new weights do not fit into a CPU's free memory: Linux would end the process without a word."""
+    needed = values * (dtype or torch.get_default_dtype()).itemsize
+    meminfo = Path("/proc/meminfo")
+    if torch.device(device or torch.get_default_device()).type == "cpu" and meminfo.exists():
+        free = 1024 * int(re.search(r"MemAvailable:\s*(\d+)", meminfo.read_text())[1])
+        if needed > free:
+            raise ValueError(f"the LC-Blocks need {needed / 1e9:.0f} GB for their weights, and {free / 1e9:.0f} GB of memory are "
+                             "free: choose a smaller expansion")
 
 
 def _pair(what, value, least=1):
@@ -263,9 +308,3 @@ def _pair(what, value, least=1):
     if len(pair) != 2:
         raise ValueError(f"{what} must be an integer or a pair of integers, not {value!r}")
     return tuple(check.integer(what, v, least) for v in pair)
-
-
-def _check_model(model):
-    check.kind("the model", model, nn.Module, "an nn.Module")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ValueError("the layers of a scripted model cannot be told apart: do this before torch.jit.script")

@@ -11,7 +11,8 @@ from safetensors.torch import save
 from torch import nn
 
 from . import imagenet, models
-from .blocks import fold, freeze_spatial
+from .blocks import fold
+from .conversion import freeze_spatial
 from .evaluate import Normalize
 from .utils.check import one_line
 from .utils.files import replacing

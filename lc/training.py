@@ -8,7 +8,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from . import evaluate, filters
-from .blocks import fold, freeze_spatial
+from .blocks import fold
+from .conversion import freeze_spatial
 from .data import draw_epoch, gather, load_data, pad, to_unit
 from .models import build_model
 from .run import Result, Run

@@ -53,7 +53,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:convert leaves a Conv2dSame alone")
+@pytest.mark.filterwarnings(r"ignore:convert leaves conv_stem \(Conv2dSame\) alone")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_convert_networks_of_others(name):
     model = NETWORKS[name]()
@@ -89,12 +89,12 @@ class Squared(nn.Conv2d):
 def test_convert_leaves_other_convolutions_alone_with_a_warning():
     squared = Squared(4, 4, 3)
     model = nn.Sequential(Renamed(3, 4, 3), squared, Squared(4, 4, 1), Squared(4, 4, 3, groups=2))
-    with pytest.warns(UserWarning, match="leaves a Squared alone") as caught:
+    with pytest.warns(UserWarning, match=r"leaves 1 \(Squared\) alone") as caught:
         lc.convert(model)
     assert isinstance(model[0], lc.LCBlock) and model[1] is squared and len(caught) == 1
     model = timm.create_model("tf_mobilenetv3_small_minimal_100", num_classes=10)
     stem = model.conv_stem
-    with pytest.warns(UserWarning, match="Conv2dSame") as caught:
+    with pytest.warns(UserWarning, match=r"conv_stem \(Conv2dSame\)") as caught:
         lc.convert(model)
     assert type(stem).__name__ == "Conv2dSame" and model.conv_stem is stem and len(caught) == 1
 

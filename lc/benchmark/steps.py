@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from ..blocks import freeze_spatial, unfold
+from ..blocks import unfold
+from ..conversion import freeze_spatial
 from ..data import Data
 from ..fast import FastTrainer
 from ..models import architecture, build_model, canonical_name

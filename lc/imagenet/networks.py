@@ -2,7 +2,7 @@
 
 import re
 
-from ..blocks import convert
+from ..conversion import convert
 from ..utils import check
 
 NETWORKS = {  # the paper's name: timm's

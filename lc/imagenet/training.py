@@ -11,7 +11,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .. import evaluate
-from ..blocks import fold, freeze_spatial
+from ..blocks import fold
+from ..conversion import freeze_spatial
 from ..data import DataError
 from ..training import Stopped, TrainingError, to_result
 from ..utils import check
