@@ -88,13 +88,16 @@ def parser():
     benchmark.add_argument("models", nargs="*", metavar="NAME", help="else ResNet-20-16 and ResNet-LC-20-16x1 to x128, and on a "
                            "GPU also wider and deeper ones and 9x9 kernels")
 
+    doctor = add("doctor", "check this machine before a long sweep: devices, driver, data sets, results, and a training on each")
+    doctor.add_argument("--data-dir", metavar="DIR", help="folder of the data sets; else $LC_DATA_DIR or the user's cache")
+
     merge = add("merge", "take over the runs of another results folder")
     merge.add_argument("source", help="the other folder")
     merge.add_argument("--replace", action="store_true", help="where both have a run, take the other's row")
 
     for command in (train, imagenet, sweep, notebooks, status, benchmark):
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    for command in (train, imagenet, sweep, status, benchmark, merge):
+    for command in (train, imagenet, sweep, status, benchmark, doctor, merge):
         names = ["--results", "--out"] if command is sweep else ["--results"]
         command.add_argument(*names, metavar="DIR", help="results folder; else $LC_RESULTS_DIR or the project's")
     return parser
@@ -203,6 +206,17 @@ def run_benchmark(a):
     from .benchmark import benchmark
 
     benchmark(a.device, a.precision, a.batch, a.models, a.paths, a.seconds, a.results)
+
+
+def run_doctor(a):
+    from .sweep.doctor import examine
+
+    wrong = 0
+    for right, line in examine(a.data_dir, a.results):
+        print("ok   " if right else "WRONG", line, flush=True)
+        wrong += not right
+    if wrong:
+        sys.exit(f"lc: {wrong} of this machine's parts cannot be used")
 
 
 def run_merge(a):

@@ -1,0 +1,72 @@
+"""`lc doctor` finds what is wrong with a machine, and exits with 1 then."""
+
+import pytest
+import torch
+
+import lc
+from lc.__main__ import main
+from lc.fast.trainer import FastTrainer
+from lc.sweep import doctor
+from lc.training import Trainer
+
+
+def wrong(**arguments):
+    """The lines that are wrong, after all lines were made."""
+    return [line for right, line in doctor.examine(**arguments) if not right]
+
+
+def test_a_machine_that_is_right(tmp_path, capsys):
+    main(["doctor", "--data-dir", str(tmp_path), "--results", str(tmp_path)])
+    said = capsys.readouterr().out
+    assert "WRONG" not in said and "results: 0 rows" in said
+    assert "cpu in fp32: loss" in said and "cpu in auto: loss" in said
+
+
+def test_what_cannot_be_read_or_written_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "_trainings", lambda devices: [])
+    (tmp_path / "cifar10.npz").write_bytes(b"no archive")
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="lc: 2 of this machine's parts cannot be used"):
+        main(["doctor", "--data-dir", str(tmp_path), "--results", str(tmp_path / "file")])
+    said = capsys.readouterr().out
+    assert "WRONG" in said and "cifar10.npz is damaged" in said and "runs.csv cannot be read" in said
+
+
+def test_a_gpu_that_pytorch_cannot_use_is_wrong_and_not_trained_on(tmp_path, monkeypatch):
+    def refuse(device):
+        raise ValueError("PyTorch cannot use this GPU")
+
+    monkeypatch.setattr(doctor, "resolve_device", refuse)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(doctor, "_trainings", lambda devices: [(True, str(devices))])
+    lines = list(doctor.examine(tmp_path, tmp_path))
+    assert (False, "PyTorch cannot use this GPU") in lines and lines[-1][1] == str([torch.device("cpu")])
+
+
+@pytest.mark.parametrize("broken, message", [
+    (lambda self, batch: self.count.add_(1) and self.losses.fill_(2.35), "loss 2.3500, not 2.3"),  # it counts and learns nothing
+    (lambda self, batch: None, "took 0 of 10 steps"),
+])
+def test_a_device_that_does_not_learn_is_wrong(broken, message, tmp_path, monkeypatch):
+    """The CPU plays the GPU: its steps with `graph` are broken."""
+    def train(run, device, precision, graph, progress):
+        with monkeypatch.context() as patch:
+            if graph:
+                patch.setattr(Trainer, "step", broken)
+            return lc.train(run, device="cpu", precision="fp32", progress=progress)
+
+    monkeypatch.setattr(doctor, "train", train)
+    lines = list(doctor._trainings([torch.device("cpu"), torch.device("cuda")]))
+    assert [right for right, _ in lines] == [True, True, True, True, False]
+    assert message in lines[-1][1] and "cuda in auto, as one CUDA graph" in lines[-1][1]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_graph_that_cannot_be_captured_is_wrong(tmp_path, monkeypatch):
+    def capture(self):
+        raise RuntimeError("operation not permitted")
+
+    assert not wrong(data_dir=tmp_path, folder=tmp_path)
+    monkeypatch.setattr(FastTrainer, "capture", capture)
+    assert all("operation not permitted" in line for line in wrong(data_dir=tmp_path, folder=tmp_path))
