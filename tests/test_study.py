@@ -136,8 +136,9 @@ def test_a_sweep_without_names_trains_every_experiment(store, capsys):
 
 
 def test_a_sweep_goes_by_options_alone_or_by_names(store, capsys):
-    main(["sweep", "--profile", "smoke", "--only", "figure4", "table1", "--time-limit", "9", "--out", str(store / "options")])
-    main(["sweep", "figure4", "--only", "table1", "--profile", "smoke", "--results", str(store / "names")])
+    common = ["--profile", "smoke", "--device", "cpu"]  # several GPUs would train in workers of their own
+    main(["sweep", *common, "--only", "figure4", "table1", "--time-limit", "9", "--out", str(store / "options")])
+    main(["sweep", "figure4", "--only", "table1", *common, "--results", str(store / "names")])
     wanted = {run.id for run in study.figure4("smoke") + study.table1("smoke")}
     assert set(results.load_rows(store / "options")) == set(results.load_rows(store / "names")) == wanted
     with pytest.raises(SystemExit, match="unknown experiment 'figure5'; known: figure4"):

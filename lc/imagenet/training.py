@@ -148,13 +148,14 @@ class _Training:
         """Top-1 and top-5 accuracy on the validation images in percent, with `attack` under FGSM (eps = 1/255)."""
         model = nn.Sequential(evaluate.Normalize(MEAN, STD), network).to(self.device).eval()
         correct = torch.zeros(2, dtype=torch.int64, device=self.device)
-        for images, labels in validation_batches(self.val, **self.reading):
-            images = images.contiguous(memory_format=torch.channels_last)
-            if attack:
-                images = evaluate.fgsm(model, images, labels, 1 / 255)
-            with torch.no_grad():
-                right = model(images).topk(min(5, len(self.val.classes))).indices == labels[:, None]
-            correct += torch.stack([right[:, 0].sum(), right.sum()])
+        with arithmetic("fp32", self.device):
+            for images, labels in validation_batches(self.val, **self.reading):
+                images = images.contiguous(memory_format=torch.channels_last)
+                if attack:
+                    images = evaluate.fgsm(model, images, labels, 1 / 255)
+                with torch.no_grad():
+                    right = model(images).topk(min(5, len(self.val.classes))).indices == labels[:, None]
+                correct += torch.stack([right[:, 0].sum(), right.sum()])
         return [100 * sum(counts) / len(self.val) for counts in zip(*gathered(correct.tolist()))]
 
     def state(self):
