@@ -176,10 +176,9 @@ class _Training:
         network.load_state_dict(self.best["network"])
         robust_accuracy = self._evaluate(network, attack=True)[0]
         self.meter.lap()
-        recipe = self.run.recipe
         return to_result(self.run, network, self.trainer.network, self.state()["spent"], accuracy=self.best["accuracy"],
                          accuracy_top5=self.best["accuracy_top5"], robust_accuracy=robust_accuracy, train_loss=self.loss,
-                         train_images=len(self.train), images=recipe.epochs * self.steps * recipe.batch_size,
+                         train_images=len(self.train), images=self.run.recipe.epochs * self.steps * self.run.recipe.batch_size,
                          device=f"{world()} x " * (world() > 1) + device_name(self.device), precision=self.precision,
                          classes=tuple(self.train.classes), mean=MEAN, std=STD)
 
