@@ -1,25 +1,22 @@
 """How long runs take on a device, and when those that are being trained will end."""
 
 import math
-import multiprocessing
 import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 
 from . import imagenet, results
-from .data import Data
 from .experiments import GRIDS
-from .fast import FastTrainer
 from .models import build_model
-from .run import Recipe, Run
-from .utils.device import device_name, own_randomness, resolve_precision
+from .run import Run
+from .utils.device import device_name, own_randomness, resolve_precision, to_device
 from .utils.files import results_folder
 
 # Billions of operations of a forward pass at 224 px. To count them would take longer than `lc status` may.
@@ -69,28 +66,20 @@ def estimator(device, folder=None):
     return lambda run: known.get((run.model, run.dataset, run.recipe.profile)) or median(rates) * work(run), source
 
 
-def _measured_rate(device):
-    """Seconds per operation of a small network's training."""
-    if device.type == "cuda":  # a process of its own gives the GPU's memory back
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
-            seconds = apart.submit(seconds_of_an_image, device, 256).result()
-    else:
-        seconds = seconds_of_an_image(device, 32)
-    return seconds * MEASURED.training_images * MEASURED.recipe.epochs / work(MEASURED)
-
-
-def seconds_of_an_image(device, batch, steps=10):
-    """The seconds for an image in training steps of a small network."""
-    images, labels = torch.zeros(batch, 32, 32, 3, dtype=torch.uint8), torch.zeros(batch, dtype=torch.int64)
-    data = Data("zeros", images, labels, images, labels, ("",) * 10, (0.5,) * 3, (0.25,) * 3, augment=True)
-    recipe = Recipe("measured", epochs=1 + steps, batch_size=batch)
-    with own_randomness(0, device):
-        trainer = FastTrainer(build_model(MEASURED.model), data, recipe, 0, device, resolve_precision("auto", device))
-        trainer.epoch()  # an epoch is one step; the first one allocates memory
-        began = time.perf_counter()
-        for _ in range(steps):
-            trainer.epoch()
-    return (time.perf_counter() - began) / (steps * batch)
+def _measured_rate(device, steps=10):
+    """Seconds per operation of a small network's training, without the optimiser, whose import takes a second."""
+    batch = 2048 if device.type == "cuda" else 32  # a small mini-batch would measure the launching of kernels
+    with own_randomness(0, device), torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision("auto", device) == "bf16"):
+        network = to_device(build_model(MEASURED.model), device)
+        images, labels = torch.randn(batch, 3, 32, 32, device=device), torch.zeros(batch, dtype=torch.int64, device=device)
+        for step in range(1 + steps):
+            if step == 1:  # the first one allocates memory
+                began = time.perf_counter()
+            loss = F.cross_entropy(network(images), labels)
+            loss.backward()
+            loss.item()  # waits for the device
+    images = MEASURED.training_images * MEASURED.recipe.epochs
+    return (time.perf_counter() - began) / (steps * batch) * images / work(MEASURED)
 
 
 def announce(runs, device, folder=None, gpus=1):

@@ -1,6 +1,5 @@
 """How long runs take, and what is said about it before and while they are trained."""
 
-import multiprocessing
 import re
 from dataclasses import replace
 
@@ -33,7 +32,7 @@ def estimate(run, folder, *rows):
 @pytest.fixture
 def no_measurement(monkeypatch):
     """Nothing is trained to measure how long it takes."""
-    monkeypatch.setattr(hours, "seconds_of_an_image", lambda *_: pytest.fail("a step was measured"))
+    monkeypatch.setattr(hours, "_measured_rate", lambda *_: pytest.fail("a step was measured"))
 
 
 def test_a_run_takes_as_long_as_the_same_one_else_in_proportion_to_its_work(no_measurement, tmp_path):
@@ -98,12 +97,6 @@ def test_without_rows_and_benchmark_ten_steps_are_measured(tmp_path):
     small, large = (lc.Run(model, "cifar10", False, 0, "quick") for model in ("ResNet-8-16", "ResNet-20-64"))
     assert 0 < seconds(small) < seconds(large) == pytest.approx(seconds(small) * hours.work(large) / hours.work(small))
     assert source == "ten steps of ResNet-8-16 just now" and not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_a_process_of_its_own_can_measure():
-    with hours.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
-        assert apart.submit(hours.seconds_of_an_image, CPU, 8).result() > 0
 
 
 def test_one_line_says_runs_device_and_hours_and_which_profile_takes_less_on_a_cpu(no_measurement, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Trains with several workers at once: processes that share one results folder, whose claims let no run be trained twice."""
 
+import multiprocessing
 import os
 import re
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -122,7 +124,8 @@ def _train_with(command, environments, runs, device, folder, stop):
     LOGS.mkdir(parents=True, exist_ok=True)
     logs = Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=LOGS))
     gpus = list(dict.fromkeys(environment.get("CUDA_VISIBLE_DEVICES", "") for environment in environments))
-    hours.announce(runs, device, folder, len(gpus))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:  # this process takes no memory of a GPU
+        apart.submit(hours.announce, runs, device, folder, len(gpus)).result()
     print(f"{len(environments)} workers; their logs: {logs}", flush=True)
     with multi_process_service(gpus if 1 <= len(gpus) < len(environments) and any(gpus) else []) as shared:
         starts = {logs / f"worker-{i}.log": partial(_start, command, environment | shared)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def test_one_that_runs_already_is_left_alone(control, monkeypatch):
 def test_workers_have_the_service_if_they_share_a_gpu(gpus, shares, control, monkeypatch, tmp_path):
     probe(monkeypatch, "")
     monkeypatch.setattr(workers, "LOGS", tmp_path / "logs")
-    monkeypatch.setattr(workers.hours, "announce", lambda *_: None)
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
     monkeypatch.setattr(workers, "worker_environments", lambda *_: [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus])
     seen, start = [], workers._start
 

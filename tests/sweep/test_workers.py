@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import types
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ COMMAND = ["sweep", "table1", "--profile", "smoke", "--device", "cpu", "--precis
 def store(tmp_path, monkeypatch):
     """An empty store, a folder of logs, and a working directory from which `lc` cannot be imported."""
     monkeypatch.setattr(workers, "LOGS", tmp_path / "logs")
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
     monkeypatch.setattr(hours, "estimator", lambda device, folder: (lambda run: 60.0, "nothing"))
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -283,6 +285,14 @@ def test_shards_in_folders_of_their_own_merge_into_the_whole_sweep(instant, stor
 def test_a_sweep_of_a_seed_trains_exactly_this_seed(instant, store):
     main([*COMMAND, "--results", str(store), "--seeds", "5"])
     assert set(results.load_rows(store)) == {run.id.replace("seed0", "seed5") for run in study.table1("smoke")}
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_says_how_long_they_take(store, stand_in, monkeypatch, capfd):
+    stand_in("")
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", ProcessPoolExecutor)
+    assert workers.sweep(["table1"], "smoke", store, device="cpu", workers=2) == []
+    assert re.search(r"3 runs on .*: about 1 min, estimated from ten steps of ResNet-8-16 just now", capfd.readouterr().out)
 
 
 @pytest.mark.slow
