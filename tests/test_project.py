@@ -124,7 +124,7 @@ def test_training_needs_no_notebook_software(tmp_path):
             "main('sweep table1 --profile smoke --time-limit 0 --device cpu --results'.split() + [sys.argv[1]]); "
             "main('status --profile smoke --device cpu --results'.split() + [sys.argv[1]])")
     said = subprocess.run([sys.executable, "-c", code, tmp_path], check=True, cwd=ROOT, capture_output=True, text=True).stdout
-    assert "accuracy" in said and "3 of 3 are still missing" in said and "from its rows" in said
+    assert "accuracy" in said and "3 of 3 are still missing" in said and "estimated from rows of this device" in said
 
 
 def test_the_readme_takes_five_minutes():
