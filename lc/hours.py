@@ -51,7 +51,7 @@ def estimator(device, folder=None):
     for row in results.load_rows(folder).values():
         if row["device"] == name:
             known[row["model"], row["dataset"], row["profile"]] = row["seconds"]
-            kind = imagenet.Run if row["dataset"] in imagenet.run.SIZES else Run
+            kind = Run if math.isnan(row["accuracy_top5"]) else imagenet.Run
             if row["profile"] in kind._profiles:
                 rates.append(row["seconds"] / work(kind(*(row[c] for c in ("model", "dataset", "frozen", "seed", "profile")))))
     source, speeds = "rows of this device", Path(folder or results_folder()) / "speed.csv"

@@ -20,7 +20,8 @@ HERE = device_name(CPU)
 def row(run, seconds, device=HERE):
     return Result(run.id, run.model, run.dataset, run.frozen, run.recipe.profile, run.seed, *[1.0] * 3, 1, 1, *[1.0] * 4,
                   epochs=run.recipe.epochs, train_images=getattr(run.recipe, "train_images", None) or 50_000, seconds=seconds,
-                  images_per_second=1.0, device=device, precision="fp32", torch="2", git="0")
+                  images_per_second=1.0, device=device, precision="fp32", torch="2", git="0",
+                  accuracy_top5=1.0 if isinstance(run, imagenet.Run) else float("nan"))
 
 
 def estimate(run, folder, *rows):
@@ -72,6 +73,12 @@ def test_every_experiment_has_its_work():
     for profile in study.PROFILES:
         for run in study.everything(profile):
             assert hours.work(run) > 0
+
+
+def test_rows_of_ones_own_images_and_recipes_do_no_harm(no_measurement, tmp_path):
+    own = [imagenet.Run("ResNet-18d-LCx2", "flowers", False, 0, "smoke"), lc.Run("ResNet-8-8", "mine", True, 0, "quick"),
+           lc.Run("ResNet-8-8", "digits", True, 0, lc.Recipe("own", epochs=1))]
+    assert [estimate(run, tmp_path, *(row(each, 60.0) for each in own)) for run in own] == [60.0] * 3
 
 
 def test_hours_on_images_follow_their_number_and_size(no_measurement, tmp_path):

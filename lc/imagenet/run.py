@@ -107,7 +107,8 @@ class Run(run.Run):
 
     @property
     def training_images(self):
-        classes, images = SIZES[self.dataset]
+        """The number of images of one epoch. An image folder of your own counts as large as ImageNet."""
+        classes, images = SIZES.get(self.dataset, SIZES["imagenet"])
         return (self.recipe.classes or classes) * min(self.recipe.images_per_class or math.inf, images / classes)
 
     def find_data(self, data_dir=None):
