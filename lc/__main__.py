@@ -85,8 +85,7 @@ def parser():
     benchmark.add_argument("--paths", nargs="+", metavar="PATH", help="ways to compute a step: eager, graph, fused, "
                            "unfolded, loop; else all that the device can do")
     benchmark.add_argument("--seconds", type=float, default=1.0, help="to time each case in each of three rounds")
-    benchmark.add_argument("models", nargs="*", metavar="NAME", help="else ResNet-20-16 and ResNet-LC-20-16x1 to x128, and on a "
-                           "GPU also wider and deeper ones and 9x9 kernels")
+    benchmark.add_argument("models", nargs="*", metavar="NAME", help="else ResNet-20-16 and ResNet-LC-20-16x1, x8 and x128")
 
     doctor = add("doctor", "check this machine before a long sweep: devices, driver, data sets, results, and a training on each")
     doctor.add_argument("--data-dir", metavar="DIR", help="folder of the data sets; else $LC_DATA_DIR or the user's cache")

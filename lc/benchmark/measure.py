@@ -1,4 +1,4 @@
-"""What a repeated step costs: time, memory, kernels, bytes."""
+"""What a repeated step costs: time, memory, operations, bytes."""
 
 import os
 import time
@@ -39,14 +39,6 @@ def peak_memory(step, device):
     events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
     events.sort(key=lambda event: event.start_ns())
     return max(accumulate((event.nbytes() for event in events), initial=0))
-
-
-def kernels(step, device):
-    """The number of kernels, copies and fills that a step runs on a GPU."""
-    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
-        step()
-        torch.cuda.synchronize(device)
-    return sum(event.device_type() == torch.autograd.DeviceType.CUDA for event in profiled.profiler.kineto_results.events())
 
 
 class Operations(TorchDispatchMode):

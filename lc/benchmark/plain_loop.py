@@ -1,7 +1,6 @@
 """A training loop as PyTorch's tutorials write it. The project's own step is compared with it."""
 
-import os
-
+import torch
 from PIL import Image
 from torch import nn
 from torch.optim import SGD
@@ -20,19 +19,14 @@ class Images(Dataset):
             transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
             transforms.Normalize(data.mean, data.std)])
 
-    def __len__(self):
-        return len(self.labels)
-
     def __getitem__(self, i):
         return self.transform(Image.fromarray(self.images[i])), self.labels[i]
 
 
 def plain_loop(network, data, recipe, device):
     """A generator that trains with a DataLoader, fp32 and PyTorch's defaults. It yields its optimiser after each step."""
-    train_set = Images(data)
-    sampler = RandomSampler(train_set, num_samples=50_000)  # as long an epoch as CIFAR's: the workers start anew in each
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS has no affinity
-    loader = DataLoader(train_set, recipe.batch_size, sampler=sampler, num_workers=cores,
+    sampler = RandomSampler(data.y_train, num_samples=50_000)  # as long an epoch as CIFAR's: the workers start anew in each
+    loader = DataLoader(Images(data), recipe.batch_size, sampler=sampler, num_workers=torch.get_num_threads(),
                         pin_memory=device.type == "cuda", drop_last=True)
     optimizer = SGD([p for p in network.parameters() if p.requires_grad], lr=recipe.learning_rate, momentum=recipe.momentum,
                     nesterov=True, weight_decay=recipe.weight_decay)

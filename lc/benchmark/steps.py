@@ -1,6 +1,5 @@
 """Measures what training steps cost, all in one run, so that their ratios hold."""
 
-import gc
 import itertools
 import math
 import time
@@ -19,14 +18,13 @@ from ..models import architecture, build_model, canonical_name
 from ..run import Recipe
 from ..utils import check
 from ..utils.device import device_name, git_version, out_of_memory, resolve_device, resolve_precision
-from .measure import CHUNK, Operations, copy_bandwidth, kernels, peak_memory, seconds_of
+from .measure import CHUNK, Operations, copy_bandwidth, peak_memory, seconds_of
 from .plain_loop import plain_loop
-from .table import COLUMNS, RATIOS, family, load_table, save, with_ratios
+from .table import COLUMNS, RATIOS, load_table, save, with_ratios
 
 ROUNDS = 3  # every case is timed once a round, and its best round counts: other programs only ever slow a step down
 UNFOLDED_CPU_BATCH = 16  # memory has no room for the expanded features of more; images/s hardly depend on it
-EXPANSIONS = ("", "x1", "x8", "x128")  # the first is the plain network
-SHAPES = [(20, 16, 3), (20, 16, 9), (20, 64, 3), (20, 128, 3), (110, 16, 3)]  # depth, width, kernel size
+MODELS = "ResNet-20-16", "ResNet-LC-20-16x1", "ResNet-LC-20-16x8", "ResNet-LC-20-16x128"
 PATHS = {
     "eager": "operation by operation",
     "graph": "as one CUDA graph, as `train` does on a GPU",
@@ -37,14 +35,13 @@ PATHS = {
 
 
 def benchmark(device="auto", precision="auto", batch=256, models=None, paths=None, seconds=1.0, folder=None):
-    """Measures training steps, prints a table of them with ratios, and keeps it in `speed.csv`.
+    """Measures training steps in turns, prints a table of them with ratios, and keeps it in `speed.csv`.
 
     Args:
         device, precision: as for `train`.
         batch: images a step; the unfolded networks take 16 on a CPU.
-        models: names. By default ResNet-{D}-{W}, plain and with LC-Blocks of E = 1, 8, 128: all `SHAPES` on a GPU, the
-            first on a CPU. Networks of one shape are measured in turns.
-        paths: names of `PATHS`. By default all that the device can do, the slow last two for the first shape only.
+        models: names, by default `MODELS`. Each is measured frozen and learnable.
+        paths: names of `PATHS`, by default all that the device can do.
         seconds: how long each case is timed in each of three rounds; at least one step.
         folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project.
 
@@ -57,48 +54,35 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
     check.integer("batch", batch)
-    gpu = device.type == "cuda"
-    possible = [path for path in PATHS if gpu or path not in ("graph", "fused")]
+    possible = [path for path in PATHS if device.type == "cuda" or path not in ("graph", "fused")]
     for path in paths or ():
         if path not in possible:
             raise ValueError(f"unknown path {path!r}; known on {device}: {', '.join(possible)}")
-    shapes = SHAPES if gpu else SHAPES[:1]
-    names = models or [f"ResNet{'-LC' * bool(e)}-{d}-{w}{e}-k{k}" for d, w, k in shapes for e in EXPANSIONS]
-    families = {}
-    for name in map(canonical_name, names):
-        families.setdefault(family(name), []).append(name)
+    names = [canonical_name(name) for name in models or MODELS]
     load_table(folder)  # raises its errors now
     about = dict(started=time.strftime("%Y-%m-%d %H:%M:%S"), device=device_name(device), torch=torch.__version__,
                  git=git_version(), copy_gb_per_s=copy_bandwidth(device) / 1e9)
     print("{device}, torch {torch}, {}; a copy moves {copy_gb_per_s:.0f} GB/s".format(precision, **about))
-    rows = []
-    for i, names in enumerate(families.values()):
-        wanted = paths or [path for path in possible if i == 0 or path not in ("unfolded", "loop")]
-        cases = [about | dict(precision="fp32" if path == "loop" else precision, model=name, frozen=frozen, path=path,
-                              batch=min(batch, UNFOLDED_CPU_BATCH) if path == "unfolded" and not gpu else batch)
-                 for name in names for frozen in (False, True) for path in wanted if _differs(name, path)]
-        measured = _measure(cases, device, seconds)
-        if measured:  # a benchmark that is cut off keeps its rows
-            save(measured, folder)
-            _print(with_ratios(pd.DataFrame(measured, columns=COLUMNS)))
-        rows += measured
+    # only LC-Blocks unfold, and only CIFAR-ResNets are fused
+    cases = [about | dict(precision="fp32" if path == "loop" else precision, model=name, frozen=frozen, path=path,
+                          batch=min(batch, UNFOLDED_CPU_BATCH) if path == "unfolded" and device.type == "cpu" else batch)
+             for name in names for frozen in (False, True) for path in paths or possible
+             if {"unfolded": architecture(name).expansion, "fused": architecture(name).depth}.get(path, True)]
+    rows = _measure(cases, device, seconds)
     if not rows:
         raise ValueError(f"nothing of this fits on {device}; use a smaller batch")
-    return with_ratios(pd.DataFrame(rows, columns=COLUMNS))
-
-
-def _differs(name, path):
-    """Whether a path is one of its own for this network: only LC-Blocks unfold, and only CIFAR-ResNets are fused."""
-    parsed = architecture(name)
-    return bool(parsed.expansion if path == "unfolded" else parsed.depth if path == "fused" else True)
+    save(rows, folder)
+    table = with_ratios(pd.DataFrame(rows, columns=COLUMNS))
+    shown = table.assign(frozen=table["frozen"].map({True: "frozen", False: "learnable"}), memory_mib=table["memory_mib"].round())
+    columns = ["model", "frozen", "path", *COLUMNS[9:], *RATIOS]
+    print(f"\n{shown[columns].to_string(index=False, float_format='{:.2f}'.format, na_rep='')}", flush=True)
+    return table
 
 
 def _measure(cases, device, seconds):
     """Measures cases in turns. Returns the rows of those that fitted."""
     rows, steps = [], []
     for case in tqdm(cases, "setting up", unit="case", leave=False, disable=None):
-        gc.collect()  # frees earlier cases that did not fit
-        torch.cuda.empty_cache()
         try:
             costs, step = _set_up(case, device)
         except RuntimeError as error:
@@ -109,6 +93,7 @@ def _measure(cases, device, seconds):
         else:
             rows.append(case | costs)
             steps.append(step)
+        torch.cuda.empty_cache()
     times = [math.inf] * len(steps)
     for _ in tqdm(range(ROUNDS), "measuring", unit="round", leave=False, disable=None):
         times = [min(best, seconds_of(step, device, seconds)) for best, step in zip(times, steps)]
@@ -116,7 +101,7 @@ def _measure(cases, device, seconds):
 
 
 def _set_up(case, device):
-    """The memory, kernels and bytes of a step by column, and a function that takes the next step."""
+    """The memory, operations and bytes of a step by column, and a function that takes the next step."""
     trainer, step = make_step(device, *(case[column] for column in ("model", "frozen", "path", "batch", "precision")))
     step()  # makes the momentum
     trainer.optimizer.zero_grad()  # drop gradients, so that the measured step allocates them itself
@@ -124,13 +109,13 @@ def _set_up(case, device):
         *trainer.network.parameters(), *trainer.network.buffers(),
         *(state["momentum_buffer"] for state in trainer.optimizer.state.values())))
     costs = {"memory_mib": memory / 2**20}
-    if case["path"] in ("graph", "fused"):
-        trainer.capture()
-    else:
+    if case["path"] != "fused":  # compiled code is one operation for PyTorch
         with Operations() as operations:
             step()
         costs |= {"kernels": operations.count, "gigabytes": operations.bytes / 1e9}
-    return costs | ({"kernels": kernels(step, device)} if device.type == "cuda" else {}), step
+    if case["path"] in ("graph", "fused"):
+        trainer.capture()
+    return costs, step
 
 
 def make_step(device, model, frozen, path, batch, precision):
@@ -158,9 +143,3 @@ def make_step(device, model, frozen, path, batch, precision):
         trainer.step(batch)
 
     return trainer, step
-
-
-def _print(table):
-    shown = table.assign(frozen=table["frozen"].map({True: "frozen", False: "learnable"}), memory_mib=table["memory_mib"].round())
-    columns = ["model", "frozen", "path", *COLUMNS[9:], *RATIOS]
-    print(f"\n{shown[columns].to_string(index=False, float_format='{:.2f}'.format, na_rep='')}", flush=True)

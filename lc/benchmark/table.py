@@ -9,8 +9,8 @@ from ..models import architecture
 from ..utils.files import replacing, results_folder
 
 # `started` is the time when the benchmark began. `copy_gb_per_s` is what a copy of a large tensor reads and writes. `path` is one
-# of `steps.PATHS`. `memory_mib` are tensors at the peak, with weights and momentum. `kernels` are operations on a CPU.
-# `gigabytes` is what the operations read and write, one by one.
+# of `steps.PATHS`. `memory_mib` are tensors at the peak, with weights and momentum. `kernels` are the step's operations, views
+# apart, and `gigabytes` what they read and write, one by one.
 COLUMNS = ["started", "device", "torch", "git", "precision", "copy_gb_per_s", "model", "frozen", "path", "batch", "milliseconds",
            "memory_mib", "kernels", "gigabytes", "images_per_second"]
 KEYS = ["device", "precision", "model", "frozen", "path", "batch"]
@@ -26,7 +26,7 @@ def load_table(folder=None):
     Raises:
         ValueError: if the file has other columns.
     """
-    path = _path(folder)
+    path = Path(folder or results_folder()) / "speed.csv"
     table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
     if list(table.columns) != COLUMNS:
         raise ValueError(f"{path} has other columns than this version of lc writes; move the file away")
@@ -36,14 +36,8 @@ def load_table(folder=None):
 def save(rows, folder=None):
     """Writes rows (dicts) to `speed.csv`. A row of the same device, precision, network, path and batch is replaced."""
     table = pd.DataFrame([*load_table(folder).to_dict("records"), *rows], columns=COLUMNS)
-    with replacing(_path(folder)) as f:
+    with replacing(Path(folder or results_folder()) / "speed.csv") as f:
         table.drop_duplicates(KEYS, keep="last").to_csv(f, index=False, float_format="%.6g")
-
-
-def family(model):
-    """What a plain network shares with its LC networks: depth, width and kernel size. Off-the-shelf: the name."""
-    parsed = architecture(model)
-    return (parsed.depth, parsed.width, parsed.kernel_size) if parsed.depth else model
 
 
 def with_ratios(table):
@@ -54,21 +48,17 @@ def with_ratios(table):
         depth, width and kernel size, to the same network through its expanded features, and to the same network in the
         plain PyTorch loop. The last is of memory, to the plain, learnable network.
     """
-    rows, none = table.to_dict("records"), dict.fromkeys(COLUMNS, math.nan)
-    found = {_case(row): row for row in rows}
-    found |= {_case(row, model=family(row["model"])): row for row in rows if not architecture(row["model"]).expansion}
+    rows = table.to_dict("records")
     for row in rows:
-        plain = found.get(_case(row, model=family(row["model"]), frozen=False), none)
-        row["memory_of_plain"] = row["memory_mib"] / plain["memory_mib"]
-        for ratio, other in {"of_plain": plain, "of_unfolded": found.get(_case(row, path="unfolded"), none),
-                             "of_loop": found.get(_case(row, path="loop"), none)}.items():
-            row[ratio] = row["images_per_second"] / other["images_per_second"]
-    return pd.DataFrame(rows, columns=COLUMNS + RATIOS)
+        depth, width, expansion, kernel_size, *_ = architecture(row["model"])
+        row["shape"] = (depth, width, kernel_size) if depth else row["model"]
+        row["is"] = {row["path"]} if expansion or row["frozen"] else {row["path"], "plain"}
 
+    def ratios(column, other, *keys):
+        of_other = {tuple(row[key] for key in keys): row[column] for row in rows if other in row["is"]}
+        return [row[column] / of_other.get(tuple(row[key] for key in keys), math.nan) for row in rows]
 
-def _case(row, **other):
-    return tuple((row | other)[column] for column in ("started", "model", "frozen", "path"))
-
-
-def _path(folder):
-    return Path(folder or results_folder()) / "speed.csv"
+    return table.assign(of_plain=ratios("images_per_second", "plain", "started", "shape", "path"),
+                        of_unfolded=ratios("images_per_second", "unfolded", "started", "model", "frozen"),
+                        of_loop=ratios("images_per_second", "loop", "started", "model", "frozen"),
+                        memory_of_plain=ratios("memory_mib", "plain", "started", "shape", "path"))
