@@ -1,12 +1,10 @@
 """Clean and robust accuracy (Section 4.1)."""
 
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .blocks import LCBlock
+from .blocks import LCBlock, combined_once
 from .utils import check
 from .utils.device import arithmetic
 
@@ -41,13 +39,11 @@ def accuracy(model, images, labels):
         labels: int64 `[N]`.
 
     Raises:
-        ValueError: if there is not one label for each image and one logit for each class.
+        ValueError: if there is not one label for each image and one logit for each class, or if the model's weights have no
+            values (the meta device).
     """
     _check(model, images, labels)
-    with _evaluation(model, images.device), torch.no_grad():
-        _check_classes(model(images[:1]), labels)
-        right = sum((model(x).argmax(1) == y).sum() for x, y in _batches(model, images, labels))
-    return 100 * right.item() / len(labels)
+    return _percent_right(model, images, labels, lambda x, y: x)
 
 
 def fgsm_accuracy(model, images, labels, eps=1 / 255):
@@ -61,23 +57,23 @@ def fgsm_accuracy(model, images, labels, eps=1 / 255):
         labels: int64 `[N]`.
 
     Raises:
-        ValueError: as `accuracy`, or if the images are not floating point, or the images or `eps` are outside [0, 1].
+        ValueError: as `accuracy`, if the images are not floating point, if the images or `eps` are outside [0, 1], or if the
+            model was built under `torch.inference_mode`.
     """
     _check(model, images, labels)
     if not (images.is_floating_point() and images.min() >= 0 and images.max() <= 1):
         raise ValueError("FGSM needs floating-point images in [0, 1]; put the normalisation into the model")
     check.number("eps", eps, 0, 1)
-    with _evaluation(model, images.device), torch.no_grad():
-        _check_classes(model(images[:1]), labels)
-        right = sum((model(fgsm(model, x, y, eps)).argmax(1) == y).sum() for x, y in _batches(model, images, labels))
-    return 100 * right.item() / len(labels)
+    if any(p.is_inference() for p in model.parameters()):
+        raise ValueError("FGSM needs gradients: build or load the model outside of torch.inference_mode")
+    return _percent_right(model, images, labels, lambda x, y: fgsm(model, x, y, eps))
 
 
 def fgsm(model, images, labels, eps):
     """The attacked images of one mini-batch (Goodfellow et al., 2015), within `eps` of `images` and in [0, 1]."""
-    with torch.enable_grad():
-        x = images.detach().requires_grad_()
-        gradient, = torch.autograd.grad(F.cross_entropy(model(x), labels), x)
+    with torch.inference_mode(False), torch.enable_grad():
+        x = images.detach().clone().requires_grad_()  # a copy can have a gradient, even of a tensor of inference_mode
+        gradient, = torch.autograd.grad(F.cross_entropy(model(x), labels.clone()), x)
     return (images + eps * gradient.sign()).clamp(0, 1)
 
 
@@ -89,28 +85,30 @@ def _check(model, images, labels):
         raise ValueError(f"images must be [N, c, h, w], at least one, not {list(images.shape)}")
     if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
         raise ValueError(f"labels must be {len(images)} of torch.int64, one an image, not {labels.dtype} {list(labels.shape)}")
+    if any(p.is_meta for p in model.parameters()):
+        raise ValueError("the model's weights are on the meta device and have no values: load them first")
 
 
-def _check_classes(logits, labels):
+def _percent_right(model, images, labels, attack):
+    """Accuracy in evaluation mode and in fp32, not in TF32, on the images that `attack(images, labels)` makes of each mini-batch."""
+    was_training = [m for m in model.modules() if m.training]
+    model.eval()
+    try:
+        with torch.inference_mode(False), torch.no_grad(), arithmetic("fp32", images.device), combined_once(model):
+            _check_logits(model(images[:1]), labels)
+            expanded = any(isinstance(m, LCBlock) and not m.folds for m in model.modules())
+            size = LARGE if images.device.type == "cuda" and not expanded else SMALL
+            right = sum((model(attack(x, y)).argmax(1) == y).sum() for x, y in zip(images.split(size), labels.split(size)))
+    finally:
+        for module in was_training:
+            module.training = True
+    return 100 * right.item() / len(labels)
+
+
+def _check_logits(logits, labels):
+    if not isinstance(logits, torch.Tensor):
+        raise ValueError(f"the model must return logits alone, not a {type(logits).__name__}: wrap it in a module that picks them")
     if logits.ndim != 2:
         raise ValueError(f"the model must give logits [N, classes], not {list(logits.shape)}")
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
         raise ValueError(f"labels are {labels.min()} to {labels.max()}, but the model has {logits.shape[1]} classes (from 0)")
-
-
-def _batches(model, images, labels):
-    expanded = any(isinstance(m, LCBlock) and len(m.between) for m in model.modules())
-    size = LARGE if images.device.type == "cuda" and not expanded else SMALL
-    return zip(images.split(size), labels.split(size))
-
-
-@contextmanager
-def _evaluation(model, device):
-    was_training = [m for m in model.modules() if m.training]
-    model.eval()
-    try:
-        with arithmetic("fp32", device):  # by default PyTorch convolves in TF32 on a GPU
-            yield
-    finally:
-        for module in was_training:
-            module.training = True

@@ -19,20 +19,18 @@ def variance_entropy(weight, normalize=False):
     randomness threshold; kernels as diverse as random ones then have 1 or more.
 
     Raises:
-        ValueError: if the weight is no tensor of four dimensions, is empty or is not finite, or if `normalize` is asked for
-            kernels other than 3x3, for which the threshold was not fitted.
+        ValueError: if the weight is no tensor of four dimensions, is empty, complex, on the meta device or not finite, or if
+            `normalize` is asked for kernels other than 3x3, for which the threshold was not fitted.
     """
     check.kind("weight", weight, torch.Tensor, "a tensor")
     if weight.ndim != 4 or not weight.numel():
         raise ValueError(f"weight must be [c_out, c_in, k, k], not {list(weight.shape)}")
     if normalize and tuple(weight.shape[2:]) != (3, 3):
         raise ValueError(f"the randomness threshold holds for 3x3 kernels only, not {weight.shape[2]}x{weight.shape[3]}")
-    kernels = weight.detach().double().cpu().flatten(2).flatten(0, 1)
-    if not kernels.isfinite().all():
-        raise ValueError("weight has values that are not finite")
+    kernels = _scaled(weight).flatten(2).flatten(0, 1)
     variance = torch.linalg.svdvals(kernels - kernels.mean(0)).square()
-    # Equal kernels differ from their mean by rounding only, which is no diversity.
-    if variance.sum() <= kernels.square().sum() * len(kernels) * torch.finfo(torch.float64).eps ** 2:
+    # Equal kernels differ from their mean by rounding only, which is no diversity. Two kernels differ in one direction only.
+    if len(kernels) < 3 or variance.sum() <= kernels.square().sum() * len(kernels) * torch.finfo(torch.float64).eps ** 2:
         return 0.0
     share = variance / variance.sum()
     entropy = -torch.xlogy(share, share).sum().item() / math.log(10)
@@ -40,7 +38,7 @@ def variance_entropy(weight, normalize=False):
 
 
 def randomness_threshold(n):
-    """The least FVE of n random 3x3 kernels, as fitted by Gavrikov and Keuper (CVPR 2022).
+    """The least FVE of n random 3x3 kernels, as fitted by Gavrikov and Keuper (CVPR 2022). It is above 0 from n = 3 on.
 
     Raises:
         ValueError: if n is below 1.
@@ -53,13 +51,14 @@ def variance_map(model, kernel_size=None):
     """The variance of a network's kernels by position, `[k, k]` (Figure 8b).
 
     Each layer's combined filters are divided by the standard deviation of the layer's whole weight. The variance is then
-    taken over all kernels of all spatial layers.
+    taken over all kernels of all spatial layers, in float64. A layer whose weights are all equal counts as zeros.
 
     Args:
         kernel_size: use only layers with this kernel size k. A network with several kernel sizes needs it.
 
     Raises:
-        ValueError: if the spatial layers have several kernel sizes and none is chosen, or no layer is left.
+        ValueError: if the spatial layers have several kernel sizes and none is chosen, if no layer is left, or if a weight is
+            complex, on the meta device or not finite.
     """
     filters = combined_filters(model).values()
     if not filters:
@@ -70,9 +69,20 @@ def variance_map(model, kernel_size=None):
     if len(sizes) != 1:
         raise ValueError(f"variance_map needs one kernel size; the network has {sorted({tuple(w.shape[2:]) for w in filters})}: "
                          "choose one with kernel_size=")
-    size = sizes.pop()
-    kernels = torch.cat([(w / w.std(correction=0)).flatten(0, 1) for w in filters if tuple(w.shape[2:]) == size])
-    return kernels.var(0, correction=0)
+    weights = [_scaled(w) for w in filters if tuple(w.shape[2:]) in sizes]
+    kernels = [(w / (w.std(correction=0) if w.min() < w.max() else math.inf)).flatten(0, 1) for w in weights]
+    return torch.cat(kernels).var(0, correction=0)
+
+
+def _scaled(weight):
+    """A weight in float64 on the CPU, its largest magnitude 1, so that no square overflows."""
+    if weight.is_complex() or weight.is_meta:
+        raise ValueError("weight must have real values: " + ("it is complex" if weight.is_complex() else "it is on the meta device"))
+    weight = weight.detach().double().cpu()
+    largest = weight.abs().max()
+    if not largest.isfinite():
+        raise ValueError("weight has values that are not finite")
+    return weight / largest if largest else weight
 
 
 def summarize(model):
@@ -89,7 +99,7 @@ def summarize(model):
     return {
         "layers": np.array(list(filters)),
         "fve": np.array([variance_entropy(w) for w in weights]),
-        "variance_map": variance_map(model, last.shape[-1]).float().cpu().numpy(),
+        "variance_map": variance_map(model, last.shape[-1]).float().numpy(),
         "first": first.numpy(),
         "last": last[:SHOWN, :SHOWN].half().numpy(),
     }

@@ -1,10 +1,18 @@
 """LC-Blocks against their literal definition: two convolutions, one after the other."""
 
+import copy
+import io
+
 import pytest
 import torch
 from torch import nn
+from torch.ao.quantization import get_default_qconfig_mapping
+from torch.ao.quantization.quantize_fx import prepare_fx
+from torch.nn.utils import parametrizations, prune
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import resnet18
+from torchvision.models.feature_extraction import create_feature_extractor
 
 import lc
 from lc.blocks import unfold
@@ -100,3 +108,70 @@ def test_initialisation_is_uniform(kernel, expansion):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         lc.LCBlock(**{"in_channels": 3, "out_channels": 4, "kernel_size": 3} | arguments)
+
+
+def test_a_block_has_the_attributes_of_its_convolution():
+    conv = nn.Conv2d(3, 4, (3, 5), (2, 1), (1, 2), (2, 1), padding_mode="reflect")
+    block = lc.convert(copy.deepcopy(conv), 2)
+    for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode",
+                 "transposed", "output_padding"):
+        assert getattr(block, name) == getattr(conv, name)
+        with pytest.raises(AttributeError):
+            setattr(block, name, getattr(conv, name))
+    assert block.bias is block.pointwise.bias and torch.equal(block.weight, block.combined_weight())
+    assert (block.weight.shape, block.weight.device, block.weight.dtype) == (conv.weight.shape, conv.weight.device, conv.weight.dtype)
+    assert lc.LCBlock(3, 4, 3).bias is None and not hasattr(lc.LCBlock(3, 4, 3, between=("ReLU",)), "weight")
+
+
+HOOKED = {
+    "prune": lambda half: prune.l1_unstructured(half, "weight", 0.5),
+    "spectral_norm, old": nn.utils.spectral_norm, "spectral_norm": parametrizations.spectral_norm,
+    "weight_norm, old": nn.utils.weight_norm, "weight_norm": parametrizations.weight_norm,
+    "forward hook": lambda half: half.register_forward_hook(lambda module, inputs, y: 2 * y),
+    "forward": lambda half: setattr(half, "forward", lambda x: 2 * type(half).forward(half, x)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated")
+@pytest.mark.parametrize("half", ["spatial", "pointwise"])
+@pytest.mark.parametrize("hooked", HOOKED)
+def test_what_computes_a_weight_of_a_layer_counts(hooked, half):
+    block = lc.LCBlock(3, 4, 3, expansion=2, bias=True)
+    HOOKED[hooked](block.get_submodule(half))
+    literal, x = nn.Sequential(block.spatial, block.pointwise), torch.randn(2, 3, 6, 6)
+    optimizer = torch.optim.SGD(block.parameters(), lr=0.1)
+    for _ in range(3):
+        block(x).square().mean().backward()
+        optimizer.step()
+    y = literal.eval()(x)
+    assert_close(block.eval()(x), y)
+    assert_close(lc.fold(nn.Sequential(block))(x) if "old" not in hooked and hooked != "prune" else block(x), y)
+    if hooked == "prune" or "old" in hooked or hooked == "forward":
+        with pytest.raises(ValueError, match="a hook, or a layer of another kind, computes a weight of the block"):
+            lc.combined_filters(block)
+
+
+def test_networks_with_blocks_are_traced():
+    model, x = lc.convert(resnet18(num_classes=10), 2).eval(), torch.rand(2, 3, 32, 32)
+    y, first = model(x), model.maxpool(model.relu(model.bn1(model.conv1(x))))
+    traced = torch.fx.symbolic_trace(model)
+    buffer = io.BytesIO()
+    torch.save(traced, buffer)
+    buffer.seek(0)
+    for same in (traced, torch.load(buffer, weights_only=False), prepare_fx(model, get_default_qconfig_mapping(), (x,)),
+                 torch.export.export(model, (x,)).module()):
+        assert_close(same(x), y)
+    features = create_feature_extractor(model, ["layer1.0.conv1"])(x)
+    assert_close(features["layer1.0.conv1"], model.layer1[0].conv1(first))
+    for between in ((), ("BN",), ("BN", "ReLU")):
+        block = lc.LCBlock(3, 4, 3, between=between, padding_mode="reflect").eval()
+        assert_close(torch.fx.symbolic_trace(block)(x), block(x))
+
+
+def test_weights_that_do_not_fit_into_memory_are_refused():
+    model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 64, 3))
+    before = list(model)
+    for make in (lambda: lc.convert(model, 10 ** 8), lambda: lc.LCBlock(64, 64, 3, expansion=10 ** 8)):
+        with pytest.raises(ValueError, match="need .* GB for their weights, and .* GB of memory are free: choose a smaller exp"):
+            make()
+    assert list(model) == before

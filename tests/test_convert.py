@@ -133,10 +133,9 @@ def test_shared_convolutions_stay_shared():
 def test_convert_is_idempotent():
     model = lc.convert(Nested(), 2)
     modules, state = list(model.modules()), copy.deepcopy(model.state_dict())
-    assert list(lc.convert(model, 8).modules()) == modules
+    with pytest.warns(UserWarning, match="convert leaves everything alone"):
+        assert list(lc.convert(model, 8).modules()) == modules
     assert_close(model.state_dict(), state, rtol=0, atol=0)
-    block = lc.LCBlock(3, 4, 3)
-    assert lc.convert(block) is block
 
 
 def test_fold_copies():
@@ -196,3 +195,97 @@ def test_convert_rejects_what_it_cannot_do():
             assert not any(isinstance(m, lc.LCBlock) for m in model.modules())
     with pytest.raises(ValueError, match="lazy.*run one batch"):
         lc.convert(nn.Sequential(nn.LazyConv2d(4, 3)))
+
+
+class Held(nn.Module):
+    """Holds its convolutions, and calls them from lists, tuples and dictionaries."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = (nn.Conv2d(3, 3, 3, padding=1, dtype=torch.float64) for _ in range(4))
+        self.layers, self.named, self.pair = [self.a], {"b": [self.b]}, (1, {"c": self.c})
+        self.__dict__["alias"] = self.d
+        self.layers.append(self.layers)  # a list that holds itself
+
+    def forward(self, x):
+        return self.alias(self.pair[1]["c"](self.named["b"][0](self.layers[0](x))))
+
+
+def test_convolutions_in_lists_and_dictionaries_are_followed():
+    model, x = lc.convert(Held(), 2), torch.randn(2, 3, 6, 6, dtype=torch.float64)
+    model(x).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    folded = lc.fold(model)
+    assert folded.layers[0] is folded.a is not model.a and folded.pair[1]["c"] is folded.c and folded.alias is folded.d
+    assert model.layers[0] is model.a and isinstance(model.a, lc.LCBlock)
+    assert_close(folded(x), model(x), **EXACT)
+
+
+def test_convert_keeps_frozen_weights_frozen_and_hooks():
+    model, calls = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)), []
+    handle = model[0].register_forward_hook(lambda module, inputs, output: calls.append(type(module)))
+    model[0].weight.requires_grad_(False)
+    lc.convert(model, 2)
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["0.spatial.weight"]
+    x = torch.randn(1, 3, 7, 7)
+    model(x), lc.fold(model)(x), handle.remove(), model(x)
+    assert calls == [lc.LCBlock, nn.Conv2d]
+
+
+def test_convolutions_that_share_a_weight_go_on_sharing():
+    model = nn.ModuleList([nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=2, dilation=2)])
+    model[1].weight = model[0].weight
+    for same in (lc.convert(model, 2), unfold(model)):
+        halves = [(block.get_submodule("spatial" if same is model else "0").weight, list(block.children())[-1].weight)
+                  for block in same]
+        assert halves[0][0] is halves[1][0] and halves[0][1] is halves[1][1]
+    folded = lc.fold(model)
+    assert folded[0].weight is folded[1].weight and folded[0].bias is not folded[1].bias
+    model = nn.ModuleDict({"conv": nn.Conv2d(4, 4, 3), "up": nn.ConvTranspose2d(4, 4, 3)})
+    model["up"].weight = model["conv"].weight
+    with pytest.warns(UserWarning, match="up.weight no longer shares the weight of a convolution"):
+        lc.convert(model)
+
+
+class Flat(nn.Module):
+    """As timm's CondConv2d: weights of a convolution, of a class and a shape of its own."""
+
+    kernel_size = (3, 3)
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(2, 36))
+
+
+@pytest.mark.parametrize("layer, frozen", [
+    (nn.Conv1d(3, 4, 3), False), (nn.Conv3d(3, 4, 3), False), (nn.ConvTranspose2d(3, 4, 3), True),
+    (torchvision.ops.DeformConv2d(3, 4, 3), False), (Flat(), False)], ids=lambda value: type(value).__name__)
+def test_what_is_left_alone_is_named(layer, frozen):
+    for model in (nn.Sequential(layer), nn.Sequential(layer, nn.Conv2d(3, 4, 3))):
+        left = rf"leaves 0 \({type(layer).__name__}\)"
+        with pytest.warns(UserWarning, match=f"^convert {left} alone") as caught:
+            assert lc.convert(model) is model
+        assert model[0] is layer and len(caught) == 1
+        if not frozen:
+            with pytest.warns(UserWarning, match=f"^freeze_spatial {left} as it is"):
+                lc.freeze_spatial(model)
+        else:
+            lc.freeze_spatial(model)
+        assert layer.weight.requires_grad != frozen
+    for function in (lc.convert, lc.freeze_spatial):
+        with pytest.warns(UserWarning, match=f"^{function.__name__} leaves everything"):
+            function(nn.Sequential(nn.Linear(3, 4), nn.Conv2d(3, 4, 1)))
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW], ids=lambda kind: kind.__name__)
+def test_freezing_in_mid_training_ends_all_change(optimizer):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1))
+    optimizer = optimizer(model.parameters(), lr=0.1, weight_decay=0.1)
+    for step in range(4):
+        if step == 2:  # gradients of the last step are still there
+            before = lc.freeze_spatial(model)[0].weight.clone()
+        model(torch.randn(2, 3, 6, 6)).square().mean().backward()
+        optimizer.step()
+        if step != 1:
+            optimizer.zero_grad(set_to_none=False)
+    assert torch.equal(model[0].weight, before) and model[0].weight.grad is None

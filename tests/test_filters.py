@@ -170,3 +170,26 @@ def test_summarize(name, first, last):
     assert arrays["first"].shape == first and arrays["last"].shape == last
     np.testing.assert_array_equal(arrays["first"], filters["conv1"])
     np.testing.assert_array_equal(arrays["last"], filters[layers[-1]][:32, :32].half())
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e170, 1e300])
+def test_metrics_of_very_small_and_large_weights(scale):
+    conv = nn.Conv2d(3, 8, 3, dtype=torch.float64)
+    entropy, variances = lc.variance_entropy(conv.weight), lc.variance_map(conv)
+    conv.weight.data *= scale
+    assert lc.variance_entropy(conv.weight) == pytest.approx(entropy, rel=1e-9)
+    torch.testing.assert_close(lc.variance_map(conv), variances)
+
+
+def test_entropy_of_two_kernels_is_zero():
+    assert lc.variance_entropy(torch.randn(2, 1, 3, 3), normalize=True) == 0
+    assert lc.variance_entropy(torch.randn(3, 1, 3, 3), normalize=True) > 0
+
+
+@pytest.mark.parametrize("value", [0, 0.1])
+def test_variance_map_counts_a_constant_layer_as_zeros(value):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3))
+    model[1].weight.data.fill_(value)
+    kernels = model[0].weight.detach().double().flatten(0, 1)
+    stacked = torch.cat([kernels / kernels.std(correction=0), torch.zeros(64, 3, 3)])
+    torch.testing.assert_close(lc.variance_map(model), stacked.var(0, correction=0))
