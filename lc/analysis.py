@@ -134,19 +134,6 @@ def differences(table, column):
                                         "paired_high"])
 
 
-def first_above(curve, other):
-    """The least expansion at which one curve is above another, number or curve: the paper's kind of break-even in Section 4.1.
-
-    Args:
-        curve, other: pandas Series indexed by expansion, in ascending order; `other` may be a number.
-
-    Returns:
-        The expansion, or None if there is none among those tested.
-    """
-    above = curve[curve > (other.reindex(curve.index) if isinstance(other, pd.Series) else other)]
-    return int(above.index[0]) if len(above) else None
-
-
 def break_even(gaps, x):
     """Where frozen networks catch up with learnable ones as `x` grows (Figure 6): `crossing` of a table of `gaps`.
 

@@ -11,15 +11,12 @@ from helpers import rows
 from lc import analysis
 
 
-def test_summary_and_crossings():
+def test_summary():
     means = analysis.summary(rows(("ResNet-LC-20-16x16", True, 0, 61.0), ("ResNet-20-16", False, 0, 60.0),
                                   ("ResNet-LC-20-16x2", True, 0, 50.0), ("ResNet-LC-20-16x2", True, 1, 54.0)), "accuracy")
     assert list(means["expansion"]) == [0, 2, 16] and list(means["n"]) == [1, 2, 1]
     assert means["accuracy"][1] == 52 and means["accuracy_std"][1] == pytest.approx(8 ** 0.5)
     assert math.isnan(means["accuracy_std"][0])
-    curve = means[means["frozen"]].set_index("expansion")["accuracy"]
-    assert analysis.first_above(curve, 60) == 16 and analysis.first_above(curve, 61) is None
-    assert analysis.first_above(curve, pd.Series({2: 51.0})) == 2
 
 
 def test_gaps_are_paired_by_seed_and_need_both_runs():
