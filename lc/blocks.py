@@ -16,6 +16,7 @@ import torch.fx
 from torch import nn
 
 from .utils import check
+from .utils.modules import hooks, is_plain, replace_modules
 
 BETWEEN = {"BN": nn.BatchNorm2d, "ReLU": lambda channels: nn.ReLU(inplace=True)}
 
@@ -231,18 +232,6 @@ def is_spatial(module):
     return isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and max(module.kernel_size) > 1
 
 
-def is_plain(module):
-    """Whether a module computes what `nn.Conv2d` computes from its weight."""
-    kind = type(module)
-    return (isinstance(module, nn.Conv2d) and "forward" not in module.__dict__
-            and kind.forward is nn.Conv2d.forward and kind._conv_forward is nn.Conv2d._conv_forward)
-
-
-def hooks(module):
-    """The attributes that hold a module's forward and backward hooks."""
-    return {name: value for name, value in vars(module).items() if name.startswith(("_forward_", "_backward_", "_is_full_"))}
-
-
 def plain_convolution(block, bias):
     """An `nn.Conv2d` of an LC-Block's shape, device, dtype, mode and hooks. Its weight is not initialised."""
     s, p = block.spatial, block.pointwise
@@ -255,35 +244,10 @@ def plain_convolution(block, bias):
 def replace_in_copy(model, matches, make):
     """A copy of the model with `make(block)` in place of each LC-Block that `matches`."""
     blocks = {id(m): m for m in model.modules() if isinstance(m, LCBlock) and matches(m)}
-    # deepcopy's memo: do not copy blocks that are replaced by convolutions E times smaller
-    return replace_modules(copy.deepcopy(model, dict(blocks)), blocks.values(), make)
-
-
-def replace_modules(model, modules, make):
-    """Puts `make(module)` in the place of each of some modules, wherever the model refers to it.
-
-    This includes attributes that are lists, tuples or dictionaries. Nothing is replaced if `make` fails for one of them.
-    """
-    made, seen = {module: make(module) for module in modules}, set()
-
-    def replaced(value):
-        if isinstance(value, nn.Module):
-            return made.get(value, value)
-        if isinstance(value, tuple):
-            items = [replaced(item) for item in value]
-            changed = any(new is not old for new, old in zip(items, value))
-            return (getattr(value, "_make", type(value)))(items) if changed else value  # _make is of a namedtuple
-        if isinstance(value, (list, dict)) and id(value) not in seen:
-            seen.add(id(value))
-            for key, old in list(value.items() if isinstance(value, dict) else enumerate(value)):
-                if (new := replaced(old)) is not old:
-                    value[key] = new
-        return value
-
-    for module in list(model.modules()):
-        if module not in made:
-            replaced(vars(module))
-    return replaced(model)
+    # deepcopy's memo: do not copy blocks that are replaced by convolutions E times smaller, nor the graphs of pruned weights
+    computed = {id(t): t.detach().clone() for m in model.modules() for t in vars(m).values()
+                if isinstance(t, torch.Tensor) and not t.is_leaf}
+    return replace_modules(copy.deepcopy(model, computed | blocks), blocks.values(), make)
 
 
 def check_model(model):

@@ -5,8 +5,9 @@ import warnings
 
 from torch import nn
 
-from .blocks import LCBlock, check_memory, check_model, hooks, is_plain, is_spatial, replace_modules
+from .blocks import LCBlock, check_memory, check_model, is_spatial
 from .utils import check
+from .utils.modules import hooks, is_plain, replace_modules
 
 
 def convert(model, expansion=1):
