@@ -85,11 +85,11 @@ def _measured_rate(device, steps=10):
 def announce(runs, device, folder=None, gpus=1):
     """Prints how many runs there are, on which device, and about how long they take there, one after another on each GPU.
 
-    Where that is more than an hour on a CPU, it names the largest profile in which these networks take less.
-
-    Returns:
-        The expected seconds of each run.
+    Where that is more than an hour on a CPU, it names the largest profile in which these networks take less. It prints nothing
+    if there is no run. Returns the expected seconds of each run.
     """
+    if not runs:
+        return []
     seconds, source = estimator(device, folder)
     expected = [seconds(run) for run in runs]
     said = f"{len(runs)} run{'s' * (len(runs) > 1)} on {f'{gpus} x ' * (gpus > 1)}{device_name(device)}: about "

@@ -53,14 +53,13 @@ def check_parameters(profile, train, data_dir, device, **others):
     Raises:
         ValueError: if a parameter, the profile or the device is unknown, or a value has the wrong type.
     """
-    texts = dict(profile=profile, data_dir=data_dir, device=device)
     known = ["profile", "train", "data_dir", "device", *others]
     for cell in sys.modules["__main__"].__dict__.get("In", []):
         if cell.startswith("# Parameters\n"):  # papermill's own cell; papermill only logs names that the notebook lacks
             for name in (ast.unparse(node.targets[0]) for node in ast.parse(cell).body if isinstance(node, ast.Assign)):
                 if name not in known:
                     raise ValueError(f"unknown parameter {name!r}; known: {', '.join(known)}")
-    for name, value in texts.items():
+    for name, value in dict(profile=profile, data_dir=data_dir, device=device).items():
         if not isinstance(value, str):
             raise ValueError(f"parameter {name} must be text, not {value!r}")
     for name, value in others.items():
@@ -178,7 +177,7 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
     resolve_precision(precision, where)
     missing = available(missing, data_dir)
     trained, failed = [], []
-    expected = hours.announce(missing, where, folder) if missing else []
+    expected = hours.announce(missing, where, folder)
     log = hours.Progress(missing, expected, silent=sys.stderr.isatty() if progress is None else progress)
 
     def end():

@@ -26,6 +26,7 @@ from .mps import multi_process_service
 
 LOGS = ROOT / "build" / "logs"
 STARTS = 3  # of a worker that dies
+PAUSE = 5.0  # seconds before it starts again: after a fault, MPS takes no new client until the old ones have ended
 SILENCE = 3600.0  # seconds without a line in its log after which a worker counts as hung; a run writes one every ten minutes
 GRACE = 60.0  # seconds that a worker has to end
 
@@ -158,9 +159,9 @@ def _end(worker):
 
 
 def _failure(log, status):
-    """How a worker failed: by which signal, or the last line of its log."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"failed ({lines[-1] if lines else status})"
+    """How a worker failed: by which signal, or the last error in its log."""
+    errors = re.findall(r"^(?:lc: |[\w.]+Error\b).*", log.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"failed ({errors[-1] if errors else status})"
     return f"{log.stem} {how}; log: {log}"
 
 
@@ -191,6 +192,7 @@ def _wait(workers, starts, runs, folder, stop):
                 if how and started[log] < STARTS and not stopping and "failed (lc: " not in how:  # that is a run's failure
                     tqdm.write(f"{how}; it starts again")
                     started[log] += 1
+                    time.sleep(PAUSE)
                     workers[log] = starts[log](log)
                 elif how:
                     failed.append(how)

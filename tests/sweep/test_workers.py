@@ -26,6 +26,7 @@ COMMAND = ["sweep", "table1", "--profile", "smoke", "--device", "cpu", "--precis
 def store(tmp_path, monkeypatch):
     """An empty store, a folder of logs, and a working directory from which `lc` cannot be imported."""
     monkeypatch.setattr(workers, "LOGS", tmp_path / "logs")
+    monkeypatch.setattr(workers, "PAUSE", 0.0)
     monkeypatch.setattr(workers, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
     monkeypatch.setattr(hours, "estimator", lambda device, folder: (lambda run: 60.0, "nothing"))
     monkeypatch.delenv("PYTHONPATH", raising=False)
@@ -134,8 +135,9 @@ def test_a_worker_whose_runs_fail_is_named_with_what_it_said(store, processes, s
 
 
 def test_a_worker_that_dies_of_its_gpu_is_named_and_starts_again_twice(store, processes, stand_in, capsys):
-    stand_in("raise RuntimeError('CUDA error: an illegal memory access was encountered')")
-    with pytest.raises(TrainingError, match="worker-1 failed .*illegal memory access was encountered.*; worker-2 failed"):
+    stand_in("raise RuntimeError('CUDA error: an illegal memory access was encountered\\nCompile with `TORCH_USE_CUDA_DSA`.\\n')")
+    with pytest.raises(TrainingError, match=r"worker-1 failed \(RuntimeError: CUDA error: an illegal memory access was encountered\); "
+                                            "log: .*; worker-2 failed"):
         workers.sweep(["table1"], "smoke", store, device="cpu", workers=2)
     assert len(processes) == 6 and capsys.readouterr().out.count("illegal memory access was encountered") == 4
 
