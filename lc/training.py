@@ -17,8 +17,6 @@ from .utils.checkpoint import Checkpoint, CheckpointError
 from .utils.device import (Meter, arithmetic, device_name, git_version, out_of_memory, own_randomness, resolve_device,
                            resolve_precision, to_device)
 
-TRAIN_ACCURACY_IMAGES = 10_000
-
 
 class TrainingError(RuntimeError):
     """A run could not be trained to its end. Nothing of it is recorded."""
@@ -127,15 +125,15 @@ class Trainer:
             self.position += 1
             if after_step:
                 after_step(batch)
-        start, end = (len(self.batches) * epochs for epochs in (self.epochs, self.epochs + 1))
+        end = len(self.batches) * (self.epochs + 1)
         done = self.count.item()  # the only time in an epoch that the host waits for the device
         if done != end:
             raise TrainingError(f"{self.device} took {done} of {end} steps; nothing was recorded. Check it by `lc doctor`")
-        losses = self.losses[start:end].cpu()
-        if not losses.isfinite().all():
-            step = start + int((~losses.isfinite()).nonzero()[0])
-            raise TrainingError(f"the loss became {self.losses[step].item()} at step {step + 1} of {len(self.schedule)}; "
-                                "nothing was recorded. Lower the learning rate or check the data")
+        losses = self.losses[end - len(self.batches):end].cpu()
+        for step, loss in enumerate(losses.tolist(), end - len(self.batches) + 1):
+            if not math.isfinite(loss):
+                raise TrainingError(f"the loss became {loss} at step {step} of {len(self.schedule)}; nothing was recorded. "
+                                    "Lower the learning rate or check the data")
         self.epochs, self.position = self.epochs + 1, 0
         return losses.mean().item()
 
@@ -161,11 +159,8 @@ class Trainer:
             raise CheckpointError("checkpoint of another network or data set; delete it to train from the start")
         for tensor, value in zip(mine, state["tensors"]):
             tensor.copy_(value)
-        for p, value in zip(learned, state["momentum"]):
-            if "momentum_buffer" in self.optimizer.state[p]:
-                self.optimizer.state[p]["momentum_buffer"].copy_(value)
-            elif value is not None:
-                self.optimizer.state[p]["momentum_buffer"] = value.to(p.device).clone(memory_format=torch.preserve_format)
+        for p, value in zip(of_mine, of_theirs):
+            self.optimizer.state[p].setdefault("momentum_buffer", torch.empty_like(p)).copy_(value)
         for generator, value in zip(self.generators(), state["generators"]):
             generator.set_state(value)
         self.epochs, self.position = state["done"]
@@ -257,9 +252,9 @@ def train(run, *, data_dir=None, device="auto", precision="auto", progress=None,
 def _accuracies(network, data, recipe, device):
     """Clean and robust accuracy on the recipe's test images, and clean accuracy on its first training images, in percent."""
     attacked = nn.Sequential(evaluate.Normalize(data.mean, data.std), fold(network)).to(device)
-    seen = slice(min(TRAIN_ACCURACY_IMAGES, recipe.train_images or len(data.x_train)))
-    test, train = ((to_unit(x[part].to(device)), y[part].to(device))
-                   for x, y, part in ((data.x_test, data.y_test, slice(recipe.test_images)), (data.x_train, data.y_train, seen)))
+    seen = slice(min(10_000, recipe.train_images or len(data.x_train)))
+    test, train = ((to_unit(x[part].to(device)), y[part].to(device)) for x, y, part in (
+        (data.x_test, data.y_test, slice(recipe.test_images)), (data.x_train, data.y_train, seen)))
     return {"accuracy": evaluate.accuracy(attacked, *test),
             "robust_accuracy": evaluate.fgsm_accuracy(attacked, *test, eps=1 / 255),
             "train_accuracy": evaluate.accuracy(attacked, *train)}

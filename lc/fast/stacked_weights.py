@@ -69,11 +69,7 @@ class StackedWeights:
 
 
 class _Blocks:
-    """LC-Blocks of one shape: their spatial and their pointwise weights, `[blocks, ...]` each.
-
-    Args:
-        weights: `{name of the block's combined filters: (spatial weight, pointwise weight)}`.
-    """
+    """LC-Blocks of one shape, `{name of the combined filters: (spatial weight, pointwise weight)}`, as two stacks."""
 
     def __init__(self, weights):
         self.names, pairs = list(weights), list(weights.values())
@@ -91,11 +87,7 @@ class _Blocks:
 
 
 class _Convolutions:
-    """The weights of other convolutions in one flat tensor.
-
-    Args:
-        weights: `{name: weight}`.
-    """
+    """The weights of other convolutions, `{name: weight}`, in one flat tensor."""
 
     def __init__(self, weights):
         self.names, self.parameters = list(weights), list(weights.values())

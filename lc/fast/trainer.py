@@ -23,8 +23,7 @@ def train(run, *, device="auto", graph=True, fuse=False, **options):
     Args:
         run: an `lc.Run`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
-        graph: on a GPU, run each step as one CUDA graph. If none can be captured, this warns, builds the network anew and
-            trains step by step.
+        graph: on a GPU, run each step as one CUDA graph. Without success, this warns and trains anew, step by step.
         fuse: compile BatchNorm, addition and ReLU of a CIFAR-ResNet, and the augmentation. A CPU is slower with it.
         options: `data_dir`, `precision`, `progress`, `label`, `checkpoint` and `stop`, as for `lc.training.train`, which
             describes the result and the errors. A recipe whose own precision is "fp32" disables `graph` and `fuse`.
@@ -50,11 +49,8 @@ class FastTrainer(Trainer):
     """A `Trainer` with stacked weights, on a GPU by default with one CUDA graph for each size of mini-batch.
 
     Args:
-        graph: whether to capture CUDA graphs, on a GPU.
+        graph: whether to capture CUDA graphs, on a GPU: see `capture`.
         fuse: whether to compile regions of a CIFAR-ResNet, and the augmentation.
-
-    Raises:
-        CaptureError: as `capture`.
     """
 
     def __init__(self, network, data, recipe, seed, device, precision, *, graph=True, fuse=False):

@@ -56,12 +56,12 @@ def seen_by_driver():
     library, listed = nvml(), os.environ.get("CUDA_VISIBLE_DEVICES")
     if library is None or listed in ("", "-1", "NoDevFiles"):  # these hide all GPUs; the last is Slurm's
         return None
-    cuda = library.nvmlSystemGetCudaDriverVersion()
-    versions = f"driver {library.nvmlSystemGetDriverVersion()} (CUDA {cuda // 1000}.{cuda % 1000 // 10})"
     for i in range(library.nvmlDeviceGetCount()):
         with suppress(library.NVMLError):  # a scheduler may keep this GPU from the process
             name = library.nvmlDeviceGetName(library.nvmlDeviceGetHandleByIndex(i))
-            return f"{name} with {versions}" + (f" and CUDA_VISIBLE_DEVICES={listed}" if listed else "")
+            driver, cuda = library.nvmlSystemGetDriverVersion(), library.nvmlSystemGetCudaDriverVersion()
+            return (f"{name} with driver {driver} (CUDA {cuda // 1000}.{cuda % 1000 // 10})"
+                    + (f" and CUDA_VISIBLE_DEVICES={listed}" if listed else ""))
 
 
 def resolve_precision(precision, device, *others):
