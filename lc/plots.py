@@ -170,7 +170,7 @@ def by_network(axes, table, gaps, combines=combines):
 
 
 def beside_paper(axes, here, published):
-    """Tables 1 and 3 as dot plots: the accuracies here (filled) beside the paper's (open), a colour for each role.
+    """Tables 1 and 3 as dot plots: a colour for each role, a marker for each profile (filled), the paper's numbers open.
 
     Args:
         axes: one for each line of the table.
@@ -179,13 +179,15 @@ def beside_paper(axes, here, published):
     """
     rows = _beside(here, published)
     roles = list(dict.fromkeys(published["role"]))
+    looks = {source: dict(marker={"here, paper": "*", "here, quick": "s"}.get(source, "o"), linestyle="",
+                          markersize=8 if source == "here, paper" else 4.5) for source in dict.fromkeys(rows["source"])}
+    for source, look in looks.items():  # for the legend
+        axes[0].plot([], [], color="black", markerfacecolor="white" if source == PUBLISHED else "black", label=source, **look)
     for axis, (line, part) in zip(axes, rows.groupby("line", sort=False)):
         for row in part.itertuples():
             ours, color = row.source != PUBLISHED, ROLE_COLORS[row.role]
-            marker, size = ("*", 8) if row.source == "here, paper" else ("o", 4.5)
-            axis.errorbar(row.accuracy, roles.index(row.role) + (0.12 if ours else -0.12), xerr=row.spread, capsize=2, color=color,
-                          marker=marker, markersize=size, markerfacecolor=color if ours else "white", linewidth=0.8,
-                          linestyle="", label=row.source)
+            axis.errorbar(row.accuracy, roles.index(row.role) + (0.12 if ours else -0.12), xerr=row.spread, capsize=2,
+                          color=color, markerfacecolor=color if ours else "white", linewidth=0.8, **looks[row.source])
         axis.set(ylim=(len(roles) - 0.5, -0.5), title=line)
         axis.set_yticks(range(len(roles)), roles)
         axis.margins(x=0.1)
