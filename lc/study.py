@@ -155,8 +155,8 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
     Args:
         folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project.
         data_dir, device, precision, fuse: as for `lc.train`.
-        time_limit: stop after this many minutes. The current run is checkpointed (ImageNet: last full epoch). A new run
-            starts only if the longest so far would still fit. An epoch that a GPU has queued and an evaluation are finished.
+        time_limit: stop after this many minutes. The current run is checkpointed (ImageNet: last full epoch). An epoch that a
+            GPU has queued and an evaluation are finished.
         save: a folder for the trained networks, one `<run's id>.safetensors` for each: see `save_network`.
         unfolded: whether they keep their LC-Blocks.
         progress: whether to show a progress bar; by default on a terminal. Without it, the log has a line for each run.
@@ -170,8 +170,8 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
             be written, or no data set can be had. If only some can be had, their runs are trained and a warning names the others.
         TrainingError: at the end, if runs failed, naming each.
     """
-    start, longest = time.monotonic(), 0.0
     check_options(time_limit, save)
+    deadline = time.monotonic() + (math.inf if time_limit is None else 60 * time_limit)
     _, missing = found_and_missing(runs, folder)
     where = resolve_device(device)
     resolve_precision(precision, where)
@@ -182,11 +182,10 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
 
     def end():
         log.tell()
-        return time_limit is not None and time.monotonic() - start > 60 * time_limit or stop is not None and stop()
+        return time.monotonic() > deadline or stop is not None and stop()
 
     for i, run in enumerate(missing):
-        began = time.monotonic()
-        if time_limit is not None and began - start + longest > 60 * time_limit:
+        if time.monotonic() > deadline:
             break
         with results.claim(run.id, folder) as mine:
             if not mine or run.id in results.load_rows(folder):
@@ -204,7 +203,6 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
                 networks.save_network(result, Path(save) / f"{run.id}.safetensors", unfolded)
             results.append(result, folder)
         trained.append(run.id)
-        longest = max(longest, time.monotonic() - began)
     if failed:
         raise TrainingError("; ".join(failed))
     return trained

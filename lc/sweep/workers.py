@@ -35,8 +35,8 @@ def sweep(experiments=(), profile="paper", folder=None, *, seeds=None, shard=Non
           precision="auto", stop=None, **options):
     """Trains the runs of experiments that the results lack, with several workers at once if that is asked for.
 
-    It prints how long they take, a line for each run of a worker, and at the end what they took. The output of a worker goes
-    to its log in `build/logs`. A worker that dies or hangs is started again, at most twice.
+    It prints about how long they take, and a line for each run of a worker. The output of a worker goes to its log in
+    `build/logs`. A worker that dies or hangs is started again, at most twice.
 
     Args:
         experiments: names of `study.EXPERIMENTS`; all if there is none.
@@ -65,19 +65,16 @@ def sweep(experiments=(), profile="paper", folder=None, *, seeds=None, shard=Non
     else:
         resolve_precision(precision, torch.device("cpu"))  # checks the name and takes no memory of a GPU
         missing = study.available(missing, data_dir)
-        kind = resolve_device(device).type
+        where = resolve_device(device)
         command = [sys.executable, "-m", "lc", "sweep", *experiments]
-        for option, value in {"profile": profile, "shard": shard, "workers": 1, "device": kind, "precision": precision,
+        for option, value in {"profile": profile, "shard": shard, "workers": 1, "device": where.type, "precision": precision,
                               "data_dir": data_dir, "results": folder, **options}.items():
             if value is not None and value is not False:
                 command += [f"--{option.replace('_', '-')}", *([] if value is True else [str(value)])]
         command += ["--seeds", *map(str, seeds)] if seeds else []
-        trained = _train_with(command, environments, missing, resolve_device(device), folder, stop)
-    table, missing = study.found_and_missing(runs, folder)
-    mine = table[table["id"].isin(trained)]
-    setup, training = mine["setup_seconds"].sum(), (mine["epochs"] * mine["train_images"] / mine["images_per_second"]).sum()
-    spent = f": set-up {setup:.0f} s, training {training:.0f} s, evaluation {mine['seconds'].sum() - setup - training:.0f} s"
-    print(f"trained {len(trained)} runs in {timedelta(seconds=round(time.monotonic() - began))}{spent if trained else ''}; "
+        trained = _train_with(command, environments, missing, where, folder, stop)
+    _, missing = study.found_and_missing(runs, folder)
+    print(f"trained {len(trained)} runs in {timedelta(seconds=round(time.monotonic() - began))}; "
           f"{len(missing)} of {len(runs)} are still missing")
     return trained
 
