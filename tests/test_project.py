@@ -139,13 +139,13 @@ def test_the_readmes_commands_change_no_committed_file(tmp_path):
     environment["PYTHONPATH"] = str(clone)
     python, make = [sys.executable, "-m"], ["make", "-o", ".venv/installed", f"BIN={Path(sys.executable).parent}"]
     said = {}
-    for command in ([*make, "reproduce", "NOTEBOOKS=03"], [*make, "test", "TESTS=tests/test_filters.py notebooks/05_width.ipynb"],
+    for command in ([*make, "reproduce", "NOTEBOOKS=03"], [*make, "test", "TESTS=tests/utils/test_device.py notebooks/05_width.ipynb"],
                     [*make, "site"], [*python, "lc", "status"],
                     [*python, "papermill", "notebooks/03_expansion.ipynb", tmp_path / "out.ipynb", "-p", "train", "True",
                      "-p", "profile", "smoke", "-p", "expansions", "[1]"],
                     [*python, "lc", "sweep", "figure4", "--profile", "smoke", "--seeds", "1"]):
         done = subprocess.run(list(map(str, command)), cwd=clone, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stdout + done.stderr
         said[str(command[-1])] = done.stdout
         status = subprocess.run(["git", "status", "--porcelain"], check=True, cwd=clone, capture_output=True, text=True)
         assert status.stdout == "", command
