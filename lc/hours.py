@@ -69,7 +69,8 @@ def estimator(device, folder=None):
 def _measured_rate(device, steps=10):
     """Seconds per operation of a small network's training, without the optimiser, whose import takes a second."""
     batch = 2048 if device.type == "cuda" else 32  # a small mini-batch would measure the launching of kernels
-    with own_randomness(0, device), torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision("auto", device) == "bf16"):
+    bf16 = resolve_precision("auto", device) == "bf16"
+    with own_randomness(0, device), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         network = to_device(build_model(MEASURED.model), device)
         images, labels = torch.randn(batch, 3, 32, 32, device=device), torch.zeros(batch, dtype=torch.int64, device=device)
         for step in range(1 + steps):

@@ -53,7 +53,7 @@ def counted(run):
     return counter.get_total_flops() / batch * run.training_images * run.recipe.epochs
 
 
-@pytest.mark.parametrize("model", ["ResNet-8-16", "ResNet-14-16-k5", "ResNet-LC-8-16x128", "ResNet-LC-8-8x4+BN+ReLU", "ResNet-14"])
+@pytest.mark.parametrize("model", ["ResNet-8-16", "ResNet-14-16-k5", "ResNet-LC-8-16x99", "ResNet-LC-8-8x4+BN+ReLU", "ResNet-14"])
 def test_work_is_about_the_operations_of_the_network(model):
     run = lc.Run(model, "cifar10", True, 0, "quick")
     assert hours.work(run) == pytest.approx(counted(run), rel=0.25)

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from .. import hours, networks, results, study
+from .. import hours, results, study
 from ..training import TrainingError
 from ..utils import check
 from ..utils.device import resolve_device, resolve_precision
@@ -61,7 +61,8 @@ def sweep(experiments=(), profile="paper", folder=None, *, seeds=None, shard=Non
     _, missing = study.found_and_missing(runs, folder)
     environments = worker_environments(device, workers)[:len(missing)]
     if len(environments) < 2:
-        trained = study.train_missing(missing, folder, data_dir=data_dir, device=device, precision=precision, stop=stop, **options)
+        trained = study.train_missing(missing, folder, data_dir=data_dir, device=device, precision=precision, stop=stop,
+                                      **options)
     else:
         resolve_precision(precision, torch.device("cpu"))  # checks the name and takes no memory of a GPU
         missing = study.available(missing, data_dir)

@@ -134,7 +134,8 @@ def test_mistakes_are_answered_in_one_line_before_anything_runs(arguments, messa
 
 
 @pytest.mark.parametrize("text, value", [
-    ("True", True), ("None", None), ("3", 3), ("1e-2", 0.01), ("[1, 2]", [1, 2]), ("quick", "quick"), ("", ""), ("[1, 2", "[1, 2"),
+    ("True", True), ("None", None), ("3", 3), ("1e-2", 0.01), ("[1, 2]", [1, 2]), ("quick", "quick"), ("", ""),
+    ("[1, 2", "[1, 2"),
 ])
 def test_a_value_on_the_command_line_is_a_literal_or_text(text, value):
     assert notebooks.literal(text) == value and type(notebooks.literal(text)) is type(value)

@@ -16,7 +16,9 @@ def control(tmp_path, monkeypatch):
     """Puts a `nvidia-cuda-mps-control` in the path. Returns a function: the lines that it was told so far, with its folder."""
     log = tmp_path / "calls"
     program = tmp_path / mps.CONTROL
-    program.write_text(f'#!/bin/sh\n[ "$1" = -d ] && echo "start $CUDA_MPS_PIPE_DIRECTORY $CUDA_VISIBLE_DEVICES" >>{log} || cat >>{log}\n')
+    program.write_text(f'''#!/bin/sh
+[ "$1" = -d ] && echo "start $CUDA_MPS_PIPE_DIRECTORY $CUDA_VISIBLE_DEVICES" >>{log} || cat >>{log}
+''')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
@@ -32,7 +34,8 @@ def test_the_service_runs_for_as_long_as_the_workers(control, monkeypatch):
     probe(monkeypatch, "import os; assert os.environ['CUDA_VISIBLE_DEVICES'] == 'GPU-1,GPU-2'")
     with pytest.raises(KeyError), mps.multi_process_service(["GPU-1", "GPU-2"]) as variables:
         folder = variables["CUDA_MPS_PIPE_DIRECTORY"]
-        assert control() == [f"start {folder} GPU-1,GPU-2"] and os.path.isdir(folder) and "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
+        assert control() == [f"start {folder} GPU-1,GPU-2"] and os.path.isdir(folder)
+        assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
         raise KeyError
     assert control() == [f"start {folder} GPU-1,GPU-2", "quit"] and not os.path.exists(folder)
 

@@ -19,7 +19,8 @@ def lines(*arguments):
 def test_rows_are_counted_by_experiment_and_profile_and_missing_runs_named(tmp_path):
     runs = study.figure4("quick")
     for run in runs[:-1]:
-        results.append(result(run.seed, id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen, profile="quick"), tmp_path)
+        made_up = result(run.seed, id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen, profile="quick")
+        results.append(made_up, tmp_path)
     printed = lines(["figure4"], None, tmp_path)
     assert [line.split() for line in printed[1:5]] == [
         ["figure4", "paper", "0", "80", "80.00"], ["figure4", "short", "0", "24", "24.00"],

@@ -136,8 +136,8 @@ def test_a_worker_whose_runs_fail_is_named_with_what_it_said(store, processes, s
 
 def test_a_worker_that_dies_of_its_gpu_is_named_and_starts_again_twice(store, processes, stand_in, capsys):
     stand_in("raise RuntimeError('CUDA error: an illegal memory access was encountered\\nCompile with `TORCH_USE_CUDA_DSA`.\\n')")
-    with pytest.raises(TrainingError, match=r"worker-1 failed \(RuntimeError: CUDA error: an illegal memory access was encountered\); "
-                                            "log: .*; worker-2 failed"):
+    with pytest.raises(TrainingError, match=r"worker-1 failed \(RuntimeError: CUDA error: an illegal memory access was "
+                                            r"encountered\); log: .*; worker-2 failed"):
         workers.sweep(["table1"], "smoke", store, device="cpu", workers=2)
     assert len(processes) == 6 and capsys.readouterr().out.count("illegal memory access was encountered") == 4
 
