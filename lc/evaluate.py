@@ -90,7 +90,7 @@ def _check(model, images, labels):
 
 
 def _percent_right(model, images, labels, attack):
-    """Accuracy in evaluation mode and in fp32, not in TF32, on the images that `attack(images, labels)` makes of each mini-batch."""
+    """Accuracy in evaluation mode, in fp32 and not TF32, on what `attack(images, labels)` makes of each mini-batch."""
     was_training = [m for m in model.modules() if m.training]
     model.eval()
     try:
@@ -107,7 +107,8 @@ def _percent_right(model, images, labels, attack):
 
 def _check_logits(logits, labels):
     if not isinstance(logits, torch.Tensor):
-        raise ValueError(f"the model must return logits alone, not a {type(logits).__name__}: wrap it in a module that picks them")
+        raise ValueError(f"the model must return logits alone, not a {type(logits).__name__}: wrap it in a module "
+                         "that picks them")
     if logits.ndim != 2:
         raise ValueError(f"the model must give logits [N, classes], not {list(logits.shape)}")
     if labels.min() < 0 or labels.max() >= logits.shape[1]:

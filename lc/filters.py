@@ -77,7 +77,7 @@ def variance_map(model, kernel_size=None):
 def _scaled(weight):
     """A weight in float64 on the CPU, its largest magnitude 1, so that no square overflows."""
     if weight.is_complex() or weight.is_meta:
-        raise ValueError("weight must have real values: " + ("it is complex" if weight.is_complex() else "it is on the meta device"))
+        raise ValueError(f"weight must have real values: it is {'complex' if weight.is_complex() else 'on the meta device'}")
     weight = weight.detach().double().cpu()
     largest = weight.abs().max()
     if not largest.isfinite():

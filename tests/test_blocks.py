@@ -119,7 +119,8 @@ def test_a_block_has_the_attributes_of_its_convolution():
         with pytest.raises(AttributeError):
             setattr(block, name, getattr(conv, name))
     assert block.bias is block.pointwise.bias and torch.equal(block.weight, block.combined_weight())
-    assert (block.weight.shape, block.weight.device, block.weight.dtype) == (conv.weight.shape, conv.weight.device, conv.weight.dtype)
+    for name in ("shape", "device", "dtype"):
+        assert getattr(block.weight, name) == getattr(conv.weight, name)
     assert lc.LCBlock(3, 4, 3).bias is None and not hasattr(lc.LCBlock(3, 4, 3, between=("ReLU",)), "weight")
 
 
