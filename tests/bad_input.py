@@ -199,7 +199,7 @@ LIBRARY = {
         "results.merge(rows(text.replace(b'ResNet-LC-8-8x2', b'../x')), other)": "'digits/../x/frozen/smoke/seed0' is not",
     }),
     "checkpoints": (CheckpointError, {
-        "resume(file('run.pt', b''))": "damaged checkpoint (it is no zip archive); delete it to train",
+        "resume(file('run.pt', b''))": "damaged checkpoint (EOFError); delete it to train",
         "resume(file('run.pt', b'PK' * 99))": "run.pt: damaged checkpoint (",
         "resume(file('run.pt', None))": "Is a directory",
         "resume(saved([1, 2]))": "run.pt: damaged checkpoint (",
