@@ -240,6 +240,8 @@ def _parse(header, fields, where):
         except (ValueError, KeyError):
             raise ResultsError(f"{where}: {column} cannot be {text!r}; repair or delete the line") from None
     expected = run_id(*(row[column] for column in ("dataset", "model", "frozen", "profile", "seed")))
-    if row["id"] != expected or not ID.fullmatch(expected):
-        raise ResultsError(f"{where}: the id {row['id']!r} does not fit the row, which is of {expected!r}")
+    if row["id"] != expected:
+        raise ResultsError(f"{where}: the id {row['id']!r} does not fit the row, which is of {expected}")
+    if not ID.fullmatch(expected):
+        raise ResultsError(f"{where}: {expected!r} is not the id of a run; repair or delete the line")
     return row

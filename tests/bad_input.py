@@ -175,7 +175,7 @@ LIBRARY = {
     "results": (lc.ResultsError, {
         "results.load_table(file('store', b'a file'))": "cannot be read (Not a directory); name a folder that holds results",
         "results.load_table(file('store/runs.csv', None).parent)": "cannot be read (Is a directory); name a folder",
-        "results.load_table(rows(b''))": "line 1: missing column 'id'; another version of lc wrote this file",
+        "results.load_table(rows(b''))": "runs.csv is empty; restore it, or delete it to start without rows",
         "results.load_table(rows(b'accuracy,loss\\n1,2\\n'))": "line 1: unknown column 'loss'; another version of lc",
         "results.load_table(rows(bytes(range(256)) * 9))": "repair or delete the line",
         "results.load_table(rows(text[:-40]))": "line 3: unexpected end of data; repair or delete the line",
