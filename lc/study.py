@@ -25,6 +25,7 @@ EXPERIMENTS = {f.__name__: f for f in (figure4, table1, figure8, figure6a, figur
                                        figure1a, table2, figure1b)}
 PROFILES = tuple(experiments.GRIDS)  # from the paper's to the smallest; those on ImageNet have the same names
 COVERED = 3 / 4  # the share of an experiment's networks that a profile must have rows of for a figure to show it
+LISTED = 8  # missing networks that a notebook names
 FLAGS = {"true": True, "false": False}  # papermill passes `-p train true` as text
 
 
@@ -106,8 +107,11 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
     epochs, images = (", ".join(str(n) for n in sorted(table[column].unique())) for column in ("epochs", "train_images"))
     n = table["seed"].nunique()
     print(f"Profile {name}: {len(table)} of {len(runs)} runs, {epochs} epochs of {images} images, {n} seed{'s' * (n > 1)}.")
-    for text in by_seeds(missing):
+    lines = by_seeds(missing)
+    for text in lines[:LISTED]:
         print(f"missing: {text}")
+    if lines[LISTED:]:
+        print(f"missing: {len(lines) - LISTED} more networks, which `python -m lc status --profile {name}` lists")
     return table
 
 

@@ -228,6 +228,10 @@ def test_rows_of_a_smaller_profile_stand_in_and_it_is_said(store, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Profile quick: 8 of 12 runs")
     assert lines[1:] == [f"missing: cifar10/ResNet-LC-8-16x64/{kind}/quick/seed0 seed1" for kind in ("learnable", "frozen")]
+    study.collect(study.figure4, "quick", expansions=[1, *range(64, 71)])
+    *named, rest = capsys.readouterr().out.splitlines()[1:]
+    assert len(named) == study.LISTED
+    assert rest == "missing: 6 more networks, which `python -m lc status --profile quick` lists"
 
 
 def seed_0(runs, share):
