@@ -111,7 +111,7 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
     for text in lines[:LISTED]:
         print(f"missing: {text}")
     if lines[LISTED:]:
-        print(f"missing: {len(lines) - LISTED} more networks, which `python -m lc status --profile {name}` lists")
+        print(f"missing: {len(missing)} runs in all, which `python -m lc status --profile {name}` lists")
     return table
 
 

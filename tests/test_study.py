@@ -231,7 +231,7 @@ def test_rows_of_a_smaller_profile_stand_in_and_it_is_said(store, capsys):
     study.collect(study.figure4, "quick", expansions=[1, *range(64, 71)])
     *named, rest = capsys.readouterr().out.splitlines()[1:]
     assert len(named) == study.LISTED
-    assert rest == "missing: 6 more networks, which `python -m lc status --profile quick` lists"
+    assert rest == "missing: 28 runs in all, which `python -m lc status --profile quick` lists"
 
 
 def seed_0(runs, share):
