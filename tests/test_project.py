@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from lc import results
+from lc import claims, results
 from lc.benchmark import table
 from lc.paper import TABLE_1
 from lc.utils.files import ROOT
@@ -89,9 +89,14 @@ def test_the_readme_and_the_docs_link_to_what_is_there():
 
 
 def test_the_readmes_accuracies_are_those_of_the_results_and_of_the_paper():
-    row = results.load_rows(ROOT / "results")["cifar10/ResNet-20-16/learnable/paper/seed0"]
-    text = " ".join((ROOT / "README.md").read_text().split())
-    assert f"reaches {row['accuracy']:.2f} %, and the paper prints {TABLE_1['cifar10'][0]}." in text
+    rows, text = results.load_rows(ROOT / "results"), " ".join((ROOT / "README.md").read_text().split())
+    plain, frozen = (rows[f"cifar10/{name}/paper/seed0"]["accuracy"]
+                     for name in ("ResNet-20-16/learnable", "ResNet-LC-20-16x128/frozen"))
+    assert f"ResNet-20-16 reaches {plain:.2f} %, and the paper prints {TABLE_1['cifar10'][0]}." in text
+    assert f"x128, frozen, reaches {frozen:.2f} %, and the paper prints {TABLE_1['cifar10'][2]}." in text
+    counts = claims.verdicts()["verdict"].value_counts()
+    assert "of 32, {} are as in the paper, {} contrary, {} not decided".format(
+        *(counts.get(verdict, 0) for verdict in ("as in the paper", "contrary to the paper", "not decided by these rows"))) in text
 
 
 def test_the_speeds_that_are_named_are_those_of_the_results():
