@@ -79,7 +79,7 @@ def parser():
     status.add_argument("experiment", nargs="*", help="such as figure4; all if none is named")
     status.add_argument("--profile", help="only this profile, with the ids of the missing runs")
 
-    benchmark = add("benchmark", "measure training steps in one run: images/s, memory and kernels, into results/speed.csv")
+    benchmark = add("benchmark", "measure training steps in one run: images/s and memory, into results/speed.csv")
     benchmark.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     benchmark.add_argument("--batch", type=int, default=256, help="images a step")
     benchmark.add_argument("--paths", nargs="+", metavar="PATH", help="ways to compute a step: eager, graph, fused, "

@@ -18,7 +18,7 @@ from ..models import architecture, build_model, canonical_name
 from ..run import Recipe
 from ..utils import check
 from ..utils.device import device_name, git_version, out_of_memory, resolve_device, resolve_precision
-from .measure import CHUNK, Operations, copy_bandwidth, peak_memory, seconds_of
+from .measure import CHUNK, peak_memory, seconds_of
 from .plain_loop import plain_loop
 from .table import COLUMNS, RATIOS, load_table, save, with_ratios
 
@@ -61,8 +61,8 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
     names = [canonical_name(name) for name in models or MODELS]
     load_table(folder)  # raises its errors now
     about = dict(started=time.strftime("%Y-%m-%d %H:%M:%S"), device=device_name(device), torch=torch.__version__,
-                 git=git_version(), copy_gb_per_s=copy_bandwidth(device) / 1e9)
-    print("{device}, torch {torch}, {}; a copy moves {copy_gb_per_s:.0f} GB/s".format(precision, **about))
+                 git=git_version())
+    print("{device}, torch {torch}, {}".format(precision, **about))
     # only LC-Blocks unfold, and only CIFAR-ResNets are fused
     cases = [about | dict(precision="fp32" if path == "loop" else precision, model=name, frozen=frozen, path=path,
                           batch=min(batch, UNFOLDED_CPU_BATCH) if path == "unfolded" and device.type == "cpu" else batch)
@@ -74,7 +74,7 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
     save(rows, folder)
     table = with_ratios(pd.DataFrame(rows, columns=COLUMNS))
     shown = table.assign(frozen=table["frozen"].map({True: "frozen", False: "learnable"}), memory_mib=table["memory_mib"].round())
-    columns = ["model", "frozen", "path", *COLUMNS[9:], *RATIOS]
+    columns = ["model", "frozen", "path", *COLUMNS[8:], *RATIOS]
     print(f"\n{shown[columns].to_string(index=False, float_format='{:.2f}'.format, na_rep='')}", flush=True)
     return table
 
@@ -101,21 +101,16 @@ def _measure(cases, device, seconds):
 
 
 def _set_up(case, device):
-    """The memory, operations and bytes of a step by column, and a function that takes the next step."""
+    """The memory of a step by column, and a function that takes the next step."""
     trainer, step = make_step(device, *(case[column] for column in ("model", "frozen", "path", "batch", "precision")))
     step()  # makes the momentum
     trainer.optimizer.zero_grad()  # drop gradients, so that the measured step allocates them itself
     memory = peak_memory(step, device) + sum(t.nbytes for t in (
         *trainer.network.parameters(), *trainer.network.buffers(),
         *(state["momentum_buffer"] for state in trainer.optimizer.state.values())))
-    costs = {"memory_mib": memory / 2**20}
-    if case["path"] != "fused":  # compiled code is one operation for PyTorch
-        with Operations() as operations:
-            step()
-        costs |= {"kernels": operations.count, "gigabytes": operations.bytes / 1e9}
     if case["path"] in ("graph", "fused"):
         trainer.capture()
-    return costs, step
+    return {"memory_mib": memory / 2**20}, step
 
 
 def make_step(device, model, frozen, path, batch, precision):

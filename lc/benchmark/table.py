@@ -8,11 +8,10 @@ import pandas as pd
 from ..models import architecture
 from ..utils.files import replacing, results_folder
 
-# `started` is the time when the benchmark began. `copy_gb_per_s` is what a copy of a large tensor reads and writes. `path` is one
-# of `steps.PATHS`. `memory_mib` are tensors at the peak, with weights and momentum. `kernels` are the step's operations, views
-# apart, and `gigabytes` what they read and write, one by one.
-COLUMNS = ["started", "device", "torch", "git", "precision", "copy_gb_per_s", "model", "frozen", "path", "batch", "milliseconds",
-           "memory_mib", "kernels", "gigabytes", "images_per_second"]
+# `started` is the time when the benchmark began. `path` is one of `steps.PATHS`. `memory_mib` are tensors at the peak, with weights
+# and momentum.
+COLUMNS = ["started", "device", "torch", "git", "precision", "model", "frozen", "path", "batch", "milliseconds", "memory_mib",
+           "images_per_second"]
 KEYS = ["device", "precision", "model", "frozen", "path", "batch"]
 RATIOS = ["of_plain", "of_unfolded", "of_loop", "memory_of_plain"]
 
