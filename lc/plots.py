@@ -26,6 +26,7 @@ AXES = {"expansion": "LC expansion E", "width": "Network width W", "depth": "Net
 LINES = TITLES | {"": "nothing", "+ReLU": "ReLU", "+BN": "BatchNorm", "+BN+ReLU": "BatchNorm + ReLU"}  # of Tables 1 and 3
 ROLE_COLORS = {"Plain": BASELINE, "LC, learnable": LEARNABLE, "LC, frozen random": FROZEN, "Learnable": LEARNABLE,
                "Frozen random": FROZEN}
+STAR = dict(markersize=9, markeredgecolor="black", markeredgewidth=0.6)  # rows of a larger profile
 COLUMN = 3.4  # inches: the width of a column in the paper
 
 STYLE = {
@@ -91,22 +92,24 @@ def against(axes, table, x, column, ylabel, larger=None):
 
 def _stars(axes, larger, x, column):
     """Rows of a larger profile as stars. A plain network has no expansion, so its star stands at the right edge."""
+    for profile, rows in larger.groupby("profile"):  # for the legend
+        seeds = sorted(set(rows.groupby(["model", "frozen"]).size()))
+        axes.plot([], [], "*", color="white", **STAR, label=f"{profile} profile, n = {' or '.join(map(str, seeds))}")
     for (expansion, frozen), rows in larger.groupby(["expansion", "frozen"]):
         at_edge = x == "expansion" and not expansion
         where = dict(transform=axes.get_yaxis_transform(), clip_on=False) if at_edge else {}
         for place, part in rows.groupby(x):
-            axes.plot(1.0 if at_edge else place, part[column].mean(), "*", markersize=9, markeredgecolor="black", zorder=4,
-                      markeredgewidth=0.6, color=COLORS[frozen] if expansion else PLAIN[frozen][1],
-                      label=f"{part['profile'].iloc[0]} profile, n = {part['seed'].nunique()}", **where)
+            axes.plot(1.0 if at_edge else place, part[column].mean(), "*", zorder=4, **STAR, **where,
+                      color=COLORS[frozen] if expansion else PLAIN[frozen][1])
 
 
 def _name_expansions(axes, lc, column):
-    """Writes E beside the points: above the frozen curve, below the learnable one, every second one if there are many."""
+    """Writes E beside the points: left of the frozen curve, below the learnable one, every second one if there are many."""
     for frozen, curve in lc.groupby(["frozen", "expansion"])[["learnable_parameters", column]].mean().groupby("frozen"):
         for i, ((_, expansion), (parameters, value)) in enumerate(curve.iterrows()):
             if len(curve) <= 5 or i % 2 == 0:
-                axes.annotate(f"x{expansion}", (parameters, value), textcoords="offset points", ha="center", fontsize=6,
-                              xytext=(0, 5) if frozen else (0, -9), color=COLORS[frozen],
+                axes.annotate(f"x{expansion}", (parameters, value), textcoords="offset points", fontsize=6,
+                              ha="right" if frozen else "center", xytext=(-3, 3) if frozen else (0, -9), color=COLORS[frozen],
                               path_effects=[withStroke(linewidth=2, foreground="white")])
 
 
