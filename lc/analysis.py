@@ -10,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from .data import TITLES
 from .imagenet import NETWORKS
 from .models import OFF_THE_SHELF, Architecture
+from .run import PROFILES
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,16 @@ def accuracies(table, rows, roles):
     """
     keys = table.apply(rows, axis=1).rename("row"), table.apply(roles, axis=1).rename("role"), table["profile"].rename("source")
     return table["accuracy"].groupby(list(keys), sort=False).agg(accuracy="mean", spread="std", n="size").reset_index()
+
+
+def largest_profiles(cells):
+    """`accuracies` without what the lines of a table need not: rows of smaller profiles than the largest that has every role.
+
+    It is for tables whose lines are not compared with each other, such as Table 1.
+    """
+    size = cells["source"].map({name: i for i, name in enumerate(PROFILES)})
+    whole = cells.groupby(["row", "source"])["role"].transform("nunique") == cells["role"].nunique()
+    return cells[size <= cells["row"].map(size[whole].groupby(cells["row"]).min()).fillna(np.inf)]
 
 
 def differences(table, column):

@@ -19,6 +19,14 @@ def test_summary():
     assert math.isnan(means["accuracy_std"][0])
 
 
+def test_a_line_keeps_no_smaller_profile_than_the_largest_with_every_role():
+    cells = pd.DataFrame([("a", "plain", "paper"), *(("a", role, name) for name in ("short", "quick") for role in ("plain", "LC")),
+                          ("b", "plain", "short"), ("b", "plain", "quick")], columns=["row", "role", "source"])
+    kept = analysis.largest_profiles(cells)
+    assert list(zip(kept["row"], kept["source"])) == [("a", "paper"), ("a", "short"), ("a", "short"), ("b", "short"), ("b", "quick")]
+    assert analysis.largest_profiles(cells[:0]).empty
+
+
 def test_gaps_are_paired_by_seed_and_need_both_runs():
     name = "ResNet-LC-20-16x1"
     table = rows((name, False, 0, 60.0), (name, True, 0, 50.0), (name, False, 1, 64.0), (name, True, 1, 50.0),
