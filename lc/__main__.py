@@ -1,6 +1,7 @@
 """Command line: `python -m lc --help`."""
 
 import argparse
+import os
 import sys
 
 HELP = """\
@@ -104,6 +105,8 @@ def parser():
 
 def main(argv=None):
     arguments = parser().parse_args(argv)
+    if getattr(arguments, "results", None):
+        os.environ["LC_RESULTS_DIR"] = arguments.results  # for worker processes too
     from .training import Stopped, TrainingError
 
     try:
@@ -120,23 +123,22 @@ def run_train(a):
     from .utils.signals import stop_on_signals
 
     run = Run(a.model, a.dataset, a.frozen, a.seed, a.profile)
-    if run.id in results.load_rows(a.results) and not a.again:
+    if run.id in results.load_rows() and not a.again:
         raise ValueError(f"{run.id} is in the results already; --again trains it anew")
     if a.save:
         networks.check_file(a.save, a.again)
-    with results.claim(run.id, a.results) as mine, stop_on_signals() as stop:
+    with results.claim(run.id) as mine, stop_on_signals() as stop:
         if not mine:
             raise ValueError(f"{run.id} is being trained by another process")
         result = run.train(data_dir=a.data_dir, device=a.device, precision=a.precision, fuse=a.fuse,
-                           checkpoint=results.checkpoint_path(run.id, a.results), stop=stop)
+                           checkpoint=results.checkpoint_path(run.id), stop=stop)
         if a.save:
             networks.save_network(result, a.save, a.unfolded)
-        results.append(result, a.results)
+        results.append(result)
     _print(result)
 
 
 def run_imagenet(a):
-    import os
     from contextlib import nullcontext
 
     from . import networks, results
@@ -147,11 +149,11 @@ def run_imagenet(a):
 
     folder = os.path.expanduser(a.data or images.find(a.dataset or "imagenet"))
     run = Run(a.model, a.dataset or os.path.basename(os.path.abspath(folder)), a.frozen, a.seed, a.recipe)
-    if run.id in results.load_rows(a.results) and not a.again:
+    if run.id in results.load_rows() and not a.again:
         raise ValueError(f"{run.id} is in the results already; --again trains it anew")
-    kept = results.checkpoint_path(run.id, a.results)
+    kept = results.checkpoint_path(run.id)
     first = rank() == 0  # of the processes that torchrun started: it alone writes
-    claimed = results.claim(run.id, a.results) if first else nullcontext(True)
+    claimed = results.claim(run.id) if first else nullcontext(True)
     stopping = stop_on_signals() if world() == 1 else nullcontext()  # several at once cannot stop at the same step
     with claimed as mine, stopping as stop:
         if not mine:
@@ -160,7 +162,7 @@ def run_imagenet(a):
                        log=lambda line: print(line, flush=True), checkpoint=kept, stop=stop)
         if first:
             networks.save_network(result, kept.with_suffix(".safetensors"))
-            results.append(result, a.results)
+            results.append(result)
     if first:
         _print(result)
         print(f"network: {kept.with_suffix('.safetensors')}")
@@ -177,7 +179,7 @@ def run_sweep(a):
     from .utils.signals import stop_on_signals
 
     with stop_on_signals() as stop:
-        sweep([*a.experiment, *a.only], a.profile, a.results, seeds=a.seeds, shard=a.shard, workers=a.workers, data_dir=a.data_dir,
+        sweep([*a.experiment, *a.only], a.profile, seeds=a.seeds, shard=a.shard, workers=a.workers, data_dir=a.data_dir,
               device=a.device, precision=a.precision, fuse=a.fuse, time_limit=a.time_limit, save=a.save, unfolded=a.unfolded,
               stop=stop)
         if stop():
@@ -197,21 +199,21 @@ def run_notebooks(a):
 def run_status(a):
     from .sweep.status import report
 
-    for line in report(a.experiment, a.profile, a.results, a.device):
+    for line in report(a.experiment, a.profile, device=a.device):
         print(line, flush=True)
 
 
 def run_benchmark(a):
     from .benchmark import benchmark
 
-    benchmark(a.device, a.precision, a.batch, a.models, a.paths, a.seconds, a.results)
+    benchmark(a.device, a.precision, a.batch, a.models, a.paths, a.seconds)
 
 
 def run_doctor(a):
     from .sweep.doctor import examine
 
     wrong = 0
-    for right, line in examine(a.data_dir, a.results):
+    for right, line in examine(a.data_dir):
         print("ok   " if right else "WRONG", line, flush=True)
         wrong += not right
     if wrong:
@@ -221,7 +223,7 @@ def run_doctor(a):
 def run_merge(a):
     from . import results
 
-    taken, differing = results.merge(a.source, a.results, a.replace)
+    taken, differing = results.merge(a.source, replace=a.replace)
     print(f"took over {len(taken)} runs from {a.source}")
     for run_id in differing:
         print(f"differs: {run_id} ({'replaced' if a.replace else 'kept as it was; --replace takes the other'})")

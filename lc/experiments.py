@@ -81,10 +81,15 @@ def figure8(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
 
 
 def initialisation(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
-    """Not in the paper: Figure 8's LC networks, learnable and frozen, and frozen with each kind of `lc.init_spatial`."""
+    """Not in the paper: Figure 8's LC networks, learnable and frozen, and frozen with each kind of `lc.init_spatial`.
+
+    Large kernels come first. The kind "map" comes last, since it needs learned filters of the others.
+    """
     grid = grid_of(GRIDS, profile, kernel_sizes=kernel_sizes, initial_expansions=expansions, seeds=seeds)
-    models = [f"ResNet-LC-{grid.kernel_depth}-{grid.kernel_width}x{e}-k{k}{kind}" for k in grid.kernel_sizes
-              for e in grid.initial_expansions for kind in ("", *(f"~{kind}" for kind in KINDS))]
+    shapes = [(e, k) for e in grid.initial_expansions for k in sorted(grid.kernel_sizes, reverse=True)]
+    *first, last = ("", *(f"~{kind}" for kind in KINDS))
+    models = [f"ResNet-LC-{grid.kernel_depth}-{grid.kernel_width}x{e}-k{k}{kind}"
+              for kinds in (first, [last]) for e, k in shapes for kind in kinds]
     return [run for run in pairs(models, grid.dataset, profile, grid.seeds) if run.frozen or not run.architecture.initial]
 
 

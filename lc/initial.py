@@ -8,7 +8,7 @@ from .utils import check
 
 WIDTH = 1.5  # pixels: the standard deviation of the Gaussian that weights the filters of kind "gauss"
 MEASURED = "cifar10/ResNet-LC-8-16x1{k}/learnable/short/seed0"  # the runs whose learned filters give the maps of kind "map"
-KINDS = "gauss", "map", "covariance"
+KINDS = "gauss", "covariance", "map"
 
 
 def init_spatial(model, kind):

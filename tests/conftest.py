@@ -7,8 +7,10 @@ from PIL import Image
 
 
 @pytest.fixture(autouse=True)
-def seed():
+def alone(monkeypatch):
+    """A test starts from the same random numbers, and leaves the results folder of the next test as it was."""
     torch.manual_seed(0)
+    monkeypatch.setenv("LC_RESULTS_DIR", "")
 
 
 @pytest.fixture

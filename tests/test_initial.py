@@ -12,6 +12,7 @@ from torch import nn
 
 import lc
 from lc import results, study
+from lc.__main__ import main
 from lc.blocks import is_spatial
 from lc.initial import KINDS, MEASURED, covariance, envelope, measured_map
 
@@ -142,6 +143,21 @@ def test_the_experiment_is_figure_8s_lc_networks_and_the_same_frozen_with_each_k
     assert names == {f"ResNet-LC-8-16x2-k7{kind}" for kind in ("", *(f"~{kind}" for kind in KINDS))}
     assert {lc.Run(MEASURED.format(k=k).split("/")[1], "cifar10", False, 0, "short") for k in ("", "-k5", "-k7", "-k9")} <= set(
         study.initialisation("short"))
+
+
+def test_large_kernels_come_first_and_the_kind_that_needs_learned_filters_last():
+    architectures = [run.architecture for run in study.initialisation("short", seeds=[0])]
+    needs = [architecture.initial == "map" for architecture in architectures]
+    assert needs == sorted(needs) and sum(needs) == 12
+    first, = {(a.kernel_size, a.expansion) for a in architectures[:4]}
+    assert first == (9, 1)
+
+
+def test_a_run_takes_its_map_from_the_results_that_it_is_trained_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("LC_RESULTS_DIR", "")
+    name = "ResNet-LC-8-8x1-k9~map"
+    main(["train", name, "--dataset", "digits", "--profile", "smoke", "--frozen", "--results", str(tmp_path), "--device", "cpu"])
+    assert f"digits/{name}/frozen/smoke/seed0" in results.load_rows(tmp_path)
 
 
 def test_a_run_whose_map_is_missing_fails_alone(tmp_path):
