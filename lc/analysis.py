@@ -13,6 +13,11 @@ from .models import OFF_THE_SHELF, Architecture
 from .run import PROFILES
 
 
+# What rows of several seeds share, and the order of the networks in tables
+NETWORK = ["profile", "dataset", "model", *Architecture._fields]
+ORDER = ["profile", "kernel_size", "depth", "width", "expansion"]
+
+
 @dataclass(frozen=True)
 class Estimate:
     """An effect, or the place at which a gap closes, the ends of its 95 % interval, and the number of seeds behind it.
@@ -64,11 +69,12 @@ def summary(table, *columns):
     """Means and standard deviations over seeds.
 
     Returns:
-        A DataFrame with a row for each data set, model and `frozen`, ordered by kernel size, depth, width and expansion:
-        `dataset`, `model`, the fields of `models.Architecture`, `frozen`, `learnable_parameters`, `n`, and for each of
-        `columns` its mean under its own name and its standard deviation as `<column>_std` (nan for one seed).
+        A DataFrame with a row for each profile, data set, model and `frozen`, ordered by profile (the largest first), kernel
+        size, depth, width and expansion: `profile`, `dataset`, `model`, the fields of `models.Architecture`, `frozen`,
+        `learnable_parameters`, `n`, and for each of `columns` its mean under its own name and its standard deviation as
+        `<column>_std` (nan for one seed).
     """
-    groups = table.groupby(["dataset", "model", *Architecture._fields, "frozen"])
+    groups = table.groupby([*NETWORK, "frozen"])
     return _means(groups, columns, learnable_parameters=groups["learnable_parameters"].first())
 
 
@@ -78,12 +84,12 @@ def gaps(table, column="accuracy"):
     Returns:
         A DataFrame as `summary` makes it, without `frozen`, of the networks that have both runs: `gap` and `gap_std` in points.
     """
-    return _means(gaps_by_seed(table, column).groupby(["dataset", "model", *Architecture._fields]), ["gap"])
+    return _means(gaps_by_seed(table, column).groupby(NETWORK), ["gap"])
 
 
 def gaps_by_seed(table, column="accuracy"):
     """As `gaps`, with a row for each network and seed that has both runs."""
-    keys = ["dataset", "model", *Architecture._fields, "seed"]
+    keys = [*NETWORK, "seed"]
     learnable, frozen = (table[table["frozen"] == kind].set_index(keys)[column] for kind in (False, True))
     return (learnable - frozen).dropna().rename("gap").reset_index()
 
@@ -92,8 +98,12 @@ def _means(groups, columns, **more):
     parts = dict(more, n=groups.size())
     for column in columns:
         parts[column], parts[f"{column}_std"] = groups[column].mean(), groups[column].std()
-    return pd.DataFrame(parts).reset_index().sort_values(["kernel_size", "depth", "width", "expansion"], kind="stable",
-                                                         ignore_index=True)
+    return pd.DataFrame(parts).reset_index().sort_values(ORDER, key=_ranks, kind="stable", ignore_index=True)
+
+
+def _ranks(column):
+    """What a column is sorted by: profiles by their size, those of ImageNet's own names first."""
+    return column.map({name: i for i, name in enumerate(PROFILES)}).fillna(-1) if column.name == "profile" else column
 
 
 def accuracies(table, rows, roles):
@@ -115,7 +125,7 @@ def largest_profiles(cells):
 
     It is for tables whose lines are not compared with each other, such as Table 1.
     """
-    size = cells["source"].map({name: i for i, name in enumerate(PROFILES)})
+    size = _ranks(cells["source"].rename("profile"))
     whole = cells.groupby(["row", "source"])["role"].transform("nunique") == cells["role"].nunique()
     return cells[size <= cells["row"].map(size[whole].groupby(cells["row"]).min()).fillna(np.inf)]
 

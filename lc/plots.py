@@ -6,27 +6,22 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import seaborn as sns
 from matplotlib.patheffects import withStroke
 
 from .analysis import centre_to_border
-from .data import TITLES
 from .models import combines
 from .paper import PUBLISHED
-from .run import PROFILES
+from .tables import LABELS, beside, signed
 from .utils.files import ROOT
 
 FROZEN, LEARNABLE, BASELINE = "#0072B2", "#D55E00", "#555555"  # Okabe and Ito's colour-blind-safe blue and vermilion
-LABELS = {True: "Frozen random", False: "Learnable"}
 COLORS = {True: FROZEN, False: LEARNABLE}
 PLAIN = {False: ("Plain network, learnable", BASELINE, "--"), True: ("Plain network, frozen random", FROZEN, ":")}
 AXES = {"expansion": "LC expansion E", "width": "Network width W", "depth": "Network depth D",
         "learnable_parameters": "Learnable parameters"}
-LINES = TITLES | {"": "nothing", "+ReLU": "ReLU", "+BN": "BatchNorm", "+BN+ReLU": "BatchNorm + ReLU"}  # of Tables 1 and 3
 ROLE_COLORS = {"Plain": BASELINE, "LC, learnable": LEARNABLE, "LC, frozen random": FROZEN, "Learnable": LEARNABLE,
                "Frozen random": FROZEN}
-STAR = dict(markersize=9, markeredgecolor="black", markeredgewidth=0.6)  # rows of a larger profile
 COLUMN = 3.4  # inches: the width of a column in the paper
 
 STYLE = {
@@ -80,7 +75,7 @@ def against(axes, table, x, column, ylabel, larger=None):
         axes.set_xscale("log")
         axes.margins(0.15)
     else:
-        values = sorted(set(lc[x]))
+        values = sorted({*lc[x]} | ({*larger.loc[larger["expansion"] > 0, x]} if larger is not None else set()))
         axes.set_xscale("log", base=2)
         axes.set_xticks(values, [f"{value}" if len(values) <= 6 or i % 2 == 0 else "" for i, value in enumerate(values)])
         axes.xaxis.minorticks_off()
@@ -91,16 +86,27 @@ def against(axes, table, x, column, ylabel, larger=None):
 
 
 def _stars(axes, larger, x, column):
-    """Rows of a larger profile as stars. A plain network has no expansion, so its star stands at the right edge."""
-    for profile, rows in larger.groupby("profile"):  # for the legend
-        seeds = sorted(set(rows.groupby(["model", "frozen"]).size()))
-        axes.plot([], [], "*", color="white", **STAR, label=f"{profile} profile, n = {' or '.join(map(str, seeds))}")
-    for (expansion, frozen), rows in larger.groupby(["expansion", "frozen"]):
+    """Rows of larger profiles. A plain network has no expansion, so its mark stands at the right edge."""
+    _name_stars(axes, larger, ["model", "frozen"])
+    for (profile, expansion, frozen), rows in larger.groupby(["profile", "expansion", "frozen"]):
         at_edge = x == "expansion" and not expansion
         where = dict(transform=axes.get_yaxis_transform(), clip_on=False) if at_edge else {}
         for place, part in rows.groupby(x):
-            axes.plot(1.0 if at_edge else place, part[column].mean(), "*", zorder=4, **STAR, **where,
-                      color=COLORS[frozen] if expansion else PLAIN[frozen][1])
+            color = COLORS[frozen] if expansion else PLAIN[frozen][1]
+            _star(axes, [1.0 if at_edge else place], [part[column].mean()], profile, color, **where)
+
+
+def _star(axes, x, y, profile, color, **options):
+    """The mark of a larger profile: a star for the paper's recipe, a plus for `short`."""
+    axes.plot(x, y, "P" if profile == "short" else "*", color=color, markersize=6 if profile == "short" else 9,
+              markeredgecolor="black", markeredgewidth=0.6, zorder=4, linestyle="", **options)
+
+
+def _name_stars(axes, larger, network):
+    """A line of the legend for each larger profile. The columns `network` tell rows apart that do not differ in the seed alone."""
+    for profile, rows in larger.groupby("profile"):
+        seeds = " or ".join(map(str, sorted(set(rows.groupby(network).size()))))
+        _star(axes, [], [], profile, "white", label=f"{profile} profile, n = {seeds}")
 
 
 def _name_expansions(axes, lc, column):
@@ -131,26 +137,36 @@ def break_even(axes, at):
               transform=axes.transAxes)
 
 
-def gaps_by_kernel(axes, gaps):
-    """Figure 8a: the gap of each seed (learnable minus frozen, of `analysis.gaps_by_seed`) by expansion and kernel size."""
-    gaps = gaps[gaps["expansion"] > 0]
-    sizes = sorted(set(gaps["kernel_size"]))
-    sns.pointplot(gaps.assign(k=[f"k = {k}" for k in gaps["kernel_size"]]), x="expansion", y="gap", hue="k",
-                  hue_order=[f"k = {k}" for k in sizes], palette=sns.color_palette("viridis_r", len(sizes) + 1)[1:] or None,
+def gaps_by_kernel(axes, gaps, larger):
+    """Figure 8a: the gap of each seed (learnable minus frozen, of `analysis.gaps_by_seed`) by expansion and kernel size.
+
+    Args:
+        larger: the gaps in larger profiles. They are drawn as stars.
+    """
+    gaps, larger = gaps[gaps["expansion"] > 0], larger[larger["expansion"] > 0]
+    sizes, expansions = (sorted({*gaps[column], *larger[column]}) for column in ("kernel_size", "expansion"))
+    colors, places = sns.color_palette("viridis_r", len(sizes) + 1)[1:], np.linspace(-0.15, 0.15, len(sizes))
+    sns.pointplot(gaps.assign(k=[f"k = {k}" for k in gaps["kernel_size"]]), x="expansion", y="gap", hue="k", order=expansions,
+                  hue_order=[f"k = {k}" for k in sizes], palette=colors or None,
                   dodge=0.3 if len(sizes) > 1 else False, errorbar="sd", capsize=0.1, linewidth=1.2, markersize=3, ax=axes)
+    _name_stars(axes, larger, ["model"])
+    for (profile, k, expansion), part in larger.groupby(["profile", "kernel_size", "expansion"]):
+        i = sizes.index(k)
+        _star(axes, [expansions.index(expansion) + places[i]], [part["gap"].mean()], profile, colors[i])
     axes.axhline(0, color=BASELINE, linewidth=0.8)
     axes.set(xlabel=AXES["expansion"], ylabel="Learnable − frozen [points]")
-    if axes.get_legend():
-        axes.get_legend().set_title(None)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend()
 
 
-def by_network(axes, table, gaps, combines=combines):
+def by_network(axes, table, gaps, larger, combines=combines):
     """Figure 1: the accuracy of each network, learnable and frozen, and what freezing changes in points.
 
     Above the dotted line stand networks whose blocks combine their spatial filters.
 
     Args:
         table, gaps: of `study.collect` and `analysis.gaps`.
+        larger: rows of larger profiles, of `study.larger_rows`. They are drawn as stars.
         combines: tells of a network's name whether it combines them.
     """
     size = table.groupby("model")["learnable_parameters"].max()
@@ -164,6 +180,10 @@ def by_network(axes, table, gaps, combines=combines):
         if name in changes:
             axes.annotate(signed(-changes[name]), (means.loc[name].mean(), y), textcoords="offset points", xytext=(0, 5),
                           ha="center", fontsize=7)
+    larger = larger[larger["model"].isin(names)]
+    _name_stars(axes, larger, ["model", "frozen"])
+    for (profile, name, frozen), part in larger.groupby(["profile", "model", "frozen"]):
+        _star(axes, [part["accuracy"].mean()], [names.index(name)], profile, COLORS[frozen])
     combined = sum(map(combines, names))
     if 0 < combined < len(names):
         axes.axhline(combined - 0.5, color=BASELINE, linestyle=":")
@@ -180,7 +200,7 @@ def beside_paper(axes, here, published):
         here: of `analysis.accuracies`.
         published: of `paper.table_1` or `paper.table_3`. Lines of which `here` has no row are left out.
     """
-    rows = _beside(here, published)
+    rows = beside(here, published)
     roles = list(dict.fromkeys(published["role"]))
     looks = {source: dict(marker={"here, paper": "*", "here, quick": "s"}.get(source, "o"), linestyle="",
                           markersize=8 if source == "here, paper" else 4.5) for source in dict.fromkeys(rows["source"])}
@@ -195,26 +215,6 @@ def beside_paper(axes, here, published):
         axis.set_yticks(range(len(roles)), roles)
         axis.margins(x=0.1)
     axes[-1].set_xlabel("Validation accuracy [%]")
-
-
-def paper_table(here, published):
-    """Table 1 or 3 as text, shaped as the paper's: roles as columns, and for each line the rows here above the paper's.
-
-    Args:
-        here, published: as for `beside_paper`.
-    """
-    rows = _beside(here, published).rename(columns={"spread": "accuracy_std"})
-    cells = rows.assign(text=plus_minus(rows, "accuracy")).set_index(["line", "source", "role"])["text"]
-    table = cells.unstack("role", fill_value="–", sort=False)
-    return table.reindex(columns=list(dict.fromkeys(published["role"]))).rename_axis(index=["", ""], columns=None)
-
-
-def _beside(here, published):
-    """Both tables in one, in the order of the paper's lines and roles, with the rows of the largest profile first."""
-    rows = pd.concat([here.assign(source="here, " + here["source"]), published[published["row"].isin(set(here["row"]))]])
-    order = {name: i for i, name in enumerate([*published["row"], *published["role"], *(f"here, {name}" for name in PROFILES)])}
-    rows = rows.sort_values(["row", "source", "role"], key=lambda names: names.map(order).fillna(np.inf), kind="stable")
-    return rows.assign(line=rows["row"].map(lambda row: LINES.get(row, row)))
 
 
 def filter_rows(axes, rows, labels):
@@ -283,37 +283,5 @@ def costs(axes, steps, column, ylabel):
     axes.get_legend().remove()
 
 
-def signed(value):
-    """A number of points with its sign and one decimal; "0.0" without a sign if it rounds to zero."""
-    return "0.0" if abs(value) < 0.05 else f"{value:+.1f}".replace("-", "−")
-
-
 def _labelled(table):
     return table.assign(filters=table["frozen"].map(LABELS))
-
-
-def plus_minus(means, column):
-    """A column of `analysis.summary` as text: "mean ± standard deviation", or the mean alone for one seed."""
-    return [f"{mean:.2f}" if spread != spread else f"{mean:.2f} ± {spread:.2f}"
-            for mean, spread in zip(means[column], means[f"{column}_std"])]
-
-
-def side_by_side(means, columns, *index, gaps=None):
-    """A table of `analysis.summary` as text: a row for each value of `index`, frozen and learnable as columns.
-
-    Args:
-        columns: a column of `means`, or several by title.
-        gaps: of `analysis.gaps`; adds a column "Gap".
-    """
-    titles = {"": columns} if isinstance(columns, str) else columns
-    parts = []
-    for title, column in titles.items():
-        labels = [f"{label}, {title}" if title else label for label in LABELS.values()]
-        cells = means.assign(filters=means["frozen"].map(dict(zip(LABELS, labels))), text=plus_minus(means, column))
-        part = cells.set_index([*index, "filters"])["text"].unstack("filters", fill_value="–", sort=False)
-        parts.append(part.reindex(columns=labels, fill_value="–"))
-    table = pd.concat(parts, axis=1).rename_axis(columns=None)
-    if gaps is not None:
-        known = dict(zip(gaps.set_index(list(index)).index, plus_minus(gaps, "gap")))
-        table["Gap"] = [known.get(key, "–") for key in table.index]
-    return table

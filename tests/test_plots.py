@@ -8,7 +8,7 @@ import pytest
 from helpers import rows
 from matplotlib.colors import same_color, to_hex
 
-from lc import analysis, paper, plots
+from lc import analysis, paper, plots, tables
 
 matplotlib.use("Agg")
 
@@ -51,6 +51,13 @@ def test_rows_of_a_larger_profile_are_stars(axes):
     assert (plain.get_ydata()[0], plain.get_color()) == (91, plots.BASELINE)
 
 
+def test_rows_of_two_larger_profiles_have_marks_of_their_own_and_are_never_averaged(axes):
+    larger = [rows(("ResNet-LC-20-16x8", True, 0, value)).assign(profile=name) for name, value in (("paper", 92.0), ("short", 88.0))]
+    plots.against(axes, TABLE, "expansion", "accuracy", "%", pd.concat(larger))
+    marks = {(line.get_marker(), *line.get_ydata()) for line in axes.lines if line.get_marker() in ("*", "P")}
+    assert marks == {("*",), ("*", 92.0), ("P",), ("P", 88.0)}
+
+
 def test_many_expansions_have_every_second_label_and_stay_inside(axes):
     many = rows(*[(f"ResNet-LC-20-16x{2 ** i}", frozen, 0, 80.0 + i) for i in range(9) for frozen in (False, True)])
     many["learnable_parameters"] = [10 ** (4 + i // 2 * 0.4) for i in range(len(many))]
@@ -73,29 +80,34 @@ def test_a_break_even_is_a_line_or_a_word(axes):
 def test_networks_stand_below_each_other_with_their_gap_and_the_divider_between(axes):
     table = rows(("ResNet-50", False, 0, 90.0), ("ResNet-50", True, 0, 88.0), ("ResNet-18", False, 0, 91.0),
                  ("ResNet-18", True, 0, 61.5), ("MobileNet-v2", True, 0, 70.0))
-    plots.by_network(axes, table, analysis.gaps(table))
+    larger = rows(("ResNet-18", True, 0, 55.0), ("ResNet-101", True, 0, 66.0)).assign(profile="short")
+    plots.by_network(axes, table, analysis.gaps(table), larger)
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names[2] == "ResNet-18" and set(names[:2]) == {"ResNet-50", "MobileNet-v2"}
     assert {text.get_text(): text.xy for text in axes.texts} == {"−29.5": (76.25, 2), "−2.0": (89, names.index("ResNet-50"))}
     assert [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [1.5]
     points = {(to_hex(line.get_color()).upper(), x, round(y)) for line in axes.lines if line.get_marker() == "o"
               for x, y in zip(line.get_xdata(), line.get_ydata()) if x == x}
+    assert [(*line.get_xdata(), *line.get_ydata()) for line in axes.lines if line.get_marker() == "P"] == [(), (55, 2)]
     assert {(plots.FROZEN, 61.5, 2), (plots.LEARNABLE, 91, 2), (plots.FROZEN, 88, names.index("ResNet-50"))} <= points
 
 
 def test_gaps_have_a_dodged_curve_for_each_kernel_size(axes):
     table = rows(*[(f"ResNet-LC-20-16x{e}{k}", frozen, 0, 80.0 - frozen * (10 + len(k)) / e)
                    for k in ("", "-k9") for e in (1, 2) for frozen in (False, True)])
-    plots.gaps_by_kernel(axes, analysis.gaps_by_seed(table))
+    larger = table[table["kernel_size"] == 9].assign(profile="short")
+    plots.gaps_by_kernel(axes, *map(analysis.gaps_by_seed, (table, larger)))
     small, large = (line for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata()) == 2)
     assert list(small.get_ydata()) == [10, 5] and list(large.get_ydata()) == [13, 6.5]
     assert (large.get_xdata() > small.get_xdata()).all()
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["k = 3", "k = 9"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["k = 3", "k = 9", "short profile, n = 1"]
+    marks = [(*line.get_xdata(), *line.get_ydata()) for line in axes.lines if line.get_marker() == "P"]
+    assert marks[1:] == [tuple(point) for point in zip(large.get_xdata(), large.get_ydata())]
 
 
 @pytest.mark.parametrize("value, text", [(0.04, "0.0"), (-0.04, "0.0"), (1.25, "+1.2"), (-29.5, "−29.5")])
 def test_a_change_of_nothing_has_no_sign(value, text):
-    assert plots.signed(value) == text
+    assert tables.signed(value) == text
 
 
 def test_filters_are_drawn_in_rows_in_rgb_with_grey_for_zero(axes):
@@ -127,12 +139,12 @@ def test_heat_maps_have_learned_above_frozen_on_one_scale_around_1():
 
 def test_side_by_side():
     means = analysis.summary(TABLE, "accuracy")
-    table = plots.side_by_side(means, "accuracy", "expansion", gaps=analysis.gaps(TABLE))
+    table = tables.side_by_side(means, "accuracy", "expansion", gaps=analysis.gaps(TABLE))
     assert list(table.columns) == ["Frozen random", "Learnable", "Gap"] and list(table.index) == [0, 1, 8]
     assert list(table.loc[8]) == ["58.50 ± 0.71", "78.50 ± 0.71", "20.00 ± 0.00"]
     assert list(table.loc[0]) == ["–", "80.50 ± 0.71", "–"]
     means = analysis.summary(TABLE, "accuracy", "seed")
-    several = plots.side_by_side(means, {"a": "accuracy", "b": "seed"}, "kernel_size", "expansion")
+    several = tables.side_by_side(means, {"a": "accuracy", "b": "seed"}, "kernel_size", "expansion")
     assert list(several.columns) == ["Frozen random, a", "Learnable, a", "Frozen random, b", "Learnable, b"]
     assert list(several.loc[3, 1]) == ["51.50 ± 0.71", "71.50 ± 0.71", "0.50 ± 0.71", "0.50 ± 0.71"]
 
@@ -149,7 +161,7 @@ def here():
 
 
 def test_the_papers_tables_stand_below_the_rows_here_keyed_by_role(here):
-    table = plots.paper_table(here, paper.table_1())
+    table = tables.paper_table(here, paper.table_1())
     assert list(table.columns) == ["Plain", "LC, learnable", "LC, frozen random"]
     assert list(table.index) == [("CIFAR-10", source) for source in ("here, paper", "here, short", "the paper")]
     assert list(table.loc["CIFAR-10", "here, paper"]) == ["91.70", "–", "–"]
