@@ -12,7 +12,6 @@ from .imagenet import NETWORKS
 from .models import OFF_THE_SHELF, Architecture
 from .run import PROFILES
 
-
 # What rows of several seeds share, and the order of the networks in tables
 NETWORK = ["profile", "dataset", "model", *Architecture._fields]
 ORDER = ["profile", "kernel_size", "depth", "width", "expansion"]

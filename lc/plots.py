@@ -59,7 +59,7 @@ def against(axes, table, x, column, ylabel, larger=None):
     Args:
         table: of `study.collect`.
         x: "expansion", "width", "depth" or "learnable_parameters".
-        larger: rows of larger profiles, of `study.larger_rows`. They are drawn as stars.
+        larger: rows of larger profiles, of `study.larger_rows`. They have marks of their own.
     """
     lc, plain = table[table["expansion"] > 0], table[table["expansion"] == 0]
     for frozen, (label, color, line) in PLAIN.items() if x == "expansion" else ():
@@ -80,33 +80,33 @@ def against(axes, table, x, column, ylabel, larger=None):
         axes.set_xticks(values, [f"{value}" if len(values) <= 6 or i % 2 == 0 else "" for i, value in enumerate(values)])
         axes.xaxis.minorticks_off()
     if larger is not None:
-        _stars(axes, larger, x, column)
+        _marks(axes, larger, x, column)
     axes.set(xlabel=AXES[x], ylabel=ylabel)
     axes.get_legend() and axes.get_legend().remove()
 
 
-def _stars(axes, larger, x, column):
+def _marks(axes, larger, x, column):
     """Rows of larger profiles. A plain network has no expansion, so its mark stands at the right edge."""
-    _name_stars(axes, larger, ["model", "frozen"])
+    _name_marks(axes, larger, ["model", "frozen"])
     for (profile, expansion, frozen), rows in larger.groupby(["profile", "expansion", "frozen"]):
         at_edge = x == "expansion" and not expansion
         where = dict(transform=axes.get_yaxis_transform(), clip_on=False) if at_edge else {}
         for place, part in rows.groupby(x):
             color = COLORS[frozen] if expansion else PLAIN[frozen][1]
-            _star(axes, [1.0 if at_edge else place], [part[column].mean()], profile, color, **where)
+            _mark(axes, [1.0 if at_edge else place], [part[column].mean()], profile, color, **where)
 
 
-def _star(axes, x, y, profile, color, **options):
+def _mark(axes, x, y, profile, color, **options):
     """The mark of a larger profile: a star for the paper's recipe, a plus for `short`."""
     axes.plot(x, y, "P" if profile == "short" else "*", color=color, markersize=6 if profile == "short" else 9,
               markeredgecolor="black", markeredgewidth=0.6, zorder=4, linestyle="", **options)
 
 
-def _name_stars(axes, larger, network):
+def _name_marks(axes, larger, network):
     """A line of the legend for each larger profile. The columns `network` tell rows apart that do not differ in the seed alone."""
     for profile, rows in larger.groupby("profile"):
         seeds = " or ".join(map(str, sorted(set(rows.groupby(network).size()))))
-        _star(axes, [], [], profile, "white", label=f"{profile} profile, n = {seeds}")
+        _mark(axes, [], [], profile, "white", label=f"{profile} profile, n = {seeds}")
 
 
 def _name_expansions(axes, lc, column):
@@ -141,7 +141,7 @@ def gaps_by_kernel(axes, gaps, larger):
     """Figure 8a: the gap of each seed (learnable minus frozen, of `analysis.gaps_by_seed`) by expansion and kernel size.
 
     Args:
-        larger: the gaps in larger profiles. They are drawn as stars.
+        larger: the gaps in larger profiles. They have marks of their own.
     """
     gaps, larger = gaps[gaps["expansion"] > 0], larger[larger["expansion"] > 0]
     sizes, expansions = (sorted({*gaps[column], *larger[column]}) for column in ("kernel_size", "expansion"))
@@ -149,10 +149,10 @@ def gaps_by_kernel(axes, gaps, larger):
     sns.pointplot(gaps.assign(k=[f"k = {k}" for k in gaps["kernel_size"]]), x="expansion", y="gap", hue="k", order=expansions,
                   hue_order=[f"k = {k}" for k in sizes], palette=colors or None,
                   dodge=0.3 if len(sizes) > 1 else False, errorbar="sd", capsize=0.1, linewidth=1.2, markersize=3, ax=axes)
-    _name_stars(axes, larger, ["model"])
+    _name_marks(axes, larger, ["model"])
     for (profile, k, expansion), part in larger.groupby(["profile", "kernel_size", "expansion"]):
         i = sizes.index(k)
-        _star(axes, [expansions.index(expansion) + places[i]], [part["gap"].mean()], profile, colors[i])
+        _mark(axes, [expansions.index(expansion) + places[i]], [part["gap"].mean()], profile, colors[i])
     axes.axhline(0, color=BASELINE, linewidth=0.8)
     axes.set(xlabel=AXES["expansion"], ylabel="Learnable − frozen [points]")
     if axes.get_legend_handles_labels()[0]:
@@ -166,7 +166,7 @@ def by_network(axes, table, gaps, larger, combines=combines):
 
     Args:
         table, gaps: of `study.collect` and `analysis.gaps`.
-        larger: rows of larger profiles, of `study.larger_rows`. They are drawn as stars.
+        larger: rows of larger profiles, of `study.larger_rows`. They have marks of their own.
         combines: tells of a network's name whether it combines them.
     """
     size = table.groupby("model")["learnable_parameters"].max()
@@ -181,9 +181,9 @@ def by_network(axes, table, gaps, larger, combines=combines):
             axes.annotate(signed(-changes[name]), (means.loc[name].mean(), y), textcoords="offset points", xytext=(0, 5),
                           ha="center", fontsize=7)
     larger = larger[larger["model"].isin(names)]
-    _name_stars(axes, larger, ["model", "frozen"])
+    _name_marks(axes, larger, ["model", "frozen"])
     for (profile, name, frozen), part in larger.groupby(["profile", "model", "frozen"]):
-        _star(axes, [part["accuracy"].mean()], [names.index(name)], profile, COLORS[frozen])
+        _mark(axes, [part["accuracy"].mean()], [names.index(name)], profile, COLORS[frozen])
     combined = sum(map(combines, names))
     if 0 < combined < len(names):
         axes.axhline(combined - 0.5, color=BASELINE, linestyle=":")

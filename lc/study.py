@@ -116,7 +116,7 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
 
 
 def larger_rows(experiment, table, **lists):
-    """The rows of profiles larger than the one that `collect` shows, and prints which they are. Figures mark them as stars."""
+    """The rows of profiles larger than the one that `collect` shows, and prints which they are. Figures mark them."""
     larger = PROFILES[:PROFILES.index(table.attrs["profile"])]
     found = [found_and_missing(experiment(name, **lists))[0] for name in larger]
     found = pd.concat([rows for rows in found if len(rows)] or [table[:0]])
