@@ -75,14 +75,19 @@ def against(axes, table, x, column, ylabel, larger=None):
         axes.set_xscale("log")
         axes.margins(0.15)
     else:
-        values = sorted({*lc[x]} | ({*larger.loc[larger["expansion"] > 0, x]} if larger is not None else set()))
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(values, [f"{value}" if len(values) <= 6 or i % 2 == 0 else "" for i, value in enumerate(values)])
-        axes.xaxis.minorticks_off()
+        log_ticks(axes, {*lc[x]} | ({*larger.loc[larger["expansion"] > 0, x]} if larger is not None else set()))
     if larger is not None:
         _marks(axes, larger, x, column)
     axes.set(xlabel=AXES[x], ylabel=ylabel)
     axes.get_legend() and axes.get_legend().remove()
+
+
+def log_ticks(axes, values):
+    """A logarithmic x axis with ticks at the values. Axes that share it need the values of all of them."""
+    values = sorted(values)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(values, [f"{value}" if len(values) <= 6 or i % 2 == 0 else "" for i, value in enumerate(values)])
+    axes.xaxis.minorticks_off()
 
 
 def _marks(axes, larger, x, column):

@@ -91,6 +91,14 @@ def test_notebooks_draw_whatever_rows_there_are(name, store, stores, monkeypatch
     assert "Profile paper: " in said and ("missing: " in said) == (store != "whole")
 
 
+def test_figures_by_kernel_size_have_room_for_rows_that_only_some_sizes_have(monkeypatch, tmp_path):
+    small = [run for run in study.figure8("short", seeds=[0]) if run.architecture.expansion < 64]
+    fill(tmp_path, small + study.figure8("short", kernel_sizes=[3], expansions=[64], seeds=[0]))
+    axes = execute("12_fve_by_kernel_size", monkeypatch, tmp_path, tmp_path)["axes"]
+    assert [label.get_text() for label in axes[-1, -1].get_xticklabels()] == ["1", "8", "64"] and axes[-1, -1].get_xlim()[1] > 64
+    assert len(execute("11_variance_maps", monkeypatch, tmp_path, tmp_path)["maps"]) == 8
+
+
 def test_sliders_choose_among_the_stored_filters_where_a_person_watches(stores, monkeypatch, tmp_path):
     shown = []
     monkeypatch.setattr(study, "watched", lambda: True)
