@@ -136,7 +136,7 @@ def differences(table, column):
     one seed stay correlated, and Welch's interval is too wide. Student's interval of the differences within a seed is not.
 
     Args:
-        table: rows of `study.precision`, told apart by their column `precision`.
+        table: rows of `study.precisions`, told apart by their column `precision`.
 
     Returns:
         A DataFrame with a row for each data set, model and `frozen`: `n_fp32` and `n_bf16`, runs; `fp32` and `bf16`, means;
@@ -215,8 +215,8 @@ def hours(table):
     """What runs cost (Table 4), from their own rows.
 
     Returns:
-        A DataFrame with a row for each line of Table 4 that has runs, one more for those of `study.precision`, and each device:
-        `line`, `device`, `runs`, `hours` (the sum of the runs' own times, evaluation included), `runs_per_hour`, `energy` (kWh;
+        A DataFrame with a row for each line of Table 4 that has runs, one more for those of `study.precisions`, each profile and
+        each device: `line`, `profile` (the largest first), `device`, `runs`, `hours` (the sum of the runs' own times, evaluation included), `runs_per_hour`, `energy` (kWh;
         nan unless every run recorded it).
     """
     def line(row):
@@ -229,10 +229,11 @@ def hours(table):
         baseline = on_images or row["dataset"] == "cifar10" and row["model"] in {*OFF_THE_SHELF, "ResNet-20-16"}
         return f"{'Baseline' if baseline else 'LC'} {TITLES.get(row['dataset'], row['dataset'])}"
 
-    groups = table.groupby([table.apply(line, axis=1).rename("line"), "device"])
+    groups = table.groupby([table.apply(line, axis=1).rename("line"), "profile", "device"])
     costs = pd.DataFrame({"runs": groups.size(), "hours": groups["seconds"].sum() / 3600})
     energy = groups["energy"].agg(lambda used: used.sum(skipna=False)) / 1000
-    return costs.assign(runs_per_hour=costs["runs"] / costs["hours"], energy=energy).reset_index()
+    costs = costs.assign(runs_per_hour=costs["runs"] / costs["hours"], energy=energy).reset_index()
+    return costs.sort_values(["line", "profile"], key=_ranks, kind="stable", ignore_index=True)
 
 
 def centre_to_border(values):

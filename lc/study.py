@@ -25,7 +25,7 @@ EXPERIMENTS = {f.__name__: f for f in (figure4, table1, figure8, figure6a, figur
                                        figure1a, table2, figure1b)}
 PROFILES = tuple(experiments.GRIDS)  # from the paper's to the smallest; those on ImageNet have the same names
 COVERED = 3 / 4  # the share of an experiment's networks that a profile must have rows of for a figure to show it
-LISTED = 8  # missing networks that a notebook names
+LISTED = 8  # networks that a notebook names of those that are missing, or of a larger profile
 FLAGS = {"true": True, "false": False}  # papermill passes `-p train true` as text
 
 
@@ -107,11 +107,7 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
     epochs, images = (", ".join(str(n) for n in sorted(table[column].unique())) for column in ("epochs", "train_images"))
     n = table["seed"].nunique()
     print(f"Profile {name}: {len(table)} of {len(runs)} runs, {epochs} epochs of {images} images, {n} seed{'s' * (n > 1)}.")
-    lines = by_seeds(missing)
-    for text in lines[:LISTED]:
-        print(f"missing: {text}")
-    if lines[LISTED:]:
-        print(f"missing: {len(missing)} runs in all, which `python -m lc status --profile {name}` lists")
+    _name("missing", [run.id for run in missing], f", which `python -m lc status --profile {name}` lists")
     return table
 
 
@@ -120,9 +116,17 @@ def larger_rows(experiment, table, **lists):
     larger = PROFILES[:PROFILES.index(table.attrs["profile"])]
     found = [found_and_missing(experiment(name, **lists))[0] for name in larger]
     found = pd.concat([rows for rows in found if len(rows)] or [table[:0]])
-    for run_id in found["id"]:
-        print(f"of a larger profile, shown apart: {run_id}")
+    _name("of a larger profile, shown apart", found["id"])
     return found
+
+
+def _name(what, ids, where=""):
+    """Prints the first of some runs, and how many there are if it leaves some out."""
+    lines = by_seeds(ids)
+    for text in lines[:LISTED]:
+        print(f"{what}: {text}")
+    if lines[LISTED:]:
+        print(f"{what}: {len(ids)} runs in all{where}")
 
 
 def watched():
@@ -132,11 +136,11 @@ def watched():
     return kernel and kernel._allow_stdin
 
 
-def by_seeds(runs):
+def by_seeds(ids):
     """The ids of runs as text. Those that differ only in the seed share a line: `.../paper/seed0 seed1`."""
     seeds = {}
-    for run in runs:
-        network, _, seed = run.id.rpartition("/")
+    for run_id in ids:
+        network, _, seed = run_id.rpartition("/")
         seeds.setdefault(network, []).append(seed)
     return [f"{network}/{' '.join(seeds[network])}" for network in seeds]
 

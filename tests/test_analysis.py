@@ -106,7 +106,7 @@ def test_matched_finds_the_same_filters_in_every_row():
         assert (np.sum(a * b, 1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1) > 0.9).all()
 
 
-def test_hours_by_line_of_table_4_and_device():
+def test_hours_by_line_of_table_4_profile_and_device():
     table = pd.concat([
         rows(("ResNet-20-16", True, 0, 50.0), ("MobileNet-v2", False, 0, 50.0), ("ResNet-LC-20-16x8", True, 0, 50.0),
              ("ResNet-LC-20-16x8+BN", True, 0, 50.0), ("ResNet-20-16-k5", False, 0, 50.0)),
@@ -120,7 +120,10 @@ def test_hours_by_line_of_table_4_and_device():
     assert (costs["runs_per_hour"] == 2).all()
     assert costs["energy"].fillna(-1).tolist() == [-1, -1, 0.5, 1, -1]
     costs = analysis.hours(table.assign(profile=["paper"] * 5 + ["paper-fp32", "paper-bf16"]))
-    assert list(costs["line"])[-1] == "Precision" and list(costs["runs"]) == [1, 1, 1, 2, 2]
+    assert list(costs["line"])[-2:] == ["Precision", "Precision"] and list(costs["runs"]) == [1, 1, 1, 2, 1, 1]
+    costs = analysis.hours(table.assign(profile=["quick", "paper", "quick", "paper", "short", "short", "paper"], device="A"))
+    assert list(costs.set_index("line").loc["LC CIFAR-10", "profile"]) == ["short", "quick"]
+    assert list(costs.set_index("line").loc["LC SVHN", "profile"]) == ["paper", "short"]
 
 
 def test_centre_to_border():

@@ -19,7 +19,7 @@ def report(experiments=(), profile=None, folder=None, device="auto"):
         left = f"{sum(map(seconds, missing)) / 3600:.2f}" if missing else "-"
         yield f"{name:14} {chosen:8} {len(runs) - len(missing):4} {len(runs):5} {left:>11}"
         if profile:
-            yield from (f"  missing: {text}" for text in study.by_seeds(missing))
+            yield from (f"  missing: {text}" for text in study.by_seeds(run.id for run in missing))
     yield f"hours: on {device_name(device)}, estimated from {source}"
     if not profile:
         yield "--profile NAME lists the missing runs"
