@@ -10,11 +10,11 @@ from .utils import check
 from .utils.modules import hooks, is_plain, replace_modules
 
 
-def convert(model, expansion=1):
+def convert(model, expansion=1, keep_function=False):
     """Replaces every ungrouped spatial `nn.Conv2d` (k > 1) of a model, in place, by an LC-Block of the same shape.
 
-    Each block keeps its convolution's stride, padding, padding mode, dilation, bias, hooks, device and dtype. Its weights are
-    drawn anew. If the convolution's weight was frozen, the block's spatial weight is. Convolutions that are used in several
+    Each block keeps its convolution's stride, padding, padding mode, dilation, bias, hooks, device and dtype. By default its
+    weights are drawn anew. If the convolution's weight was frozen, the block's spatial weight is. Convolutions that are used in several
     places, or that share a weight, go on doing so. These stay as they are: 1x1 convolutions, grouped ones (depthwise too),
     LC-Blocks, and, with a warning that names them, other spatial layers: transposed, one- and three-dimensional ones, and
     subclasses of `nn.Conv2d` that compute something else.
@@ -22,6 +22,8 @@ def convert(model, expansion=1):
     Args:
         model: any `nn.Module`. Its convolutions are also found in attributes that are lists, tuples or dictionaries.
         expansion: E, the rate of linear combinations (Section 4).
+        keep_function: let the model compute the same as before. The filters of each convolution then are the first ones of its
+            block, and the pointwise weights are the identity, with zeros for all other filters (Section 6).
 
     Returns:
         The model. If `model` itself is a convolution, the new LC-Block.
@@ -46,6 +48,9 @@ def convert(model, expansion=1):
         block = LCBlock(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, expansion,
                         padding=conv.padding, dilation=conv.dilation, padding_mode=conv.padding_mode,
                         bias=conv.bias is not None, device=conv.weight.device, dtype=conv.weight.dtype)
+        if keep_function:
+            block.spatial.weight.data[:conv.out_channels] = conv.weight.data
+            nn.init.dirac_(block.pointwise.weight)
         block.spatial.weight.requires_grad_(conv.weight.requires_grad)
         weights = block.spatial.weight, block.pointwise.weight
         block.spatial.weight, block.pointwise.weight = shared.setdefault(conv.weight, weights)

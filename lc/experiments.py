@@ -93,6 +93,12 @@ def initialisation(profile="paper", kernel_sizes=None, expansions=None, seeds=No
     return [run for run in pairs(models, grid.dataset, profile, grid.seeds) if run.frozen or not run.architecture.initial]
 
 
+def twin(profile="paper", seeds=None):
+    """Section 6: the plain ResNet-20-16 and its twin, an LC network that starts as the same function, frozen and learnable."""
+    grid = grid_of(GRIDS, profile, seeds=seeds)
+    return pairs([f"ResNet-{grid.depth}-16", f"ResNet-LC-{grid.depth}-16x1~identity"], grid.dataset, profile, grid.seeds)
+
+
 def figure6a(profile="paper", widths=None, seeds=None):
     """Figure 6a: ResNet-LC-20-{W}x1, frozen and learnable."""
     grid = grid_of(GRIDS, profile, widths=widths, seeds=seeds)

@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from .blocks import LCBlock
+from .conversion import convert
 from .initial import KINDS, init_spatial
 from .utils import check
 
 # (?(lc)...) matches in the names of LC networks only
 NOTATION = re.compile(r"ResNet(?P<lc>-LC)?-(?P<depth>\d+)-(?P<width>\d+)(?(lc)(x(?P<expansion>\d+))?)"
                       r"(-k(?P<kernel>\d+))?(?P<between>(?(lc)(\+(BN|ReLU))*))"
-                      rf"(~(?P<initial>{'|'.join(KINDS)}))?")
+                      rf"(~(?P<initial>{'|'.join(KINDS)}|identity))?")
 
 
 class BasicBlock(nn.Module):
@@ -65,7 +66,8 @@ def build_model(name, num_classes=10, in_channels=3):
     Its input is `[batch, in_channels, height, width]`, its output logits `[batch, num_classes]`. `ResNet-{D}-{W}` and
     `ResNet-LC-{D}-{W}x{E}` are the CIFAR-ResNets of Section 4. `-k9` sets the kernel size (Section 4.3). `+BN`, `+ReLU` and
     `+BN+ReLU` set the operations between the convolutions of each LC-Block (Table 3). `~gauss` at the end, or another kind of
-    `init_spatial`, replaces the initialisation of the spatial filters; the other weights of a seed stay the same. The
+    `init_spatial`, replaces the initialisation of the spatial filters; the other weights of a seed stay the same. `~identity`
+    lets an LC network start with the weights of the plain one and identities between, as the same function (Section 6). The
     off-the-shelf networks of Figure 1a are torchvision's, changed for small images: `ResNet-14/18/34/50/101`,
     `Wide-ResNet-50x2`, `MobileNet-v2`. `ResNet-20` is `ResNet-20-16`.
 
@@ -78,11 +80,13 @@ def build_model(name, num_classes=10, in_channels=3):
     if name in OFF_THE_SHELF:
         return _off_the_shelf(name, num_classes, in_channels)
     depth, width, expansion, kernel, between, initial = architecture(name)
-    if expansion:
+    if expansion and initial != "identity":
         conv = partial(LCBlock, kernel_size=kernel, expansion=expansion, between=between.split("+")[1:])
     else:
         conv = partial(nn.Conv2d, kernel_size=kernel, padding=kernel // 2, bias=False)
     model = CIFARResNet(conv, depth, width, num_classes, in_channels)
+    if initial == "identity":
+        return convert(model, expansion, keep_function=True)
     return init_spatial(model, initial) if initial else model
 
 
@@ -94,7 +98,7 @@ class Architecture(NamedTuple):
     expansion: int  # 0 without LC-Blocks
     kernel_size: int
     between: str = ""  # or for example "+BN+ReLU"
-    initial: str = ""  # or a kind of `init_spatial`
+    initial: str = ""  # or a kind of `init_spatial`, or "identity"
 
 
 def architecture(name):
@@ -125,7 +129,8 @@ def canonical_name(name):
     parsed = NOTATION.fullmatch(name)
     if not parsed:
         raise ValueError(f"unknown model {name!r}; known: ResNet-{{D}}-{{W}}, ResNet-LC-{{D}}-{{W}}x{{E}} (each with -k{{K}} for the "
-                         f"kernel size and ~{' or ~'.join(KINDS)} for the initialisation; LC also with +BN, +ReLU or +BN+ReLU), "
+                         f"kernel size and ~{' or ~'.join(KINDS)} for the initialisation; LC also with ~identity, or with +BN, +ReLU "
+                         "or +BN+ReLU), "
                          f"ResNet-20, {', '.join(OFF_THE_SHELF)}")
     depth, width, expansion, kernel, between, initial = architecture(name)
     if depth < 8 or (depth - 2) % 6:
@@ -134,6 +139,8 @@ def canonical_name(name):
         raise ValueError(f"{name}: the kernel size must be odd and at least 3, not {kernel}")
     if width < 1 or parsed["lc"] and expansion < 1:
         raise ValueError(f"{name}: width and expansion must be at least 1")
+    if initial == "identity" and (not expansion or between):
+        raise ValueError(f"{name}: ~identity is for LC networks without operations between the convolutions")
     if max(depth, width, kernel, expansion) > 10 ** 5:
         raise ValueError(f"{name}: no number in a model's name may be above {10 ** 5}")
     return "".join([f"ResNet{parsed['lc'] or ''}-{depth}-{width}", f"x{expansion}" if expansion else "",

@@ -11,7 +11,7 @@ import pandas as pd
 
 from . import experiments, hours, networks, results
 from .data import DataUnavailable
-from .experiments import figure1a, figure4, figure6a, figure6b, figure8, initialisation, precisions, table1, table3
+from .experiments import figure1a, figure4, figure6a, figure6b, figure8, initialisation, precisions, table1, table3, twin
 from .imagenet.experiments import figure1b, table2
 from .models import Architecture
 from .run import recipe_named
@@ -21,8 +21,8 @@ from .utils.checkpoint import CheckpointError
 from .utils.device import resolve_device, resolve_precision
 
 # In the order of training
-EXPERIMENTS = {f.__name__: f for f in (figure4, table1, figure8, figure6a, figure6b, table3, initialisation, precisions,
-                                       figure1a, table2, figure1b)}
+EXPERIMENTS = {f.__name__: f for f in (figure4, table1, figure8, figure6a, figure6b, table3, initialisation, twin,
+                                       precisions, figure1a, table2, figure1b)}
 PROFILES = tuple(experiments.GRIDS)  # from the paper's to the smallest; those on ImageNet have the same names
 COVERED = 3 / 4  # the share of an experiment's networks that a profile must have rows of for a figure to show it
 LISTED = 8  # networks that a notebook names of those that are missing, or of a larger profile

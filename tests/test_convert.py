@@ -77,6 +77,19 @@ def test_convert_networks_of_others(name):
         assert_close(same(x), y, **EXACT)
 
 
+@pytest.mark.parametrize("expansion", [1, 3])
+def test_convert_can_keep_what_a_trained_model_computes(expansion):
+    model = nn.Sequential(nn.Conv2d(3, 5, 3, stride=2), nn.ReLU(), nn.Conv2d(5, 4, (1, 5), bias=False)).double()
+    model[0].weight.requires_grad_(False)
+    x = torch.rand(2, 3, 15, 15, dtype=torch.float64)
+    y, weights = model(x), [conv.weight.detach().clone() for conv in (model[0], model[2])]
+    converted = lc.convert(model, expansion, keep_function=True)
+    assert_close(converted(x), y, **EXACT)
+    for block, weight in zip((converted[0], converted[2]), weights):
+        assert torch.equal(block.spatial.weight[:len(weight)], weight) and torch.equal(block.weight, weight)
+    assert [block.spatial.weight.requires_grad for block in (converted[0], converted[2])] == [False, True]
+
+
 class Renamed(nn.Conv2d):
     """Computes what `nn.Conv2d` computes."""
 

@@ -215,6 +215,7 @@ def test_resnets_have_default_initialisation(name):
     ("ResNet-LC-20-16x128", "ResNet-LC-20-16x128"), ("ResNet-LC-20-16x8-k9", "ResNet-LC-20-16x8-k9"),
     ("ResNet-LC-20-16x64+BN+ReLU", "ResNet-LC-20-16x64+BN+ReLU"), ("ResNet-LC-20-16x64-k5+ReLU", "ResNet-LC-20-16x64-k5+ReLU"),
     ("ResNet-LC-8-16-k3+BN~gauss", "ResNet-LC-8-16x1+BN~gauss"), ("ResNet-8-16-k9~covariance", "ResNet-8-16-k9~covariance"),
+    ("ResNet-LC-8-16~identity", "ResNet-LC-8-16x1~identity"),
     *((name, name) for name in PINNED),
 ])
 def test_canonical_name(name, canonical):
@@ -237,6 +238,7 @@ def test_unknown_names_list_the_known(name):
     ("ResNet-LC-20-16x0", "expansion must be at least 1"), ("ResNet-20-0", "width.*at least 1"),
     ("ResNet-LC-20-16x2-k4", "kernel size must be odd.*not 4"), ("ResNet-20-16-k1", "kernel size.*at least 3, not 1"),
     ("ResNet-18-16", "6n \\+ 2.*not 18"), ("ResNet-LC-2-16x2", "6n \\+ 2.*not 2"), ("ResNet-LC-21-16x2", "6n \\+ 2.*not 21"),
+    ("ResNet-20-16~identity", "~identity is for LC networks"), ("ResNet-LC-20-16x2+BN~identity", "~identity is for LC networks"),
 ])
 def test_names_that_describe_no_network(name, message):
     with pytest.raises(ValueError, match=message):
@@ -249,6 +251,17 @@ def test_names_that_describe_no_network(name, message):
 ])
 def test_architecture(name, expected):
     assert architecture(name) == expected
+
+
+@pytest.mark.parametrize("name", ["ResNet-LC-8-8x1~identity", "ResNet-LC-8-8x3-k5~identity"])
+def test_a_twin_starts_as_the_same_function_as_the_plain_network(name):
+    torch.manual_seed(0)
+    plain = lc.build_model("ResNet-8-8" + ("-k5" if "k5" in name else ""))
+    torch.manual_seed(0)
+    twin = lc.build_model(name)
+    assert counts(twin) == counts(lc.build_model(name.removesuffix("~identity")))
+    images = torch.rand(4, 3, 32, 32)
+    torch.testing.assert_close(twin(images), plain(images), rtol=0, atol=1e-6)
 
 
 def test_the_divider_of_figure_1a():

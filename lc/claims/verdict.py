@@ -28,9 +28,9 @@ class Claim:
     title: str  # a few words, for a figure
     text: str  # what the paper claims, in our words
     statistic: str  # what decides it
-    experiment: Callable | None  # of `study`: from a profile to runs; None if nothing here trains what the claim is about
+    experiment: Callable  # of `study`: from a profile to runs
     needs: tuple  # the roles of the networks whose rows it needs
-    parts: Callable | None  # from rows to a list of estimates, of which the weakest counts; LookupError if a network lacks rows
+    parts: Callable  # from rows to a list of estimates, of which the weakest counts; LookupError if a network lacks rows
     unit: str = "points"  # of the effect, one of DIGITS
     expected: tuple = ABOVE  # the range of the effect if the claim is true; one end is infinite if the claim is about a side
     profiles: tuple = PROFILES  # those whose rows may decide it: a number of the paper holds for the paper's recipe alone
@@ -53,7 +53,7 @@ def decide(estimate, expected):
 
 def judged(claim):
     """The row of a claim in `claims.verdicts`, from the largest profile that has its runs."""
-    for profile in PROFILES if claim.experiment else ():
+    for profile in PROFILES:
         with suppress(LookupError):
             found = weakest(claim.parts(_rows(claim, profile)))
             if not np.isnan(found.value):
@@ -112,7 +112,7 @@ def _range(claim):
 def _effect(claim, found, profile):
     """The effect and its interval as text, with what limits them."""
     if profile == "none":
-        return "no profile has rows of the runs that it needs" if claim.experiment else "no experiment here trains it"
+        return "no profile has rows of the runs that it needs"
     value, low, high = (number(each, DIGITS[claim.unit]) for each in (found.value, found.low, found.high))
     notes = ["no interval" if np.isnan(found.low) else f"95 %: {low} to {high}"]
     if found.n == 1:
