@@ -159,7 +159,7 @@ def gaps_by_kernel(axes, gaps, larger):
         i = sizes.index(k)
         _mark(axes, [expansions.index(expansion) + places[i]], [part["gap"].mean()], profile, colors[i])
     axes.axhline(0, color=BASELINE, linewidth=0.8)
-    axes.set(xlabel=AXES["expansion"], ylabel="Learnable − frozen [points]")
+    axes.set(xlabel=AXES["expansion"], ylabel="Learnable − frozen [points]", xlim=(-0.5, len(expansions) - 0.5))
     if axes.get_legend_handles_labels()[0]:
         axes.legend()
 
