@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from contextlib import contextmanager, nullcontext
 
 HELP = """\
 The companion to 'The Power of Linear Combinations: Learning with Random Convolutions'.
@@ -117,19 +118,28 @@ def main(argv=None):
         sys.exit("lc: stopped by a signal; the same command continues from there")
 
 
+@contextmanager
+def _claimed(run, again):
+    """Lets no other process train the run. Raises ValueError if one does, or if the results have the run and not `again`."""
+    from . import results
+
+    if run.id in results.load_rows() and not again:
+        raise ValueError(f"{run.id} is in the results already; --again trains it anew")
+    with results.claim(run.id) as mine:
+        if not mine:
+            raise ValueError(f"{run.id} is being trained by another process")
+        yield
+
+
 def run_train(a):
     from . import networks, results
     from .run import Run
     from .utils.signals import stop_on_signals
 
     run = Run(a.model, a.dataset, a.frozen, a.seed, a.profile)
-    if run.id in results.load_rows() and not a.again:
-        raise ValueError(f"{run.id} is in the results already; --again trains it anew")
     if a.save:
         networks.check_file(a.save, a.again)
-    with results.claim(run.id) as mine, stop_on_signals() as stop:
-        if not mine:
-            raise ValueError(f"{run.id} is being trained by another process")
+    with _claimed(run, a.again), stop_on_signals() as stop:
         result = run.train(data_dir=a.data_dir, device=a.device, precision=a.precision, fuse=a.fuse,
                            checkpoint=results.checkpoint_path(run.id), stop=stop)
         if a.save:
@@ -139,8 +149,6 @@ def run_train(a):
 
 
 def run_imagenet(a):
-    from contextlib import nullcontext
-
     from . import networks, results
     from .imagenet import Run, images
     from .imagenet.processes import rank, world
@@ -149,15 +157,10 @@ def run_imagenet(a):
 
     folder = os.path.expanduser(a.data or images.find(a.dataset or "imagenet"))
     run = Run(a.model, a.dataset or os.path.basename(os.path.abspath(folder)), a.frozen, a.seed, a.recipe)
-    if run.id in results.load_rows() and not a.again:
-        raise ValueError(f"{run.id} is in the results already; --again trains it anew")
     kept = results.checkpoint_path(run.id)
     first = rank() == 0  # of the processes that torchrun started: it alone writes
-    claimed = results.claim(run.id) if first else nullcontext(True)
     stopping = stop_on_signals() if world() == 1 else nullcontext()  # several at once cannot stop at the same step
-    with claimed as mine, stopping as stop:
-        if not mine:
-            raise ValueError(f"{run.id} is being trained by another process")
+    with _claimed(run, a.again) if first else nullcontext(), stopping as stop:
         result = train(run, data=folder, device=a.device, precision=a.precision, batch=a.batch, workers=a.workers,
                        log=lambda line: print(line, flush=True), checkpoint=kept, stop=stop)
         if first:

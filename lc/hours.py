@@ -5,10 +5,8 @@ import os
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
 
@@ -17,7 +15,6 @@ from .experiments import GRIDS
 from .models import build_model
 from .run import Run
 from .utils.device import device_name, own_randomness, resolve_precision, to_device
-from .utils.files import results_folder
 
 # Billions of operations of a forward pass at 224 px. To count them would take longer than `lc status` may.
 OFF_THE_SHELF = {"ResNet-14": 2.7, "ResNet-18": 3.6, "ResNet-18d": 4.1, "ResNet-34": 7.3, "ResNet-50": 8.2, "ResNet-50d": 8.7,
@@ -44,8 +41,7 @@ def estimator(device, folder=None):
     """A function that estimates the seconds of a run on a device, and text that says what the estimates come from.
 
     A run takes as long as a row of this device with the same network, data set and profile. Without such a row, its time is
-    proportional to its `work`. The rate comes from the device's other rows, else from its rows in `speed.csv`, else from ten
-    steps that are measured.
+    proportional to its `work`. The rate comes from the device's other rows, else from ten steps that are measured.
     """
     name, known, rates = device_name(device), {}, []
     for row in results.load_rows(folder).values():
@@ -54,13 +50,7 @@ def estimator(device, folder=None):
             kind = Run if math.isnan(row["accuracy_top5"]) else imagenet.Run
             if row["profile"] in kind._profiles:
                 rates.append(row["seconds"] / work(kind(*(row[c] for c in ("model", "dataset", "frozen", "seed", "profile")))))
-    source, speeds = "rows of this device", Path(folder or results_folder()) / "speed.csv"
-    if not rates and speeds.exists():
-        source, table = "its benchmark in speed.csv", pd.read_csv(speeds)
-        table = table[(table["device"] == name) & table["path"].isin(["eager", "graph", "fused"])]
-        for model, speed in table.groupby("model")["images_per_second"].max().items():
-            run = Run(model, "cifar10", False, 0)
-            rates.append(run.training_images * run.recipe.epochs / speed / work(run))
+    source = "rows of this device"
     if not rates:
         source, rates = f"ten steps of {MEASURED.model} just now", [_measured_rate(device)]
     return lambda run: known.get((run.model, run.dataset, run.recipe.profile)) or median(rates) * work(run), source

@@ -9,7 +9,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import lc
 from lc import hours, imagenet, results, study
-from lc.benchmark import table
 from lc.run import Result
 from lc.utils.device import device_name
 
@@ -88,22 +87,13 @@ def test_hours_on_images_follow_their_number_and_size(no_measurement, tmp_path):
     assert estimate(paper, tmp_path) == pytest.approx(60.0 * (1_281_167 * 300) / (1_540 * 5) * (224 / 64) ** 2, rel=0.01)
 
 
-def test_a_new_machines_hours_come_from_its_benchmark(no_measurement, tmp_path):
+def test_without_rows_of_the_device_ten_steps_are_measured(tmp_path):
     results.append(row(study.figure4("quick")[0], 1.0, "NVIDIA H200"), tmp_path)
-    about = dict(started="1", torch="2", git="0", precision="fp32", frozen=False, batch=256)
-    table.save([about | dict(device=device, path=path, model=model, images_per_second=speed) for device, path, model, speed in (
-        (HERE, "eager", "ResNet-20-16", 100.0), (HERE, "graph", "ResNet-20-16", 200.0), (HERE, "loop", "ResNet-20-16", 1e6),
-        ("NVIDIA H200", "graph", "ResNet-20-16", 1e6))], tmp_path)
-    seconds, source = hours.estimator(CPU, tmp_path)
-    assert seconds(lc.Run("ResNet-20-16", "cifar10", False, 0, "short")) == pytest.approx(15 * 50_000 / 200)
-    assert source == "its benchmark in speed.csv"
-
-
-def test_without_rows_and_benchmark_ten_steps_are_measured(tmp_path):
+    files = set(tmp_path.rglob("*"))
     seconds, source = hours.estimator(CPU, tmp_path)
     small, large = (lc.Run(model, "cifar10", False, 0, "quick") for model in ("ResNet-8-16", "ResNet-20-64"))
     assert 0 < seconds(small) < seconds(large) == pytest.approx(seconds(small) * hours.work(large) / hours.work(small))
-    assert source == "ten steps of ResNet-8-16 just now" and not list(tmp_path.iterdir())
+    assert source == "ten steps of ResNet-8-16 just now" and set(tmp_path.rglob("*")) == files
 
 
 def test_one_line_says_runs_device_and_hours_and_which_profile_takes_less_on_a_cpu(no_measurement, tmp_path, capsys):
