@@ -216,8 +216,8 @@ def hours(table):
 
     Returns:
         A DataFrame with a row for each line of Table 4 that has runs, one more for those of `study.precisions`, each profile and
-        each device: `line`, `profile` (the largest first), `device`, `runs`, `hours` (the sum of the runs' own times, evaluation included), `runs_per_hour`, `energy` (kWh;
-        nan unless every run recorded it).
+        each device: `line`, `profile` (the largest first), `device`, `runs`, `hours` (the sum of the runs' own times, evaluation
+        included), `runs_per_hour`, `energy` (kWh; nan unless every run recorded it).
     """
     def line(row):
         if row["profile"].endswith(("-fp32", "-bf16")):

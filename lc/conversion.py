@@ -14,10 +14,10 @@ def convert(model, expansion=1, keep_function=False):
     """Replaces every ungrouped spatial `nn.Conv2d` (k > 1) of a model, in place, by an LC-Block of the same shape.
 
     Each block keeps its convolution's stride, padding, padding mode, dilation, bias, hooks, device and dtype. By default its
-    weights are drawn anew. If the convolution's weight was frozen, the block's spatial weight is. Convolutions that are used in several
-    places, or that share a weight, go on doing so. These stay as they are: 1x1 convolutions, grouped ones (depthwise too),
-    LC-Blocks, and, with a warning that names them, other spatial layers: transposed, one- and three-dimensional ones, and
-    subclasses of `nn.Conv2d` that compute something else.
+    weights are drawn anew. If the convolution's weight was frozen, the block's spatial weight is. Convolutions that are used
+    in several places, or that share a weight, go on doing so. These stay as they are: 1x1 convolutions, grouped ones
+    (depthwise too), LC-Blocks, and, with a warning that names them, other spatial layers: transposed, one- and three-
+    dimensional ones, and subclasses of `nn.Conv2d` that compute something else.
 
     Args:
         model: any `nn.Module`. Its convolutions are also found in attributes that are lists, tuples or dictionaries.

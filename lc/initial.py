@@ -81,7 +81,8 @@ def measured_map(size):
     k = size[0]
     run_id = MEASURED.format(k="" if k == 3 else f"-k{k}")
     if size != (k, k) or run_id not in results.load_rows():
-        raise results.ResultsError(f"no variance map of learned {size[0]}x{size[1]} filters: for square kernels, train {run_id} first")
+        raise results.ResultsError(f"no variance map of learned {size[0]}x{size[1]} filters: for square kernels, train "
+                                   f"{run_id} first")
     one = torch.from_numpy(results.load_arrays(run_id)["variance_map"]).float()
     return sum(torch.rot90(each, turns) for each in (one, one.T) for turns in range(4)) / 8
 

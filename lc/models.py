@@ -27,8 +27,8 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = conv(out_channels, out_channels)
         self.bn2 = nn.BatchNorm2d(out_channels)
-        # The pooling keeps every second pixel. A 1x1 convolution with stride 2 would do the same, but PyTorch 2.15.0 on a CPU with
-        # two threads crashes in it below 8 channels, and a slice's gradient would lose channels_last.
+        # The pooling keeps every second pixel. A 1x1 convolution with stride 2 would do the same, but PyTorch 2.15.0 on a CPU
+        # with two threads crashes in it below 8 channels, and a slice's gradient would lose channels_last.
         self.shortcut = nn.Identity() if stride == 1 else nn.Sequential(
             nn.AvgPool2d(1, stride), nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
 
@@ -128,10 +128,9 @@ def canonical_name(name):
         return name
     parsed = NOTATION.fullmatch(name)
     if not parsed:
-        raise ValueError(f"unknown model {name!r}; known: ResNet-{{D}}-{{W}}, ResNet-LC-{{D}}-{{W}}x{{E}} (each with -k{{K}} for the "
-                         f"kernel size and ~{' or ~'.join(KINDS)} for the initialisation; LC also with ~identity, or with +BN, +ReLU "
-                         "or +BN+ReLU), "
-                         f"ResNet-20, {', '.join(OFF_THE_SHELF)}")
+        raise ValueError(f"unknown model {name!r}; known: ResNet-{{D}}-{{W}}, ResNet-LC-{{D}}-{{W}}x{{E}} (each with -k{{K}} for "
+                         f"the kernel size and ~{' or ~'.join(KINDS)} for the initialisation; LC also with ~identity, or with "
+                         f"+BN, +ReLU or +BN+ReLU), ResNet-20, {', '.join(OFF_THE_SHELF)}")
     depth, width, expansion, kernel, between, initial = architecture(name)
     if depth < 8 or (depth - 2) % 6:
         raise ValueError(f"{name}: depth must be 6n + 2 (8, 14, 20, ...), not {depth}")

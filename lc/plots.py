@@ -108,7 +108,7 @@ def _mark(axes, x, y, profile, color, **options):
 
 
 def _name_marks(axes, larger, network):
-    """A line of the legend for each larger profile. The columns `network` tell rows apart that do not differ in the seed alone."""
+    """A line of the legend for each larger profile. The columns `network` tell networks apart."""
     for profile, rows in larger.groupby("profile"):
         seeds = " or ".join(map(str, sorted(set(rows.groupby(network).size()))))
         _mark(axes, [], [], profile, "white", label=f"{profile} profile, n = {seeds}")
@@ -159,7 +159,7 @@ def gaps_by_kernel(axes, gaps, larger):
         i = sizes.index(k)
         _mark(axes, [expansions.index(expansion) + places[i]], [part["gap"].mean()], profile, colors[i])
     axes.axhline(0, color=BASELINE, linewidth=0.8)
-    axes.set(xlabel=AXES["expansion"], ylabel="Learnable − frozen [points]", xlim=(-0.5, len(expansions) - 0.5))
+    axes.set(xlabel=AXES["expansion"], ylabel="Learnable − frozen [points]", xlim=(-0.5, max(1, len(expansions)) - 0.5))
     if axes.get_legend_handles_labels()[0]:
         axes.legend()
 
