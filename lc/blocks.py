@@ -145,7 +145,7 @@ class LCBlock(nn.Module):
 
 @torch.fx.wrap  # a traced network calls it as one operation
 def linear_combinations(pointwise, spatial):
-    """Equation 4. The cost does not depend on the batch, so full precision is cheap."""
+    """Equation 4. The cost does not depend on the batch, so it stays outside autocast (see `arithmetic`)."""
     device = spatial.device.type
     with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
         return (pointwise.flatten(1) @ spatial.flatten(1)).unflatten(1, spatial.shape[1:])

@@ -179,8 +179,8 @@ def train(run, *, data_dir=None, device="auto", precision="auto", progress=None,
         run: a `Run`.
         data_dir: as for `load_data`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
-        precision: "fp32", "bf16" (autocast; weights, their combination and the optimiser stay fp32), or "auto" (bf16 if the
-            device computes it natively). A recipe's own precision overrides it. Evaluation never uses autocast.
+        precision: "fp32", "bf16" (autocast; weights and the optimiser stay fp32), or "auto" (bf16 if the device computes
+            it natively). A recipe's own precision overrides it. Evaluation never uses autocast.
         progress: whether to show a progress bar; by default on a terminal only.
         label: text before the run's id in the progress bar.
         checkpoint: a file that is written every two minutes and from which training continues. The caller deletes it.

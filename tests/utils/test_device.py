@@ -70,17 +70,18 @@ def test_energy_is_left_out_where_nothing_counts_it(nvml, monkeypatch):
     assert math.isnan(energy_meter(GPU)())
 
 
-@pytest.mark.parametrize("precision, products, convolutions", [("fp32", "highest", False), ("bf16", "high", True)])
-def test_fp32_is_exact_on_a_gpu_and_tf32_stands_beside_bf16(precision, products, convolutions):
+@pytest.mark.parametrize("precision, device, products, convolutions", [
+    ("fp32", "cuda", "highest", False), ("bf16", "cuda", "high", True), ("fp32", "cpu", "highest", True),
+    ("bf16", "cpu", "medium", True),
+])
+def test_fp32_is_exact_and_faster_products_stand_beside_bf16(precision, device, products, convolutions):
     def modes():
         return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
 
     before = modes()
-    with pytest.raises(KeyError), arithmetic(precision, torch.device("cuda")):
+    with pytest.raises(KeyError), arithmetic(precision, torch.device(device)):
         assert modes() == (products, convolutions)
         raise KeyError
-    with arithmetic(precision, torch.device("cpu")):
-        assert modes() == before
     assert modes() == before
 
 
