@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from dataclasses import replace
+from heapq import nsmallest
 from statistics import median
 
 import torch
@@ -26,6 +27,11 @@ SILENCE = 600.0  # seconds between two lines about the same run
 
 def work(run):
     """The floating-point operations of a training's forward passes, within a quarter."""
+    return work_per_image(run) * run.training_images * run.recipe.epochs
+
+
+def work_per_image(run):
+    """The floating-point operations of one image's forward pass in training."""
     depth, width, expansion, kernel, between, *_ = run.architecture
     if depth:
         image, combining = 2 * 32**2 * width**2 * kernel**2 * (depth - 2), width / 42
@@ -33,15 +39,15 @@ def work(run):
         size = getattr(run.recipe, "image_size", 128 if run.model == "MobileNet-v2" else 64)
         image, combining = 1e9 * OFF_THE_SHELF[run.model.partition("-LCx")[0]] * (size / 224)**2, 3 * (224 / size)**2
     # Filters are combined once a mini-batch, but with operations between the convolutions every image passes E times as many.
-    image *= expansion if between else 1 + combining * expansion / min(256, run.recipe.batch_size)
-    return image * run.training_images * run.recipe.epochs
+    return image * (expansion if between else 1 + combining * expansion / min(256, run.recipe.batch_size))
 
 
 def estimator(device, folder=None):
     """A function that estimates the seconds of a run on a device, and text that says what the estimates come from.
 
     A run takes as long as a row of this device with the same network, data set and profile. Without such a row, its time is
-    proportional to its `work`. The rate comes from the device's other rows, else from ten steps that are measured.
+    proportional to its `work`. The rate is the median of the three rows with the most similar networks, of the same profile if
+    there are any: small networks compute fewer operations a second. Without rows of the device, ten steps are measured.
     """
     name, known, rates = device_name(device), {}, []
     for row in results.load_rows(folder).values():
@@ -49,11 +55,20 @@ def estimator(device, folder=None):
             known[row["model"], row["dataset"], row["profile"]] = row["seconds"]
             kind = Run if math.isnan(row["accuracy_top5"]) else imagenet.Run
             if row["profile"] in kind._profiles:
-                rates.append(row["seconds"] / work(kind(*(row[c] for c in ("model", "dataset", "frozen", "seed", "profile")))))
+                run = kind(*(row[c] for c in ("model", "dataset", "frozen", "seed", "profile")))
+                rates.append((row["profile"], work_per_image(run), row["seconds"] / work(run)))
     source = "rows of this device"
     if not rates:
-        source, rates = f"ten steps of {MEASURED.model} just now", [_measured_rate(device)]
-    return lambda run: known.get((run.model, run.dataset, run.recipe.profile)) or median(rates) * work(run), source
+        source, rates = f"ten steps of {MEASURED.model} just now", [("", 1.0, _measured_rate(device))]
+
+    def seconds(run):
+        def unlike(rate):
+            return rate[0] != run.recipe.profile, abs(math.log(rate[1] / work_per_image(run)))
+
+        return (known.get((run.model, run.dataset, run.recipe.profile))
+                or work(run) * median(rate for *_, rate in nsmallest(3, rates, unlike)))
+
+    return seconds, source
 
 
 def _measured_rate(device, steps=10):

@@ -43,6 +43,15 @@ def test_a_run_takes_as_long_as_the_same_one_else_in_proportion_to_its_work(no_m
     assert estimate(large, tmp_path) / estimate(small, tmp_path) == pytest.approx(18 / 6)
 
 
+def test_rows_of_the_same_profile_and_of_similar_networks_count_more(no_measurement, tmp_path):
+    small, similar, large = (lc.Run(f"ResNet-{shape}", "cifar10", False, 0, "short") for shape in ("8-8", "8-64", "20-64"))
+    rates = {small: 9.0, similar: 1.0, replace(similar, seed=1): 2.0, replace(similar, seed=2): 2.0,
+             replace(large, recipe="quick", seed=3): 5.0}
+    for run, rate in rates.items():
+        results.append(row(run, rate * hours.work(run) / 1e12), tmp_path)
+    assert estimate(large, tmp_path) == pytest.approx(2.0 * hours.work(large) / 1e12)
+
+
 def counted(run):
     """The operations of the forward passes, by PyTorch's counter."""
     size, batch = getattr(run.recipe, "image_size", 32), min(256, run.recipe.batch_size)
