@@ -92,8 +92,8 @@ def test_the_readmes_accuracies_are_those_of_the_results_and_of_the_paper():
     rows, text = results.load_rows(ROOT / "results"), " ".join((ROOT / "README.md").read_text().split())
     plain, frozen = (rows[f"cifar10/{name}/paper/seed0"]["accuracy"]
                      for name in ("ResNet-20-16/learnable", "ResNet-LC-20-16x128/frozen"))
-    assert f"ResNet-20-16 reaches {plain:.2f} %, and the paper prints {TABLE_1['cifar10'][0]}." in text
-    assert f"x128, frozen, reaches {frozen:.2f} %, and the paper prints {TABLE_1['cifar10'][2]}." in text
+    assert f"ResNet-20-16 reaches {plain:.2f} % (paper: {TABLE_1['cifar10'][0]}), and" in text
+    assert f"and ResNet-LC-20-16x128, frozen, {frozen:.2f} % ({TABLE_1['cifar10'][2]})." in text
     counts = claims.verdicts()["verdict"].value_counts()
     assert "of 32, {} are as in the paper, {} contrary, {} not decided".format(
         *(counts.get(verdict, 0) for verdict in ("as in the paper", "contrary to the paper", "not decided by these rows"))) in text
