@@ -94,7 +94,7 @@ def arithmetic(precision, device):
 
     With "bf16", the only such products are those that combine filters (Equation 4). A GPU computes them in TF32 (10 bits of
     mantissa). A CPU leaves them to oneDNN, which rounds their factors to bf16 (7 bits) if the CPU has AMX. Without AMX it
-    computes in fp32, up to twice as fast as PyTorch's default.
+    computes in fp32, on an AMD CPU up to twice as fast as MKL, PyTorch's default.
     """
     gpu, convolutions, products = device.type == "cuda", torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     if gpu:
