@@ -43,23 +43,29 @@ def number(value, digits=0):
     return f"{round(value, digits) + 0.0:.{digits}f}"  # 0.0 is added so that nothing is -0
 
 
-def student(values, error=np.nan):
-    """The mean of a Series with Student's interval. With one value, it is the normal interval of the standard error `error`."""
-    n, mean = len(values), values.mean()
-    half = stats.t.ppf(0.975, n - 1) * values.sem() if n > 1 else stats.norm.ppf(0.975) * error
+def student(values, error=np.nan, spread=None):
+    """The mean of a Series with Student's interval. With one value, it is the normal interval of the standard error `error`.
+
+    Args:
+        spread: the variance of a value and its degrees of freedom, by default those of the values themselves.
+    """
+    n, mean, (variance, freedom) = len(values), values.mean(), spread or (values.var(), len(values) - 1)
+    half = stats.t.ppf(0.975, freedom) * (variance / n) ** 0.5 if n > 1 else stats.norm.ppf(0.975) * error
     return Estimate(mean, mean - half, mean + half, n)
 
 
-def welch(a, b, error=np.nan):
+def welch(a, b, error=np.nan, spreads=(None, None)):
     """The difference of the means of two Series, a - b, with Welch's interval: for networks that share no weights.
 
-    If either has one value, it is the normal interval of the standard error `error`. `n` is the smaller length.
+    If either has one value, it is the normal interval of the standard error `error`. `n` is the smaller length. `spreads` are
+    as for `student`, of either Series.
     """
     n, difference = min(len(a), len(b)), a.mean() - b.mean()
     half = stats.norm.ppf(0.975) * error
     if n > 1:
-        variances = np.array([a.var() / len(a), b.var() / len(b)])
-        freedom = variances.sum() ** 2 / max((variances ** 2 / (len(a) - 1, len(b) - 1)).sum(), np.finfo(float).tiny)
+        variances, freedoms = np.transpose([spread or (v.var(), len(v) - 1) for v, spread in zip((a, b), spreads)])
+        variances = variances / (len(a), len(b))
+        freedom = variances.sum() ** 2 / max((variances ** 2 / freedoms).sum(), np.finfo(float).tiny)
         half = stats.t.ppf(0.975, max(freedom, 1)) * variances.sum() ** 0.5
     return Estimate(difference, difference - half, difference + half, n)
 
@@ -157,10 +163,14 @@ def differences(table, column):
 def break_even(gaps, x):
     """Where frozen networks catch up with learnable ones as `x` grows (Figure 6): `crossing` of a table of `gaps`.
 
+    The variance over seeds is pooled over the networks.
+
     Args:
         x: a column of it, "width", "depth" or "expansion".
     """
-    half = stats.t.ppf(0.975, gaps["n"] - 1) * gaps["gap_std"] / gaps["n"] ** 0.5
+    freedom = (gaps["n"] - 1).sum()
+    variance = ((gaps["n"] - 1) * gaps["gap_std"] ** 2).sum() / freedom if freedom else np.nan
+    half = stats.t.ppf(0.975, freedom) * (variance / gaps["n"].where(gaps["n"] > 1)) ** 0.5
     estimates = zip(gaps["gap"], gaps["gap"] - half, gaps["gap"] + half, gaps["n"])
     return crossing({place: Estimate(*each) for place, each in sorted(zip(gaps[x], estimates))})
 

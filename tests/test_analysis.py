@@ -82,6 +82,13 @@ def test_the_interval_of_a_break_even_holds_the_truth_at_least_as_often_as_it_sa
     assert inside / 200 >= 0.95 and useful / 200 > 0.8
 
 
+def test_a_break_even_of_two_seeds_pools_the_variance_over_the_networks():
+    gaps = curve([16, 64, 256], [2.0, -2.0, -6.0], [0.0, 0.3, 0.6], 2)
+    half = scipy.stats.t.ppf(0.975, 3) * (0.15 / 2) ** 0.5  # the variance of all three, at three degrees of freedom
+    found = analysis.break_even(gaps, "width")
+    assert (found.low, found.high) == pytest.approx(tuple(16 * 4 ** ((2 + end) / 4) for end in (-half, half)))
+
+
 def test_break_even_says_what_it_does_not_know():
     assert str(analysis.break_even(curve([16, 64], [2.0, -2.0], math.nan, 1), "width")) == "32 (one seed: no interval)"
     assert str(analysis.break_even(curve([16, 64], [2.0, 1.0], 0.1), "width")) == (

@@ -2,7 +2,8 @@
 
 Rows have the column `role`, and `<column>_error` for shares of images. A sample is a DataFrame indexed by seed with the columns
 `value` and `error`: the standard error that the finite number of test images alone gives the value, or nan. A curve is
-`{x: sample}` in ascending order of x. All functions raise LookupError if the rows lack a network.
+`{x: sample}` in ascending order of x. Its samples share the variance over seeds, because the few seeds of one network tell
+little of it. All functions raise LookupError if the rows lack a network.
 """
 
 from itertools import pairwise
@@ -24,7 +25,16 @@ def curve(rows, role, column="accuracy", x="expansion"):
     if rows.empty:
         raise LookupError(f"no rows of {role}")
     samples = pd.DataFrame({"value": rows[column], "error": rows.get(f"{column}_error", np.nan)}).set_index(rows["seed"])
-    return {value: samples[(rows[x] == value).to_numpy()] for value in sorted(rows[x].unique())}
+    return pooled({value: samples[(rows[x] == value).to_numpy()] for value in sorted(rows[x].unique())})
+
+
+def pooled(samples):
+    """The same curve, each sample with its `spread`: the variance over seeds, pooled over the curve, and its degrees of freedom."""
+    freedom = sum(len(sample) - 1 for sample in samples.values())
+    squares = sum(((sample["value"] - sample["value"].mean()) ** 2).sum() for sample in samples.values())
+    for sample in samples.values():
+        sample.attrs["spread"] = squares / max(freedom, 1), freedom
+    return samples
 
 
 def gap(rows, roles=LOSS, column="accuracy", x="expansion"):
@@ -33,7 +43,7 @@ def gap(rows, roles=LOSS, column="accuracy", x="expansion"):
     differences = {value: minus(a[value], b[value]) for value in a if value in b and len(minus(a[value], b[value]))}
     if not differences:
         raise LookupError(f"no seed has both {' and '.join(roles)}")
-    return differences
+    return pooled(differences)
 
 
 def losses(rows, chosen):
@@ -45,7 +55,7 @@ def by_kernel(rows, roles, column="accuracy"):
     """The curve against k of the mean of `gap` over the expansions that every kernel size has."""
     of_each = {k: gap(part, roles, column) for k, part in rows.groupby("kernel_size")}
     shared = sorted(set.intersection(*map(set, of_each.values())))
-    return {k: average(differences[e] for e in shared) for k, differences in of_each.items()}
+    return pooled({k: average(differences[e] for e in shared) for k, differences in of_each.items()})
 
 
 def with_centre(rows, name):
@@ -75,12 +85,13 @@ def _columns(samples):
 
 def mean(sample):
     """The mean of a sample with Student's interval: paired by seed if the sample is a difference."""
-    return student(sample["value"], sample["error"].mean())
+    return student(sample["value"], sample["error"].mean(), sample.attrs.get("spread"))
 
 
 def apart(a, b):
     """The difference of two samples, a - b, with Welch's interval."""
-    return welch(a["value"], b["value"], sum((each["error"] ** 2).mean() / max(len(each), 1) for each in (a, b)) ** 0.5)
+    error = sum((each["error"] ** 2).mean() / max(len(each), 1) for each in (a, b)) ** 0.5
+    return welch(a["value"], b["value"], error, [each.attrs.get("spread") for each in (a, b)])
 
 
 def each(statistic, samples):
@@ -104,8 +115,9 @@ def more(rows, *pairs, column="accuracy", x="expansion"):
 def slope(samples, log=True, draws=10_000):
     """The slope of a least-squares line through a curve's means against x or its log2, bootstrapped over seeds that every x has.
 
-    Percentiles of so few seeds are too narrow. The interval is therefore widened, as Student's is against the normal one and
-    as the unbiased standard deviation is against the biased one. The interval of one seed is normal.
+    The deviations from the means are drawn anew, from all of the curve. Percentiles of so few seeds are too narrow. The interval
+    is therefore widened, as Student's is against the normal one and as the unbiased standard deviation is against the biased
+    one. The interval of one seed is normal.
     """
     x = np.array(list(samples), float)
     x = np.log2(x) if log else x
@@ -114,9 +126,10 @@ def slope(samples, log=True, draws=10_000):
     slopes, n = values @ weights, len(values)
     if n < 2:
         return student(slopes, np.linalg.norm(errors * weights))
-    drawn = np.random.default_rng(0).choice(slopes, (draws, n)).mean(axis=1)
-    widening = stats.t.ppf(0.975, n - 1) / stats.norm.ppf(0.975) * (n / (n - 1)) ** 0.5
-    low, high = slopes.mean() + widening * (np.quantile(drawn, [0.025, 0.975]) - slopes.mean())
+    deviations = (values - values.mean()).to_numpy().ravel()
+    drawn = np.random.default_rng(0).choice(deviations, (draws, n, len(x))).mean(axis=1) @ weights
+    widening = stats.t.ppf(0.975, len(x) * (n - 1)) / stats.norm.ppf(0.975) * (n / (n - 1)) ** 0.5
+    low, high = slopes.mean() + widening * np.quantile(drawn, [0.025, 0.975])
     return Estimate(slopes.mean(), low, high, n)
 
 
@@ -175,5 +188,5 @@ def order_of_table_1(rows):
 
 
 def collapse_of_large_kernels(rows):
-    learnable = {k: average(curve(part, LEARNABLE, "fve_last").values()) for k, part in rows.groupby("kernel_size")}
+    learnable = pooled({k: average(curve(part, LEARNABLE, "fve_last").values()) for k, part in rows.groupby("kernel_size")})
     return [apart(learnable[3], sample) for k, sample in learnable.items() if k > 3]
