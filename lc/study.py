@@ -94,8 +94,7 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
     for name in PROFILES[:-1] if profile == "paper" else [profile]:
         runs = experiment(name, **lists)
         table, missing = found_and_missing(runs)
-        networks, found = ({run_id.rpartition("/")[0] for run_id in ids} for ids in ((run.id for run in runs), table["id"]))
-        tried.append((len(found) / max(1, len(networks)), name, runs, table, missing))
+        tried.append((covered(runs, table), name, runs, table, missing))
         if tried[-1][0] >= COVERED:
             break
     _, name, runs, table, missing = max(tried, key=lambda each: each[0])
@@ -109,6 +108,12 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
     print(f"Profile {name}: {len(table)} of {len(runs)} runs, {epochs} epochs of {images} images, {n} seed{'s' * (n > 1)}.")
     _name("missing", [run.id for run in missing], f", which `python -m lc status --profile {name}` lists")
     return table
+
+
+def covered(runs, table):
+    """The share of the networks of `runs`, frozen and learnable counted apart, of which the table has a row of any seed."""
+    networks, found = ({run_id.rpartition("/")[0] for run_id in ids} for ids in ((run.id for run in runs), table["id"]))
+    return len(found) / max(1, len(networks))
 
 
 def larger_rows(experiment, table, **lists):

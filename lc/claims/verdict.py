@@ -74,8 +74,7 @@ def _rows(claim, profile):
     """
     runs = {run.id: run for run in claim.experiment(profile) if _role(run) in claim.needs}
     rows, _ = study.found_and_missing(list(runs.values()))
-    networks, found = ({run_id.rpartition("/")[0] for run_id in ids} for ids in (runs, rows["id"]))
-    if len(found) < study.COVERED * len(networks):
+    if study.covered(runs.values(), rows) < study.COVERED:
         raise LookupError(profile)
     images = rows["id"].map(lambda run_id: _images(runs[run_id]))
     tested, trained = (binomial_error(rows[column], count) for column, count in (
