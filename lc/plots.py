@@ -119,7 +119,7 @@ def _name_expansions(axes, lc, column):
     for frozen, curve in lc.groupby(["frozen", "expansion"])[["learnable_parameters", column]].mean().groupby("frozen"):
         for i, ((_, expansion), (parameters, value)) in enumerate(curve.iterrows()):
             if len(curve) <= 5 or i % 2 == 0:
-                axes.annotate(f"x{expansion}", (parameters, value), textcoords="offset points", fontsize=6,
+                axes.annotate(f"x{expansion}", (parameters, value), textcoords="offset points", fontsize=6, zorder=5,
                               ha="right" if frozen else "center", xytext=(-3, 3) if frozen else (0, -9), color=COLORS[frozen],
                               path_effects=[withStroke(linewidth=2, foreground="white")])
 
