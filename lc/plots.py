@@ -216,7 +216,7 @@ def beside_paper(axes, here, published):
             ours, color = row.source != PUBLISHED, ROLE_COLORS[row.role]
             axis.errorbar(row.accuracy, roles.index(row.role) + (0.12 if ours else -0.12), xerr=row.spread, capsize=2,
                           color=color, markerfacecolor=color if ours else "white", linewidth=0.8, **looks[row.source])
-        axis.set(ylim=(len(roles) - 0.5, -0.5), title=line)
+        axis.set(ylim=(len(roles) - 0.3, -0.7), title=line)
         axis.set_yticks(range(len(roles)), roles)
         axis.margins(x=0.1)
     axes[-1].set_xlabel("Validation accuracy [%]")
