@@ -16,8 +16,8 @@ def signed(value):
 
 
 def plus_minus(means, column):
-    """A column of `analysis.summary` as text: "mean ± standard deviation", or the mean alone for one seed."""
-    return [f"{mean:.2f}" if spread != spread else f"{mean:.2f} ± {spread:.2f}"
+    """A column of `analysis.summary` as text: "mean ± standard deviation", the mean alone for one seed, a dash for none."""
+    return ["–" if mean != mean else f"{mean:.2f}" if spread != spread else f"{mean:.2f} ± {spread:.2f}"
             for mean, spread in zip(means[column], means[f"{column}_std"])]
 
 

@@ -162,6 +162,13 @@ def here():
                                rows=lambda row: row["dataset"], roles=role)
 
 
+def test_numbers_of_two_seeds_of_one_and_of_none():
+    table = rows(*(("ResNet-20-16", frozen, seed, 60.0 + seed) for frozen in (False, True) for seed in (0, 1)))
+    seen = [62.0, 64.0, float("nan"), 64.0]  # accuracy on training images, which older rows lack
+    means = analysis.summary(table.assign(gap=pd.Series(seen) - table["accuracy"], unknown=float("nan")), "gap", "unknown")
+    assert tables.plus_minus(means, "gap") == ["2.50 ± 0.71", "3.00"] and tables.plus_minus(means, "unknown") == ["–", "–"]
+
+
 def test_the_papers_tables_stand_below_the_rows_here_keyed_by_role(here):
     table = tables.paper_table(here, paper.table_1())
     assert list(table.columns) == ["Plain", "LC, learnable", "LC, frozen random"]
