@@ -90,10 +90,11 @@ def test_the_readme_and_the_docs_link_to_what_is_there():
 
 def test_the_readmes_accuracies_are_those_of_the_results_and_of_the_paper():
     rows, text = results.load_rows(ROOT / "results"), " ".join((ROOT / "README.md").read_text().split())
-    plain, frozen = (rows[f"cifar10/{name}/paper/seed0"]["accuracy"]
-                     for name in ("ResNet-20-16/learnable", "ResNet-LC-20-16x128/frozen"))
-    assert f"ResNet-20-16 reaches {plain:.2f} % (paper: {TABLE_1['cifar10'][0]}), and" in text
-    assert f"and ResNet-LC-20-16x128, frozen, {frozen:.2f} % ({TABLE_1['cifar10'][2]})." in text
+    accuracies = (rows[f"cifar10/{name}/paper/seed0"]["accuracy"] for name in (
+        "ResNet-20-16/learnable", "ResNet-LC-20-16x128/learnable", "ResNet-LC-20-16x128/frozen"))
+    numbers = (number for pair in zip(accuracies, TABLE_1["cifar10"]) for number in pair)
+    assert ("ResNet-20-16 reaches {:.2f} % (paper: {}), and ResNet-LC-20-16x128 learnable {:.2f} % ({}), "
+            "frozen {:.2f} % ({}).".format(*numbers)) in text
     counts = claims.verdicts()["verdict"].value_counts()
     assert "of 32, {} are as in the paper, {} contrary, {} not decided".format(
         *(counts.get(verdict, 0) for verdict in ("as in the paper", "contrary to the paper", "not decided by these rows"))) in text
