@@ -42,8 +42,7 @@ def accuracy(model, images, labels):
         ValueError: if there is not one label for each image and one logit for each class, or if the model's weights have no
             values (the meta device).
     """
-    _check(model, images, labels)
-    return _percent_right(model, images, labels, lambda x, y: x)
+    return percent(right(model, images, labels))
 
 
 def fgsm_accuracy(model, images, labels, eps=1 / 255):
@@ -60,13 +59,29 @@ def fgsm_accuracy(model, images, labels, eps=1 / 255):
         ValueError: as `accuracy`, if the images are not floating point, if the images or `eps` are outside [0, 1], or if the
             model was built under `torch.inference_mode`.
     """
+    return percent(right_under_fgsm(model, images, labels, eps))
+
+
+def right(model, images, labels):
+    """Which images the model classifies right, bool `[N]`. Arguments and errors as of `accuracy`."""
+    _check(model, images, labels)
+    return _right(model, images, labels, lambda x, y: x)
+
+
+def right_under_fgsm(model, images, labels, eps=1 / 255):
+    """Which images the model classifies right under FGSM, bool `[N]`: see `fgsm_accuracy`."""
     _check(model, images, labels)
     if not (images.is_floating_point() and images.min() >= 0 and images.max() <= 1):
         raise ValueError("FGSM needs floating-point images in [0, 1]; put the normalisation into the model")
     check.number("eps", eps, 0, 1)
     if any(p.is_inference() for p in model.parameters()):
         raise ValueError("FGSM needs gradients: build or load the model outside of torch.inference_mode")
-    return _percent_right(model, images, labels, lambda x, y: fgsm(model, x, y, eps))
+    return _right(model, images, labels, lambda x, y: fgsm(model, x, y, eps))
+
+
+def percent(right):
+    """The share of True in a bool tensor, in percent."""
+    return 100 * right.sum().item() / len(right)
 
 
 def fgsm(model, images, labels, eps):
@@ -89,8 +104,8 @@ def _check(model, images, labels):
         raise ValueError("the model's weights are on the meta device and have no values: load them first")
 
 
-def _percent_right(model, images, labels, attack):
-    """Accuracy in evaluation mode, in fp32 and not TF32, on what `attack(images, labels)` makes of each mini-batch."""
+def _right(model, images, labels, attack):
+    """The right answers in evaluation mode, in fp32 and not TF32, to what `attack(images, labels)` makes of each mini-batch."""
     was_training = [m for m in model.modules() if m.training]
     model.eval()
     try:
@@ -98,11 +113,11 @@ def _percent_right(model, images, labels, attack):
             _check_logits(model(images[:1]), labels)
             expanded = any(isinstance(m, LCBlock) and not m.folds for m in model.modules())
             size = LARGE if images.device.type == "cuda" and not expanded else SMALL
-            right = sum((model(attack(x, y)).argmax(1) == y).sum() for x, y in zip(images.split(size), labels.split(size)))
+            return torch.cat([model(attack(x, y)).argmax(1) == y
+                              for x, y in zip(images.split(size), labels.split(size))])
     finally:
         for module in was_training:
             module.training = True
-    return 100 * right.item() / len(labels)
 
 
 def _check_logits(logits, labels):

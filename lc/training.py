@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -233,7 +234,7 @@ def train(run, *, data_dir=None, device="auto", precision="auto", progress=None,
                 while state.epochs < run.recipe.epochs:
                     loss = state.epoch(after_step)
             meter.lap("training")
-        accuracies = _accuracies(network.eval(), data, run.recipe, device)
+        measured = _measured(network.eval(), data, run.recipe, device)
     except TrainingError as error:
         raise TrainingError(f"{run.id}: {error}") from None
     except CheckpointError as error:
@@ -244,23 +245,30 @@ def train(run, *, data_dir=None, device="auto", precision="auto", progress=None,
                                 "memory or stop what else runs there") from error
         raise
     meter.lap()
-    return to_result(run, network, network, meter.spent, **accuracies, train_loss=loss,
+    return to_result(run, network, network, meter.spent, **measured, train_loss=loss,
                      train_images=state.n, images=total, device=device_name(device), precision=precision,
                      classes=data.classes, mean=data.mean, std=data.std)
 
 
-def _accuracies(network, data, recipe, device):
-    """Clean and robust accuracy on the recipe's test images, and clean accuracy on its first training images, in percent."""
+def _measured(network, data, recipe, device):
+    """What the evaluation of a trained network leaves.
+
+    Returns:
+        `accuracy`, `robust_accuracy`: percent of the recipe's test images. `train_accuracy`: percent of its first training
+        images. `answers`: arrays of one bit a test image, whether its class was found, clean (`right`) and attacked (`robust`).
+    """
     attacked = nn.Sequential(evaluate.Normalize(data.mean, data.std), fold(network)).to(device)
     seen = slice(min(10_000, recipe.train_images or len(data.x_train)))
     test, train = ((to_unit(x[part].to(device)), y[part].to(device)) for x, y, part in (
         (data.x_test, data.y_test, slice(recipe.test_images)), (data.x_train, data.y_train, seen)))
-    return {"accuracy": evaluate.accuracy(attacked, *test),
-            "robust_accuracy": evaluate.fgsm_accuracy(attacked, *test, eps=1 / 255),
-            "train_accuracy": evaluate.accuracy(attacked, *train)}
+    right = evaluate.right(attacked, *test)
+    robust = evaluate.right_under_fgsm(attacked, *test, eps=1 / 255)
+    return {"accuracy": evaluate.percent(right), "robust_accuracy": evaluate.percent(robust),
+            "train_accuracy": evaluate.accuracy(attacked, *train),
+            "answers": {"right": np.packbits(right.cpu()), "robust": np.packbits(robust.cpu())}}
 
 
-def to_result(run, network, trained, spent, images, **measured):
+def to_result(run, network, trained, spent, images, answers=None, **measured):
     """The `Result` of a run.
 
     Args:
@@ -268,6 +276,7 @@ def to_result(run, network, trained, spent, images, **measured):
         trained: the network whose parameters are counted; it may have LC-Blocks or other weights.
         spent: of a `Meter`.
         images: how many were seen in training, over all epochs.
+        answers: arrays that the run leaves besides those of its filters.
         measured: the other columns.
 
     Raises:
@@ -275,7 +284,7 @@ def to_result(run, network, trained, spent, images, **measured):
     """
     if not math.isfinite(measured["train_loss"]):
         raise TrainingError(f"{run.id}: the loss is {measured['train_loss']}; nothing was recorded")
-    arrays = filters.summarize(network)
+    arrays = filters.summarize(network) | (answers or {})
     weights = list(filters.combined_filters(network).values())
     normalized = [filters.variance_entropy(w, normalize=True) if w.shape[-1] == 3 else math.nan
                   for w in (weights[0], weights[-1])]

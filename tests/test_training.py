@@ -152,6 +152,9 @@ def test_a_result_says_what_was_trained():
     data = lc.load_data("digits")
     images = (data.x_test[:40].permute(0, 3, 1, 2).float() / 255 - data.mean[0]) / data.std[0]
     assert result.accuracy == pytest.approx(lc.accuracy(network, images, data.y_test[:40]))
+    right = network.eval()(images).argmax(1) == data.y_test[:40]
+    assert np.unpackbits(result.arrays["right"]).tolist() == right.int().tolist()
+    assert np.unpackbits(result.arrays["robust"]).mean() == pytest.approx(result.robust_accuracy / 100)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step():

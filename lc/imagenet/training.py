@@ -4,6 +4,7 @@ from copy import deepcopy
 from math import isfinite, nan
 from statistics import fmean
 
+import numpy as np
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN as MEAN, IMAGENET_DEFAULT_STD as STD  # for any data set, as timm does
 from timm.utils import distribute_bn
@@ -135,28 +136,37 @@ class _Training:
         if world() > 1:
             distribute_bn(self.trainer.network, world(), reduce=True)
         network = fold(self.trainer.network)
-        top1, top5 = self._evaluate(network)
+        right = self._evaluate(network)
+        top1, top5 = map(evaluate.percent, right.T)
         if top1 > self.best["accuracy"]:
             weights = {name: value.cpu() for name, value in network.state_dict().items()}
-            self.best = {"accuracy": top1, "accuracy_top5": top5, "epoch": self.epochs, "network": weights}
+            self.best = {"accuracy": top1, "accuracy_top5": top5, "epoch": self.epochs,
+                         "network": weights, "right": right[:, 0]}
         self.meter.lap()
         rate = self.epochs * self.steps * self.run.recipe.batch_size / self.meter.spent["training"]
         return (f"epoch {self.epochs}/{self.run.recipe.epochs}: loss {self.loss:.4f}, top-1 {top1:.2f}, top-5 {top5:.2f} "
                 f"(best top-1 {self.best['accuracy']:.2f} in epoch {self.best['epoch']}), {rate:.0f} images/s")
 
     def _evaluate(self, network, attack=False):
-        """Top-1 and top-5 accuracy on the validation images in percent, with `attack` under FGSM (eps = 1/255)."""
+        """Whether the first class, and one of the first five, is right: bool `[validation images, 2]`.
+
+        With `attack`, the images are attacked by FGSM (eps = 1/255).
+        """
         model = nn.Sequential(evaluate.Normalize(MEAN, STD), network).to(self.device).eval()
-        correct = torch.zeros(2, dtype=torch.int64, device=self.device)
+        found = []
         with arithmetic("fp32", self.device):
             for images, labels in validation_batches(self.val, **self.reading):
                 images = images.contiguous(memory_format=torch.channels_last)
                 if attack:
                     images = evaluate.fgsm(model, images, labels, 1 / 255)
                 with torch.no_grad():
-                    right = model(images).topk(min(5, len(self.val.classes))).indices == labels[:, None]
-                correct += torch.stack([right[:, 0].sum(), right.sum()])
-        return [100 * sum(counts) / len(self.val) for counts in zip(*gathered(correct.tolist()))]
+                    best = model(images).topk(min(5, len(self.val.classes))).indices
+                    hits = best == labels[:, None]
+                found.append(torch.stack([hits[:, 0], hits.any(1)], 1).cpu())
+        right = torch.empty(len(self.val), 2, dtype=torch.bool)
+        for i, part in enumerate(gathered(torch.cat(found))):
+            right[i::world()] = part  # as `validation_batches` deals them
+        return right
 
     def state(self):
         """What a checkpoint holds."""
@@ -174,10 +184,12 @@ class _Training:
         """The `Result` of the best epoch."""
         network = build_model(parse(self.run.model)[0], len(self.train.classes))
         network.load_state_dict(self.best["network"])
-        robust_accuracy = self._evaluate(network, attack=True)[0]
+        robust = self._evaluate(network, attack=True)[:, 0]
+        answers = {"right": np.packbits(self.best["right"]), "robust": np.packbits(robust)}
         self.meter.lap()
         return to_result(self.run, network, self.trainer.network, self.state()["spent"], accuracy=self.best["accuracy"],
-                         accuracy_top5=self.best["accuracy_top5"], robust_accuracy=robust_accuracy, train_loss=self.loss,
+                         accuracy_top5=self.best["accuracy_top5"], robust_accuracy=evaluate.percent(robust),
+                         answers=answers, train_loss=self.loss,
                          train_images=len(self.train), images=self.run.recipe.epochs * self.steps * self.run.recipe.batch_size,
                          device=f"{world()} x " * (world() > 1) + device_name(self.device), precision=self.precision,
                          classes=tuple(self.train.classes), mean=MEAN, std=STD)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from helpers import CPU, IMAGENET_TINY as TINY, After, counts
@@ -137,6 +138,8 @@ def test_the_best_epoch_counts_and_its_plain_network_is_kept(flowers, reference,
     attacked = nn.Sequential(evaluate.Normalize(MEAN, STD), network)
     assert evaluate.accuracy(attacked, x, y) == pytest.approx(result.accuracy)
     assert evaluate.fgsm_accuracy(attacked, x, y) == pytest.approx(result.robust_accuracy)
+    for name, right in ("right", evaluate.right(attacked, x, y)), ("robust", evaluate.right_under_fgsm(attacked, x, y)):
+        assert np.array_equal(result.arrays[name], np.packbits(right))
     lc.save_network(result, tmp_path / "n.safetensors")
     loaded = lc.load_network(tmp_path / "n.safetensors")
     torch.testing.assert_close(loaded(x / 255), attacked.eval()(x / 255))
