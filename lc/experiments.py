@@ -22,6 +22,7 @@ class Grid:
     depth: int = 20  # of every network whose depth does not vary
     expansions: tuple = (1, 2, 4, 8, 16, 32, 64, 128, 256)
     widths: tuple = (16, 32, 64, 128, 256)  # the paper ends at 128, where the break-even is
+    width_depth: int = 20
     depths: tuple = (20, 32, 44, 56, 110, 164, 260, 308)  # the paper ends at 260
     datasets: tuple = ("cifar10", "cifar100", "fashion-mnist", "svhn")
     datasets_expansion: int = 128
@@ -31,6 +32,7 @@ class Grid:
     kernel_width: int = 16
     initial_expansions: tuple = (1, 8, 64)
     between_expansion: int = 64
+    between_depth: int = 20
     precision_seeds: tuple = (0, 1, 2, 3)
     precision_expansion: int = 128
     precision_epochs: int = 75
@@ -38,19 +40,26 @@ class Grid:
 
 GRIDS = {
     "paper": Grid(),
-    # minutes a run on a CPU core with bf16 instructions; no runs that compare precisions
-    "short": Grid(seeds=(0, 1), networks=("ResNet-14", "ResNet-18", "ResNet-20", "ResNet-50", "MobileNet-v2"), network_seeds=(0,),
-                  expansions=(1, 2, 8, 32, 128), widths=(16, 32, 64), depths=(20, 32, 56, 110), kernel_expansions=(1, 8, 64),
-                  kernel_depth=8, between_expansion=2, precision_seeds=()),
-    # each experiment in at most 20 minutes on two CPU cores
-    "quick": Grid(seeds=(0, 1), networks=("ResNet-14", "ResNet-20", "MobileNet-v2"), network_seeds=(0,), depth=8,
-                  expansions=(1, 2, 8, 32, 128), widths=(8, 16, 32), depths=(8, 14, 20), datasets_expansion=8,
-                  kernel_expansions=(1, 8), kernel_depth=8, kernel_width=8, initial_expansions=(1, 8), between_expansion=2,
-                  precision_epochs=2),  # a CPU without bf16 instructions takes about eight times as long to emulate them
-    "smoke": Grid(seeds=(0,), dataset="digits", networks=("ResNet-20", "MobileNet-v2"), network_seeds=(0,), depth=8,
-                  expansions=(1, 8), widths=(8, 16), depths=(8, 14), datasets=("digits",), datasets_expansion=8,
-                  kernel_sizes=(3, 5), kernel_expansions=(1, 8), kernel_depth=8, kernel_width=8, initial_expansions=(1, 8),
-                  between_expansion=2, precision_seeds=(0, 1), precision_expansion=8, precision_epochs=1),
+    # 15 minutes to two hours a run on a CPU core with bf16 instructions; none that compare precisions
+    "short": Grid(
+        seeds=(0, 1), networks=("ResNet-14", "ResNet-18", "ResNet-20", "ResNet-50", "MobileNet-v2"),
+        network_seeds=(0,), expansions=(1, 2, 4, 8, 32, 128), widths=(16, 32, 64), width_depth=8,
+        depths=(8, 20, 32, 56, 110), kernel_expansions=(1, 8, 64), kernel_depth=8,
+        between_expansion=8, between_depth=8, precision_seeds=()),
+    # each experiment in at most 20 minutes on two CPU cores; a CPU without bf16 instructions
+    # takes about eight times as long to emulate them
+    "quick": Grid(
+        seeds=(0, 1), networks=("ResNet-14", "ResNet-20", "MobileNet-v2"), network_seeds=(0,),
+        depth=8, expansions=(1, 2, 8, 32, 128), widths=(8, 16, 32), width_depth=8,
+        depths=(8, 14, 20), datasets_expansion=8, kernel_expansions=(1, 8), kernel_depth=8,
+        kernel_width=8, initial_expansions=(1, 8), between_expansion=2, between_depth=8,
+        precision_epochs=2),
+    "smoke": Grid(
+        seeds=(0,), dataset="digits", networks=("ResNet-20", "MobileNet-v2"), network_seeds=(0,),
+        depth=8, expansions=(1, 8), widths=(8, 16), width_depth=8, depths=(8, 14),
+        datasets=("digits",), datasets_expansion=8, kernel_sizes=(3, 5), kernel_expansions=(1, 8),
+        kernel_depth=8, kernel_width=8, initial_expansions=(1, 8), between_expansion=2,
+        between_depth=8, precision_seeds=(0, 1), precision_expansion=8, precision_epochs=1),
 }
 
 
@@ -102,7 +111,8 @@ def twin(profile="paper", seeds=None):
 def figure6a(profile="paper", widths=None, seeds=None):
     """Figure 6a: ResNet-LC-20-{W}x1, frozen and learnable."""
     grid = grid_of(GRIDS, profile, widths=widths, seeds=seeds)
-    return pairs([f"ResNet-LC-{grid.depth}-{w}x1" for w in grid.widths], grid.dataset, profile, grid.seeds)
+    models = [f"ResNet-LC-{grid.width_depth}-{w}x1" for w in grid.widths]
+    return pairs(models, grid.dataset, profile, grid.seeds)
 
 
 def figure6b(profile="paper", depths=None, seeds=None):
@@ -114,7 +124,8 @@ def figure6b(profile="paper", depths=None, seeds=None):
 def table3(profile="paper", expansion=None, seeds=None):
     """Table 3: ResNet-LC-20-16x{E} with nothing, ReLU, BatchNorm or both between the convolutions of each LC-Block."""
     grid = grid_of(GRIDS, profile, between_expansion=expansion, seeds=seeds)
-    models = [f"ResNet-LC-{grid.depth}-16x{grid.between_expansion}{between}" for between in ("", "+ReLU", "+BN", "+BN+ReLU")]
+    shape = f"{grid.between_depth}-16x{grid.between_expansion}"
+    models = [f"ResNet-LC-{shape}{between}" for between in ("", "+ReLU", "+BN", "+BN+ReLU")]
     return pairs(models, grid.dataset, profile, grid.seeds)
 
 

@@ -91,6 +91,8 @@ def test_the_short_profile_is_the_papers_networks_and_images_in_a_fifth_of_the_e
     runs = study.everything("short", LOW_RESOLUTION)
     assert {run.recipe for run in runs} == {lc.Recipe("short", epochs=15, batch_size=64)} and {run.seed for run in runs} == {0, 1}
     assert names(study.figure4("short")) < names(study.figure4()) and names(study.table1("short")) == names(study.table1())
+    at_depth_8 = study.figure6a("short") + study.table3("short") + study.figure8("short")
+    assert {run.architecture.depth for run in at_depth_8} == {8}
 
 
 @pytest.mark.parametrize("name", study.EXPERIMENTS)
