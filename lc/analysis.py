@@ -251,3 +251,17 @@ def centre_to_border(values):
     k = len(values)
     border = (values.sum() - values[1:-1, 1:-1].sum()) / (4 * k - 4)
     return float(values[k // 2, k // 2] / border)
+
+
+def central_share(values, size=3):
+    """The share of the energy at the centre of a map (Figures 7, 8b and 10).
+
+    A uniform map has size² / k², so 0.11 for k = 9 and 0.36 for k = 5. A map no larger than
+    `size` has 1.
+
+    Args:
+        values: `[k, k]`, the mean square (or variance) of weights at each position, with k odd.
+        size: the side of the central square, in pixels.
+    """
+    edge = max(0, (len(values) - size) // 2)
+    return float(values[edge:len(values) - edge, edge:len(values) - edge].sum() / values.sum())

@@ -138,3 +138,11 @@ def test_centre_to_border():
     values = np.ones((3, 3))
     values[1, 1] = 4
     assert analysis.centre_to_border(values) == 4
+
+
+def test_the_central_share_is_that_of_the_central_square():
+    values = np.ones((7, 7))
+    assert analysis.central_share(values) == 9 / 49 and analysis.central_share(values[:3, :3]) == 1
+    values[2:5, 2:5] = 10
+    assert analysis.central_share(values) == 90 / 130
+    assert analysis.central_share(values, size=1) == 10 / 130
