@@ -132,7 +132,7 @@ def _claimed(run, again):
 
 
 def run_train(a):
-    from . import networks, results
+    from . import networks, results, study
     from .run import Run
     from .utils.signals import stop_on_signals
 
@@ -140,8 +140,8 @@ def run_train(a):
     if a.save:
         networks.check_file(a.save, a.again)
     with _claimed(run, a.again), stop_on_signals() as stop:
-        result = run.train(data_dir=a.data_dir, device=a.device, precision=a.precision, fuse=a.fuse,
-                           checkpoint=results.checkpoint_path(run.id), stop=stop)
+        result = study.train_run(run, data_dir=a.data_dir, device=a.device, precision=a.precision, fuse=a.fuse,
+                                 checkpoint=results.checkpoint_path(run.id), stop=stop)
         if a.save:
             networks.save_network(result, a.save, a.unfolded)
         results.append(result)
@@ -150,19 +150,21 @@ def run_train(a):
 
 def run_imagenet(a):
     from . import networks, results
-    from .imagenet import Run, images
+    from .imagenet import ImageNetRun, images
     from .imagenet.processes import rank, world
-    from .imagenet.training import train
+    from .imagenet.training import train_imagenet
     from .utils.signals import stop_on_signals
 
     folder = os.path.expanduser(a.data or images.find(a.dataset or "imagenet"))
-    run = Run(a.model, a.dataset or os.path.basename(os.path.abspath(folder)), a.frozen, a.seed, a.recipe)
+    name = a.dataset or os.path.basename(os.path.abspath(folder))
+    run = ImageNetRun(a.model, name, a.frozen, a.seed, a.recipe)
     kept = results.checkpoint_path(run.id)
     first = rank() == 0  # of the processes that torchrun started: it alone writes
     stopping = stop_on_signals() if world() == 1 else nullcontext()  # several at once cannot stop at the same step
     with _claimed(run, a.again) if first else nullcontext(), stopping as stop:
-        result = train(run, data=folder, device=a.device, precision=a.precision, batch=a.batch, workers=a.workers,
-                       log=lambda line: print(line, flush=True), checkpoint=kept, stop=stop)
+        result = train_imagenet(run, data=folder, device=a.device, precision=a.precision, batch=a.batch,
+                                workers=a.workers, log=lambda line: print(line, flush=True),
+                                checkpoint=kept, stop=stop)
         if first:
             networks.save_network(result, kept.with_suffix(".safetensors"))
             results.append(result)

@@ -77,8 +77,9 @@ class LCBlock(nn.Module):
     def forward(self, x):
         if self.combined is None and (len(self.between) or self.watched):
             return self.pointwise(self.between(self.spatial(x)))
+        weight, bias = self.combined or self.combine()
         # nn.Conv2d's own forward is this call with its own weight. It knows all padding modes.
-        return self.spatial._conv_forward(x, *self.combined or self.combine())
+        return self.spatial._conv_forward(x, weight, bias)
 
     in_channels = property(lambda self: self.spatial.in_channels)
     out_channels = property(lambda self: self.pointwise.out_channels)
@@ -107,7 +108,8 @@ class LCBlock(nn.Module):
             ValueError: if no combined filters exist, because other operations stand between the two convolutions, or if a
                 hook or another kind of layer stands in for a convolution's own weight.
         """
-        return (self.combined or self.combine())[0]
+        weight, _ = self.combined or self.combine()
+        return weight
 
     @property
     def combines(self):

@@ -11,10 +11,11 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 
-from . import imagenet, results
+from . import results
 from .experiments import GRIDS
+from .imagenet import RECIPES, ImageNetRun
 from .models import build_model
-from .run import Run
+from .run import PROFILES, Run
 from .utils.device import device_name, own_randomness, resolve_precision, to_device
 
 # Billions of operations of a forward pass at 224 px. To count them would take longer than `lc status` may.
@@ -53,8 +54,9 @@ def estimator(device, folder=None):
     for row in results.load_rows(folder).values():
         if row["device"] == name:
             known[row["model"], row["dataset"], row["profile"]] = row["seconds"]
-            kind = Run if math.isnan(row["accuracy_top5"]) else imagenet.Run
-            if row["profile"] in kind._profiles:
+            low_resolution = math.isnan(row["accuracy_top5"])
+            kind, recipes = (Run, PROFILES) if low_resolution else (ImageNetRun, RECIPES)
+            if row["profile"] in recipes:
                 run = kind(*(row[c] for c in ("model", "dataset", "frozen", "seed", "profile")))
                 rates.append((row["profile"], work_per_image(run), row["seconds"] / work(run)))
     source = "rows of this device"

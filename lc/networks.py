@@ -5,6 +5,7 @@ import tempfile
 from collections import OrderedDict
 from pathlib import Path
 
+import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -37,7 +38,7 @@ def save_network(result, file, unfolded=False):
     network = _with_normalization(result.mean, result.std, result.network if unfolded else fold(result.network))
     tensors = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
                for name, value in network.state_dict().items()}
-    row = {column: None if value != value else value for column, value in result.row().items()}
+    row = {column: None if pd.isna(value) else value for column, value in result.row().items()}
     with replacing(file) as f:
         f.write(save(tensors, {"format": FORMAT, "run": json.dumps(row), "classes": json.dumps(result.classes)}))
 
@@ -92,7 +93,7 @@ def check_file(file, replace=False):
 def _build(row, num_classes, channels):
     if row["accuracy_top5"] is None:  # only runs on ImageNet have it; some of their networks have the same names as others
         return models.build_model(row["model"], num_classes, channels)
-    return imagenet.build_model(row["model"], num_classes)
+    return imagenet.build_imagenet_model(row["model"], num_classes)
 
 
 def _with_normalization(mean, std, network):

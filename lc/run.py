@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass, field, fields
 
-from .data import TRAINING_IMAGES, load_data
+from .data import TRAINING_IMAGES
 from .models import architecture, canonical_name
 from .utils import check
 
@@ -89,19 +89,8 @@ class Run:
     seed: int
     recipe: Recipe = Recipe()
 
-    _canonical_name = staticmethod(canonical_name)
-    _profiles = PROFILES
-
     def __post_init__(self):
-        object.__setattr__(self, "model", self._canonical_name(self.model))
-        if not isinstance(self.recipe, type(type(self).recipe)):
-            object.__setattr__(self, "recipe", recipe_named(self.recipe, self._profiles))
-        check_part(self.dataset)
-        if not isinstance(self.frozen, bool):  # 1 would be read back from a row as another value
-            raise ValueError(f"frozen must be True or False, not {self.frozen!r}")
-        if self._profiles.get(self.recipe.profile, self.recipe) != self.recipe:
-            raise ValueError(f"this recipe is not the profile {self.recipe.profile!r}: give it a profile name of its own")
-        check.integer("seed", self.seed, 0, 2 ** 63 - 1)
+        complete(self, canonical_name(self.model), Recipe, PROFILES)
 
     @property
     def id(self):
@@ -117,14 +106,29 @@ class Run:
         """The number of images of one epoch. A data set of your own counts as large as CIFAR."""
         return min(self.recipe.train_images or math.inf, TRAINING_IMAGES.get(self.dataset, 50_000))
 
-    def find_data(self, data_dir=None):
-        """Raises DataError if the data set cannot be had or is damaged."""
-        load_data(self.dataset, data_dir)
 
-    def train(self, **options):
-        """Trains and evaluates this run: see `lc.train`."""
-        from . import train
-        return train(self, **options)
+def complete(run, model, kind, profiles):
+    """Gives a new run its network's canonical name and, for the name of a profile, its recipe.
+
+    Args:
+        model: the canonical name.
+        kind: the class of the run's recipe.
+        profiles: the recipes of that class by their profile's name.
+
+    Raises:
+        ValueError: as `Run`.
+    """
+    known = isinstance(run.recipe, kind)
+    recipe = run.recipe if known else recipe_named(run.recipe, profiles)
+    object.__setattr__(run, "model", model)
+    object.__setattr__(run, "recipe", recipe)
+    check_part(run.dataset)
+    if not isinstance(run.frozen, bool):  # 1 would be read back from a row as another value
+        raise ValueError(f"frozen must be True or False, not {run.frozen!r}")
+    if profiles.get(recipe.profile, recipe) != recipe:
+        raise ValueError(f"this recipe is not the profile {recipe.profile!r}: "
+                         "give it a profile name of its own")
+    check.integer("seed", run.seed, 0, 2 ** 63 - 1)
 
 
 def run_id(dataset, model, frozen, profile, seed):

@@ -10,8 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from . import experiments, hours, networks, results
-from .data import DataUnavailable
+from .data import DataUnavailable, load_data
 from .experiments import figure1a, figure4, figure6a, figure6b, figure8, initialisation, precisions, table1, table3, twin
+from .fast import train
+from .imagenet import ImageNetRun
 from .imagenet.experiments import figure1b, table2
 from .models import Architecture
 from .run import recipe_named
@@ -206,8 +208,9 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
                 continue
             log.begin(i)
             try:
-                result = run.train(data_dir=data_dir, device=device, precision=precision, fuse=fuse, progress=progress,
-                                   label=f"{i + 1}/{len(missing)} ", checkpoint=results.checkpoint_path(run.id, folder), stop=end)
+                result = train_run(run, data_dir=data_dir, device=device, precision=precision, fuse=fuse,
+                                   progress=progress, label=f"{i + 1}/{len(missing)} ",
+                                   checkpoint=results.checkpoint_path(run.id, folder), stop=end)
             except Stopped:
                 break
             except (TrainingError, CheckpointError, results.ResultsError) as error:
@@ -220,6 +223,23 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
     if failed:
         raise TrainingError("; ".join(failed))
     return trained
+
+
+def train_run(run, *, fuse=False, **options):
+    """Trains and evaluates a run of either kind: see `lc.train` and `train_imagenet`, where `fuse` has no effect."""
+    if isinstance(run, ImageNetRun):
+        from .imagenet.training import train_imagenet  # timm takes seconds to import
+        return train_imagenet(run, **options)
+    return train(run, fuse=fuse, **options)
+
+
+def find_data(run, data_dir=None):
+    """Raises DataError if a run's data set cannot be had or is damaged. Of an image folder it looks only whether it is there."""
+    if isinstance(run, ImageNetRun):
+        from .imagenet.images import find  # timm takes seconds to import
+        find(run.dataset, data_dir)
+    else:
+        load_data(run.dataset, data_dir)
 
 
 def check_options(time_limit=None, save=None, **_):
@@ -238,7 +258,7 @@ def available(runs, data_dir=None):
     unavailable = {}
     for run in {(type(run), run.dataset): run for run in runs}.values():
         try:
-            run.find_data(data_dir)
+            find_data(run, data_dir)
         except DataUnavailable as error:
             unavailable[run.dataset] = error
     left = [run for run in runs if run.dataset not in unavailable]

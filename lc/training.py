@@ -172,11 +172,12 @@ class Trainer:
         return self.generator, own
 
 
-def train(run, *, data_dir=None, device="auto", precision="auto", progress=None, label="", checkpoint=None, stop=None,
-          trainer=Trainer):
+def train_with(trainer_class, run, *, data_dir=None, device="auto", precision="auto", progress=None, label="",
+               checkpoint=None, stop=None):
     """Trains and evaluates one run.
 
     Args:
+        trainer_class: `Trainer`, or a subclass of it.
         run: a `Run`.
         data_dir: as for `load_data`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
@@ -186,7 +187,6 @@ def train(run, *, data_dir=None, device="auto", precision="auto", progress=None,
         label: text before the run's id in the progress bar.
         checkpoint: a file that is written every two minutes and from which training continues. The caller deletes it.
         stop: a function that is called after every step. If it returns True, the checkpoint is written and training ends.
-        trainer: the class of the training step.
 
     Returns:
         A `Result` with the row for `results/runs.csv`, the arrays for `results/filters/` and the trained network.
@@ -214,7 +214,7 @@ def train(run, *, data_dir=None, device="auto", precision="auto", progress=None,
         stopping = stop is not None and stop()
         if stopping or kept.due():
             meter.lap("training")
-            kept.save({"trainer": state.state(), "spent": meter.spent})
+            kept.save({"trainer": trainer.state(), "spent": meter.spent})
         if stopping:
             raise Stopped(run.id)
 
@@ -223,16 +223,16 @@ def train(run, *, data_dir=None, device="auto", precision="auto", progress=None,
             network = build_model(run.model, len(data.classes), data.channels)
             if run.frozen:
                 freeze_spatial(network)
-            state = trainer(network, data, run.recipe, run.seed, device, precision)
+            trainer = trainer_class(network, data, run.recipe, run.seed, device, precision)
             if saved:
-                state.load(saved["trainer"])
+                trainer.load(saved["trainer"])
                 meter.add(saved["spent"])
             meter.lap("setup")
-            total, done = state.n * run.recipe.epochs, state.n * state.epochs + sum(state.batches[:state.position])
+            total, done = trainer.n * run.recipe.epochs, trainer.n * trainer.epochs + sum(trainer.batches[:trainer.position])
             with tqdm(total=total, initial=done, desc=f"{label}{run.id}", unit=" images", unit_scale=True,
                       leave=False, disable=None if progress is None else not progress) as bar:
-                while state.epochs < run.recipe.epochs:
-                    loss = state.epoch(after_step)
+                while trainer.epochs < run.recipe.epochs:
+                    loss = trainer.epoch(after_step)
             meter.lap("training")
         measured = _measured(network.eval(), data, run.recipe, device)
     except TrainingError as error:
@@ -246,7 +246,7 @@ def train(run, *, data_dir=None, device="auto", precision="auto", progress=None,
         raise
     meter.lap()
     return to_result(run, network, network, meter.spent, **measured, train_loss=loss,
-                     train_images=state.n, images=total, device=device_name(device), precision=precision,
+                     train_images=trainer.n, images=total, device=device_name(device), precision=precision,
                      classes=data.classes, mean=data.mean, std=data.std)
 
 

@@ -20,7 +20,7 @@ def row(run, seconds, device=HERE):
     return Result(run.id, run.model, run.dataset, run.frozen, run.recipe.profile, run.seed, *[1.0] * 3, 1, 1, *[1.0] * 4,
                   epochs=run.recipe.epochs, train_images=getattr(run.recipe, "train_images", None) or 50_000, seconds=seconds,
                   images_per_second=1.0, device=device, precision="fp32", torch="2", git="0",
-                  accuracy_top5=1.0 if isinstance(run, imagenet.Run) else float("nan"))
+                  accuracy_top5=1.0 if isinstance(run, imagenet.ImageNetRun) else float("nan"))
 
 
 def estimate(run, folder, *rows):
@@ -55,7 +55,7 @@ def test_rows_of_the_same_profile_and_of_similar_networks_count_more(no_measurem
 def counted(run):
     """The operations of the forward passes, by PyTorch's counter."""
     size, batch = getattr(run.recipe, "image_size", 32), min(256, run.recipe.batch_size)
-    build = imagenet.build_model if isinstance(run, imagenet.Run) else lc.build_model
+    build = imagenet.build_imagenet_model if isinstance(run, imagenet.ImageNetRun) else lc.build_model
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         build(run.model).train()(torch.empty(batch, 3, size, size))
     return counter.get_total_flops() / batch * run.training_images * run.recipe.epochs
@@ -84,7 +84,7 @@ def test_every_experiment_has_its_work():
 
 
 def test_rows_of_ones_own_images_and_recipes_do_no_harm(no_measurement, tmp_path):
-    own = [imagenet.Run("ResNet-18d-LCx2", "flowers", False, 0, "smoke"), lc.Run("ResNet-8-8", "mine", True, 0, "quick"),
+    own = [imagenet.ImageNetRun("ResNet-18d-LCx2", "flowers", False, 0, "smoke"), lc.Run("ResNet-8-8", "mine", True, 0, "quick"),
            lc.Run("ResNet-8-8", "digits", True, 0, lc.Recipe("own", epochs=1))]
     assert [estimate(run, tmp_path, *(row(each, 60.0) for each in own)) for run in own] == [60.0] * 3
 

@@ -58,7 +58,7 @@ def test_a_loaded_network_is_the_trained_one(model, tmp_path):
 
 
 def test_an_imagenet_network_is_timms_though_another_has_its_name(tmp_path):
-    network = lc.fold(imagenet.build_model("ResNet-18", 4)).eval()
+    network = lc.fold(imagenet.build_imagenet_model("ResNet-18", 4)).eval()
     trained = result(model="ResNet-18", accuracy_top5=90.0, network=network, classes="abcd", mean=(0.5,) * 3, std=(0.2,) * 3)
     lc.save_network(trained, tmp_path / "n.safetensors")
     images = torch.rand(2, 3, 64, 64)
@@ -80,7 +80,7 @@ def test_an_interrupted_run_saves_the_same_network(tmp_path, monkeypatch):
 
 
 def test_the_commands_save(made_up, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(lc.Run, "train", lambda *_, **__: made_up)
+    monkeypatch.setattr(study, "train_run", lambda *_, **__: made_up)
     file, folder = tmp_path / "n.safetensors", ["--results", str(tmp_path)]
     main([*TRAIN, *folder, "--save", str(file)])
     assert lc.load_network(file).row["id"] == made_up.id and not blocks(lc.load_network(file))
@@ -105,7 +105,7 @@ def test_the_commands_save(made_up, tmp_path, monkeypatch, capsys):
 ])
 def test_a_place_that_cannot_be_written_is_said_before_any_training(command, place, said, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setattr(lc.Run, "train", lambda *_, **__: pytest.fail("it trains"))
+    monkeypatch.setattr(study, "train_run", lambda *_, **__: pytest.fail("it trains"))
     monkeypatch.setattr(workers, "_start", lambda *_: pytest.fail("it starts a worker"))
     with pytest.raises(SystemExit, match=said):
         main([*command, "--results", str(tmp_path / "results"), "--save", str(tmp_path / place)])

@@ -22,9 +22,8 @@ def fake_train(run, **_):
 def store(tmp_path, monkeypatch):
     """An empty results folder, and a training that takes no time and needs no data."""
     monkeypatch.setenv("LC_RESULTS_DIR", str(tmp_path))
-    for kind in (lc.Run, imagenet.Run):
-        monkeypatch.setattr(kind, "train", fake_train)
-        monkeypatch.setattr(kind, "find_data", lambda self, data_dir=None: None)
+    monkeypatch.setattr(study, "train_run", fake_train)
+    monkeypatch.setattr(study, "find_data", lambda run, data_dir: None)
     monkeypatch.setattr(hours, "estimator", lambda device, folder: (lambda run: 60.0, "nothing"))
     return tmp_path
 
@@ -80,7 +79,7 @@ def test_the_imagenet_experiments_are_procedure_a2_once_and_small_ones_beside():
     figure1b, table2 = study.figure1b(), study.table2()
     assert names(figure1b) == both(figure1b) == networks
     assert names(table2) == both(table2) == {"ResNet-18d", *(f"ResNet-18d-LCx{e}" for e in (1, 8, 64, 128))}
-    assert {(run.dataset, run.recipe, run.seed) for run in figure1b + table2} == {("imagenet", imagenet.Recipe(), 0)}
+    assert {(run.dataset, run.recipe, run.seed) for run in figure1b + table2} == {("imagenet", imagenet.ImageNetRecipe(), 0)}
     for profile in ("short", "quick"):
         runs = study.figure1b(profile) + study.table2(profile)
         assert names(runs) == both(runs) == {"ResNet-18", "ResNet-50", "ResNet-18d", *(f"ResNet-18d-LCx{e}" for e in (1, 8, 64))}
@@ -172,8 +171,7 @@ def test_at_the_time_limit_a_sweep_ends_as_at_its_end(experiment, store, monkeyp
             pass
         raise Stopped(run.id)
 
-    for kind in (lc.Run, imagenet.Run):
-        monkeypatch.setattr(kind, "train", train)
+    monkeypatch.setattr(study, "train_run", train)
     main(["sweep", experiment, "--profile", "smoke", "--device", "cpu", "--time-limit", "0.005"])
     runs = study.EXPERIMENTS[experiment]("smoke")
     assert f"{len(runs)} of {len(runs)} are still missing" in capsys.readouterr().out
@@ -187,14 +185,14 @@ def test_a_run_that_fails_costs_no_other_and_is_named(store, monkeypatch):
             raise lc.TrainingError(f"{run.id}: out of memory")
         return fake_train(run)
 
-    monkeypatch.setattr(lc.Run, "train", train)
+    monkeypatch.setattr(study, "train_run", train)
     with pytest.raises(lc.TrainingError, match=runs[1].id):
         study.train_missing(runs)
     assert set(results.load_rows()) == {runs[0].id, runs[2].id}
 
 
 def test_a_sweep_checks_everything_before_it_trains(store, monkeypatch):
-    monkeypatch.setattr(lc.Run, "find_data", lambda self, data_dir=None: lc.load_data(self.dataset, data_dir))
+    monkeypatch.setattr(study, "find_data", lambda run, data_dir: lc.load_data(run.dataset, data_dir))
     with pytest.raises(ValueError, match="unknown data set"):
         study.train_missing(study.table1("smoke", datasets=["no-such-set"]))
     with pytest.raises(ValueError, match="unknown device"):
@@ -203,11 +201,11 @@ def test_a_sweep_checks_everything_before_it_trains(store, monkeypatch):
 
 
 def test_a_data_set_out_of_reach_costs_only_its_own_runs(store, monkeypatch):
-    def find(self, data_dir=None):
-        if self.dataset == "svhn":
+    def find(run, data_dir):
+        if run.dataset == "svhn":
             raise DataUnavailable("svhn.npz is missing and svhn could not be downloaded")
 
-    monkeypatch.setattr(lc.Run, "find_data", find)
+    monkeypatch.setattr(study, "find_data", find)
     runs = study.table1("smoke", datasets=["svhn", "digits"])
     with pytest.warns(UserWarning, match="runs on svhn are left out: svhn.npz is missing"):
         assert study.train_missing(runs) == [run.id for run in runs if run.dataset == "digits"]
@@ -311,7 +309,7 @@ def test_an_injected_parameter_that_a_notebook_does_not_have_is_an_error(monkeyp
 
 
 def test_train_records_once_and_merge_takes_over(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(lc.Run, "train", fake_train)
+    monkeypatch.setattr(study, "train_run", fake_train)
     there, here = str(tmp_path / "there"), str(tmp_path / "here")
     command = ["train", "ResNet-LC-8-8x2", "--dataset", "digits", "--frozen", "--profile", "smoke", "--results", there]
     main(command)

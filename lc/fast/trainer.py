@@ -25,11 +25,11 @@ def train(run, *, device="auto", graph=True, fuse=False, **options):
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
         graph: on a GPU, run each step as one CUDA graph. Without success, this warns and trains anew, step by step.
         fuse: compile BatchNorm, addition and ReLU of a CIFAR-ResNet, and the augmentation. A CPU is slower with it.
-        options: `data_dir`, `precision`, `progress`, `label`, `checkpoint` and `stop`, as for `lc.training.train`, which
+        options: `data_dir`, `precision`, `progress`, `label`, `checkpoint` and `stop`, as for `lc.training.train_with`, which
             describes the result and the errors. A recipe whose own precision is "fp32" disables `graph` and `fuse`.
 
     Raises:
-        ValueError: as `lc.training.train`, or if `fuse` is asked for and this machine cannot compile. Nothing has run then.
+        ValueError: as `lc.training.train_with`, or if `fuse` is asked for and this machine cannot compile. Nothing has run then.
     """
     where = resolve_device(device)
     if isinstance(run, training.Run) and run.recipe.precision == "fp32":
@@ -37,12 +37,14 @@ def train(run, *, device="auto", graph=True, fuse=False, **options):
     if fuse:
         require_compiler(where)
     if where.type == "cpu" and not fuse:
-        return training.train(run, device=device, **options)
+        return training.train_with(Trainer, run, device=device, **options)
     try:
-        return training.train(run, device=device, trainer=partial(FastTrainer, graph=graph, fuse=fuse), **options)
+        fast = partial(FastTrainer, graph=graph, fuse=fuse)
+        return training.train_with(fast, run, device=device, **options)
     except CaptureError as error:
         warnings.warn(f"{error}; training step by step, which is slower", stacklevel=2)
-    return training.train(run, device=device, trainer=partial(FastTrainer, graph=False, fuse=fuse), **options)
+    eager = partial(FastTrainer, graph=False, fuse=fuse)
+    return training.train_with(eager, run, device=device, **options)
 
 
 class FastTrainer(Trainer):

@@ -4,7 +4,7 @@ Networks, LAMB, Mixup, RandAugment, repeated augmentation and the schedule are t
 their values, and freezes the spatial convolutions.
 """
 
-from .networks import NETWORKS, build_model
-from .run import RECIPES, Recipe, Run
+from .networks import NETWORKS, build_imagenet_model
+from .run import RECIPES, ImageNetRecipe, ImageNetRun
 
-__all__ = ["NETWORKS", "RECIPES", "Recipe", "Run", "build_model"]
+__all__ = ["NETWORKS", "RECIPES", "ImageNetRecipe", "ImageNetRun", "build_imagenet_model"]

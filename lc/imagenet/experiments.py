@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 
 from ..experiments import grid_of, pairs
-from .run import Run
+from .run import ImageNetRun
 
 
 @dataclass(frozen=True)
-class Grid:
+class ImageNetGrid:
     """What the experiments of a profile vary, and on which images. The defaults are the paper's."""
 
     seeds: tuple = (0,)
@@ -18,23 +18,25 @@ class Grid:
     expansions: tuple = (1, 8, 64, 128)
 
 
-_TINY = Grid(dataset="tiny-imagenet-40", recipe="short", networks=("ResNet-18", "ResNet-50"), expansions=(1, 8, 64))
-GRIDS = {
-    "paper": Grid(),
+_TINY = ImageNetGrid(dataset="tiny-imagenet-40", recipe="short", networks=("ResNet-18", "ResNet-50"),
+                     expansions=(1, 8, 64))
+IMAGENET_GRIDS = {
+    "paper": ImageNetGrid(),
     "short": _TINY,  # 40 classes of ImageNet at 64 px, on a GPU
     "quick": replace(_TINY, recipe="quick"),  # ten of these classes, an hour and a half on two CPU cores
-    "smoke": Grid(dataset="digits-folder", recipe="smoke", networks=("ResNet-18", "MobileNet-v3-S"), expansions=(1,)),
+    "smoke": ImageNetGrid(dataset="digits-folder", recipe="smoke", networks=("ResNet-18", "MobileNet-v3-S"),
+                          expansions=(1,)),
 }
 
 
 def figure1b(profile="paper", networks=None, seeds=None):
     """Figure 1b: off-the-shelf networks on ImageNet, frozen and learnable."""
-    grid = grid_of(GRIDS, profile, networks=networks, seeds=seeds)
-    return pairs(grid.networks, grid.dataset, grid.recipe, grid.seeds, Run)
+    grid = grid_of(IMAGENET_GRIDS, profile, networks=networks, seeds=seeds)
+    return pairs(grid.networks, grid.dataset, grid.recipe, grid.seeds, ImageNetRun)
 
 
 def table2(profile="paper", expansions=None, seeds=None):
     """Table 2: ResNet-18d on ImageNet, plain and with LC-Blocks of each expansion E, frozen and learnable."""
-    grid = grid_of(GRIDS, profile, expansions=expansions, seeds=seeds)
+    grid = grid_of(IMAGENET_GRIDS, profile, expansions=expansions, seeds=seeds)
     models = ["ResNet-18d", *(f"ResNet-18d-LCx{e}" for e in grid.expansions)]
-    return pairs(models, grid.dataset, grid.recipe, grid.seeds, Run)
+    return pairs(models, grid.dataset, grid.recipe, grid.seeds, ImageNetRun)

@@ -13,7 +13,7 @@ NETWORKS = {  # the paper's name: timm's
 NOTATION = re.compile(r"(?P<network>.+?)(-LCx(?P<expansion>[1-9]\d{0,4}))?")
 
 
-def build_model(name, num_classes=1000, drop_path=0.0):
+def build_imagenet_model(name, num_classes=1000, drop_path=0.0):
     """timm's network of that name, freshly initialised. It takes images `[batch, 3, height, width]` and returns logits.
 
     With `-LCx{E}`, as in `ResNet-18d-LCx64`, every ungrouped spatial convolution becomes an LC-Block with expansion E

@@ -4,8 +4,8 @@ import math
 import re
 from dataclasses import dataclass, replace
 
-from .. import run
 from ..models import Architecture
+from ..run import check_part, complete, run_id
 from ..utils import check
 from .networks import parse
 
@@ -14,7 +14,7 @@ RAND_AUGMENT = r"rand(-(m|n|mstd|mmax|inc|p|w)[\d.]+)*"  # timm's notation
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ImageNetRecipe:
     """The hyperparameters of a training on images. The defaults are procedure A2, which the paper follows (Appendix A).
 
     Sources: [RSB] Wightman, Touvron and Jegou, "ResNet strikes back" (2021), Table 2, column A2. [timm] The hyperparameters
@@ -49,7 +49,7 @@ class Recipe:
     min_crop: float = 0.08  # smallest part of the image's area in a training crop [timm]
 
     def __post_init__(self):
-        run.check_part(self.profile)
+        check_part(self.profile)
         check.integer("image_size", self.image_size, 32)
         for name in ("epochs", "batch_size", "repeats"):
             check.integer(name, getattr(self, name))
@@ -68,10 +68,11 @@ class Recipe:
                 check.integer(name, getattr(self, name))
 
 
-_SHORT = Recipe("short", image_size=64, epochs=20, batch_size=256, warmup_epochs=2, step_on_epochs=False, drop_path=0.0,
-                repeats=1, rand_augment=None, mixup=0.0, cutmix=0.0, min_crop=0.35)
+_SHORT = ImageNetRecipe("short", image_size=64, epochs=20, batch_size=256, warmup_epochs=2,
+                        step_on_epochs=False, drop_path=0.0, repeats=1, rand_augment=None,
+                        mixup=0.0, cutmix=0.0, min_crop=0.35)
 RECIPES = {
-    "a2": Recipe(),
+    "a2": ImageNetRecipe(),
     # a small data set in minutes on a GPU; flips and crops only, as A2's regularisation needs more epochs
     "short": _SHORT,
     # shows the direction of the effect, on two CPU cores
@@ -83,43 +84,43 @@ RECIPES = {
 
 
 @dataclass(frozen=True)
-class Run(run.Run):
-    """One training run on images. Its `id`, such as `imagenet/ResNet-18d-LCx64/frozen/a2/seed0`, is its key in the results.
+class ImageNetRun:
+    """One training run on images.
+
+    Its `id`, such as `imagenet/ResNet-18d-LCx64/frozen/a2/seed0`, is its key in the results.
 
     Args:
-        model: a name that `lc.imagenet.build_model` knows.
+        model: a name that `build_imagenet_model` knows.
         dataset: the name of an image folder, see `images.find`.
         frozen: whether the spatial convolutions stay at their random initialisation.
-        recipe: a `Recipe`, or the name of one of `RECIPES`.
+        recipe: an `ImageNetRecipe`, or the name of one of `RECIPES`.
 
     Raises:
         ValueError: as `lc.Run`.
     """
 
-    recipe: Recipe = Recipe()
+    model: str
+    dataset: str
+    frozen: bool
+    seed: int
+    recipe: ImageNetRecipe = ImageNetRecipe()
 
-    _profiles = RECIPES
-
-    @staticmethod
-    def _canonical_name(name):
-        parse(name)
-        return name
+    def __post_init__(self):
+        parse(self.model)
+        complete(self, self.model, ImageNetRecipe, RECIPES)
 
     @property
-    def training_images(self):
-        """The number of images of one epoch. An image folder of your own counts as large as ImageNet."""
-        classes, images = SIZES.get(self.dataset, SIZES["imagenet"])
-        return (self.recipe.classes or classes) * min(self.recipe.images_per_class or math.inf, images / classes)
-
-    def find_data(self, data_dir=None):
-        from .images import find
-        find(self.dataset, data_dir)
-
-    def train(self, *, fuse=False, **options):
-        """Trains and evaluates this run: see `lc.imagenet.training.train`. `fuse` has no effect."""
-        from .training import train
-        return train(self, **options)
+    def id(self):
+        return run_id(self.dataset, self.model, self.frozen, self.recipe.profile, self.seed)
 
     @property
     def architecture(self):
-        return Architecture(depth=0, width=0, expansion=parse(self.model)[1], kernel_size=3, between="")
+        """The `lc.models.Architecture` of its network: only the expansion tells something."""
+        return Architecture(depth=0, width=0, expansion=parse(self.model)[1], kernel_size=3)
+
+    @property
+    def training_images(self):
+        """The number of images of one epoch. An image folder of your own counts as ImageNet."""
+        classes, images = SIZES.get(self.dataset, SIZES["imagenet"])
+        of_a_class = min(self.recipe.images_per_class or math.inf, images / classes)
+        return (self.recipe.classes or classes) * of_a_class

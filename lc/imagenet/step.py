@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class Trainer:
+class ImageNetTrainer:
     """A network and its optimiser on the device of this process. Under torchrun, all processes hold the same.
 
     Args:

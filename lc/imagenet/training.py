@@ -20,20 +20,20 @@ from ..utils import check
 from ..utils.checkpoint import Checkpoint, CheckpointError
 from ..utils.device import Meter, arithmetic, device_name, out_of_memory, own_randomness, resolve_precision
 from .images import find, open_folder, training_batches, validation_batches
-from .networks import build_model, parse
+from .networks import build_imagenet_model, parse
 from .processes import gathered, joined, rank, world
-from .run import Run
-from .step import Trainer
+from .run import ImageNetRun
+from .step import ImageNetTrainer
 
 BATCH = 256  # images of a process at a time: A2's batch of 2048 on eight GPUs
 
 
-def train(run, *, data=None, data_dir=None, device="auto", precision="auto", batch=None, workers=None, progress=None, label="",
-          log=None, checkpoint=None, stop=None):
+def train_imagenet(run, *, data=None, data_dir=None, device="auto", precision="auto", batch=None, workers=None,
+                   progress=None, label="", log=None, checkpoint=None, stop=None):
     """Trains and evaluates one run. Under `torchrun`, all processes train it together.
 
     Args:
-        run: a `lc.imagenet.Run`.
+        run: an `ImageNetRun`.
         data: the image folder, by default that of the run's data set: see `images.find`.
         data_dir, progress, label: as for `lc.train`.
         device: as for `lc.train`. Each of several processes takes the GPU of its local rank.
@@ -51,15 +51,15 @@ def train(run, *, data=None, data_dir=None, device="auto", precision="auto", bat
         machine's CPU the same run with as many processes and workers gives the same bits, also if it was interrupted.
 
     Raises:
-        ValueError: before any training, if `run` is no `Run`, the device or precision is unknown, the batch does not divide
+        ValueError: before any training, if `run` is no `ImageNetRun`, the device or precision is unknown, the batch does not divide
             the recipe's, the image folder is incomplete, or the checkpoint is damaged or of another run. During the training,
             if an image cannot be read.
         TrainingError: if the loss is not finite, or memory runs out.
         Stopped: if `stop` returned True.
     """
-    if not isinstance(run, Run):
-        raise ValueError("train takes an lc.imagenet.Run, such as lc.imagenet.Run('ResNet-18d', 'imagenet', frozen=True, seed=0),"
-                         f" not {run!r}")
+    if not isinstance(run, ImageNetRun):
+        raise ValueError("train_imagenet takes an ImageNetRun, such as lc.imagenet.ImageNetRun('ResNet-18d', "
+                         f"'imagenet', frozen=True, seed=0), not {run!r}")
     with joined(device) as device:
         on_gpu = device.type == "cuda"
         precision = resolve_precision("fp16" if precision == "auto" and on_gpu else precision, device, "fp16")
@@ -103,7 +103,7 @@ class _Training:
         self.meter = Meter(device)
         self.run, self.train, self.val, self.device, self.precision = run, train, val, device, precision
         self.reading = dict(batch=batch, device=device, workers=workers)
-        network = build_model(run.model, len(train.classes), run.recipe.drop_path)
+        network = build_imagenet_model(run.model, len(train.classes), run.recipe.drop_path)
         if run.frozen:
             freeze_spatial(network)
         network.to(device, memory_format=torch.channels_last)
@@ -112,7 +112,7 @@ class _Training:
         if not self.steps:
             raise DataError(f"{train.root}: {len(train)} images are fewer than the {run.recipe.batch_size} of a step; use a "
                             "recipe with a smaller batch_size")
-        self.trainer = Trainer(network, len(train.classes), run.recipe, self.steps, device, precision, accumulate)
+        self.trainer = ImageNetTrainer(network, len(train.classes), run.recipe, self.steps, device, precision, accumulate)
         self.epochs, self.loss, self.best = 0, nan, {"accuracy": -1.0}
         self.meter.lap("setup")
 
@@ -182,7 +182,7 @@ class _Training:
 
     def result(self):
         """The `Result` of the best epoch."""
-        network = build_model(parse(self.run.model)[0], len(self.train.classes))
+        network = build_imagenet_model(parse(self.run.model)[0], len(self.train.classes))
         network.load_state_dict(self.best["network"])
         robust = self._evaluate(network, attack=True)[:, 0]
         answers = {"right": np.packbits(self.best["right"]), "robust": np.packbits(robust)}

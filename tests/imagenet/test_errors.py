@@ -11,7 +11,7 @@ import lc
 from lc import results
 from lc.__main__ import main
 from lc.data import DataError
-from lc.imagenet import RECIPES, Run
+from lc.imagenet import RECIPES, ImageNetRun
 from lc.training import Stopped
 from lc.utils.checkpoint import CheckpointError
 
@@ -55,12 +55,12 @@ def test_a_checkpoint_that_does_not_fit_is_refused(flowers, copied, begun):
 def test_a_disk_that_takes_no_checkpoint_does_not_stop_the_training(flowers, tmp_path):
     (tmp_path / "file").touch()
     with pytest.warns(match="no checkpoint could be written"):
-        go(Run("MobileNet-v3-S", "flowers", False, 0, SHORT), flowers, tmp_path / "file" / "run.pt")
+        go(ImageNetRun("MobileNet-v3-S", "flowers", False, 0, SHORT), flowers, tmp_path / "file" / "run.pt")
 
 
 @pytest.mark.parametrize("run, options, message", [
-    (lc.Run("ResNet-8-8", "digits", False, 0, "smoke"), {}, "train takes an lc.imagenet.Run, such as"),
-    ("ResNet-18", {}, "train takes an lc.imagenet.Run, such as"),
+    (lc.Run("ResNet-8-8", "digits", False, 0, "smoke"), {}, "train_imagenet takes an ImageNetRun, such as"),
+    ("ResNet-18", {}, "train_imagenet takes an ImageNetRun, such as"),
     (RUN, {"batch": 5}, "1 process with batches of 5 cannot make the recipe's batch of 16: it must be a multiple of 1 x 5"),
     (RUN, {"batch": 32}, "cannot make the recipe's batch of 16"), (RUN, {"batch": 0}, "batch must be an integer"),
     (RUN, {"batch": 1}, "batches of 1 cannot be mixed in pairs"), (RUN, {"workers": -1}, "workers must be an integer"),

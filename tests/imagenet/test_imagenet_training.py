@@ -18,8 +18,8 @@ from torch import nn
 import lc
 from lc import evaluate, results
 from lc.__main__ import main
-from lc.imagenet import RECIPES, build_model, images
-from lc.imagenet.step import Trainer
+from lc.imagenet import RECIPES, build_imagenet_model, images
+from lc.imagenet.step import ImageNetTrainer
 from lc.imagenet.training import MEAN, STD
 from lc.training import Stopped
 from lc.utils.files import ROOT
@@ -38,7 +38,7 @@ def same_bits(checkpoint, reference):
 def untrained(run):
     """The network that the run begins with."""
     torch.manual_seed(run.seed)
-    network = build_model(run.model, 4, run.recipe.drop_path)
+    network = build_imagenet_model(run.model, 4, run.recipe.drop_path)
     return lc.freeze_spatial(network) if run.frozen else network
 
 
@@ -58,11 +58,11 @@ from lc.__main__ import main
 from lc.imagenet import RECIPES, processes, step
 from imagenet_helpers import RESIDUAL
 
-def keep(self, state=step.Trainer.state):
+def keep(self, state=step.ImageNetTrainer.state):
     torch.save(state(self), {str(out)!r} + f"/{{processes.rank()}}.pt")
     return state(self)
 
-RECIPES["smoke"], step.Trainer.state = RESIDUAL.recipe, keep
+RECIPES["smoke"], step.ImageNetTrainer.state = RESIDUAL.recipe, keep
 main(sys.argv[1:])
 """)
     with socket.socket() as s:
@@ -92,7 +92,7 @@ def test_two_processes_take_the_steps_of_all_their_batches(flowers, tmp_path, mo
         monkeypatch.setenv("RANK", str(rank))
         shares.append(list(images.training_batches(train, RESIDUAL.recipe, 0, 0, 4, CPU)))
     network = untrained(RESIDUAL).to(memory_format=torch.channels_last)
-    trainer = Trainer(network, 4, RESIDUAL.recipe, 2, CPU, "fp32", accumulate=4)
+    trainer = ImageNetTrainer(network, 4, RESIDUAL.recipe, 2, CPU, "fp32", accumulate=4)
     batches = iter([batch for step in (0, 2) for share in shares for batch in share[step:step + 2]])
     losses = [trainer.step(batches).item() for _ in range(2)]
     assert row["train_loss"] == pytest.approx(sum(losses) / 2, rel=1e-4) and processes[0]["updates"] == 2
@@ -130,7 +130,7 @@ def test_the_best_epoch_counts_and_its_plain_network_is_kept(flowers, reference,
     best = state(path)["best"]
     assert best["epoch"] == 1 + top1.index(max(top1)) and (best["accuracy"], best["accuracy_top5"]) == (
         result.accuracy, result.accuracy_top5)
-    network = build_model("MobileNet-v3-S", 4)
+    network = build_imagenet_model("MobileNet-v3-S", 4)
     network.load_state_dict(best["network"])
     for name, value in result.network.state_dict().items():
         assert torch.equal(value, best["network"][name]), name
@@ -148,7 +148,7 @@ def test_the_best_epoch_counts_and_its_plain_network_is_kept(flowers, reference,
 
 def test_the_row_says_what_was_trained(reference):
     row = reference[0].row()
-    total, learnable = counts(lc.freeze_spatial(build_model(RUN.model, 4)))
+    total, learnable = counts(lc.freeze_spatial(build_imagenet_model(RUN.model, 4)))
     assert (row["total_parameters"], row["learnable_parameters"]) == (total, learnable) and learnable < total
     assert (row["id"], row["dataset"], row["model"], row["frozen"], row["profile"], row["seed"]) == (
         RUN.id, "flowers", RUN.model, True, "tiny", 0)

@@ -11,8 +11,8 @@ from helpers import CPU, counts
 from torch import nn
 
 import lc
-from lc.imagenet import NETWORKS, RECIPES, Recipe, Run, build_model
-from lc.imagenet.step import Trainer
+from lc.imagenet import NETWORKS, RECIPES, ImageNetRecipe, ImageNetRun, build_imagenet_model
+from lc.imagenet.step import ImageNetTrainer
 
 PARAMETERS = {  # of 1000 classes: all, and those that are left to learn where the spatial convolutions are frozen
     "ResNet-18": (11_689_512, 694_632), "ResNet-18d": (11_708_744, 694_760), "ResNet-50": (25_557_032, 14_230_376),
@@ -24,7 +24,7 @@ PARAMETERS = {  # of 1000 classes: all, and those that are left to learn where t
 
 
 def trainer_of(network, recipe=RECIPES["a2"], steps=10):
-    return Trainer(network, 4, recipe, steps, CPU, "fp32")
+    return ImageNetTrainer(network, 4, recipe, steps, CPU, "fp32")
 
 
 def one_batch(size=32):
@@ -34,7 +34,7 @@ def one_batch(size=32):
 def test_every_network_has_its_parameters():
     assert set(NETWORKS) < set(PARAMETERS)
     with torch.device("meta"):
-        assert {name: counts(lc.freeze_spatial(build_model(name))) for name in PARAMETERS} == PARAMETERS
+        assert {name: counts(lc.freeze_spatial(build_imagenet_model(name))) for name in PARAMETERS} == PARAMETERS
 
 
 @pytest.mark.parametrize("expansion", [1, 8, 64, 128])
@@ -49,7 +49,7 @@ def test_lc_blocks_have_the_parameters_of_their_two_convolutions(expansion):
 
 @pytest.mark.parametrize("name", [*NETWORKS, "ResNet-18d-LCx2", "MobileNet-v2-LCx2"])
 def test_a_step_moves_no_frozen_filter(name):
-    network = lc.freeze_spatial(build_model(name, 4, 0.05))
+    network = lc.freeze_spatial(build_imagenet_model(name, 4, 0.05))
     spatial = {f"{at}.weight" for at, m in network.named_modules() if isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1}
     before = {at: p.clone() for at, p in network.named_parameters()}
     trainer = trainer_of(network, replace(RECIPES["a2"], profile="small", image_size=32, drop_path=0.05))
@@ -63,7 +63,7 @@ def test_a_step_moves_no_frozen_filter(name):
 
 
 def test_depthwise_convolutions_stay_beside_lc_blocks():
-    network = build_model("MobileNet-v2-LCx2", 4)
+    network = build_imagenet_model("MobileNet-v2-LCx2", 4)
     blocks = [m for m in network.modules() if isinstance(m, lc.LCBlock)]
     depthwise = [m for m in network.modules() if type(m) is nn.Conv2d and m.groups > 1]
     assert len(blocks) == 1 and len(depthwise) == 17 and blocks[0].spatial.out_channels == 2 * 32
@@ -74,19 +74,19 @@ def test_depthwise_convolutions_stay_beside_lc_blocks():
                                   "ResNet-18-LCx1.5", "ResNet-18-LCx100000", "ResNet-18-lcx2", "", None, 18])
 def test_an_unknown_network_is_answered_with_those_that_are_known(name):
     with pytest.raises(ValueError, match="unknown ImageNet network .*; known: ResNet-18, .*MobileNet-v3-L, each also with -LCx"):
-        build_model(name)
+        build_imagenet_model(name)
     with pytest.raises(ValueError, match="unknown ImageNet network"):
-        Run(name, "flowers", False, 0)
+        ImageNetRun(name, "flowers", False, 0)
 
 
 @pytest.mark.parametrize("arguments", [(0,), (2.5,), (4, -0.1), (4, 1.0), (4, "0")])
 def test_a_network_needs_classes_and_a_rate(arguments):
     with pytest.raises(ValueError, match="must be a"):
-        build_model("ResNet-18", *arguments)
+        build_imagenet_model("ResNet-18", *arguments)
 
 
 def test_a2_is_the_papers():
-    assert asdict(RECIPES["a2"]) == asdict(Recipe()) == dict(
+    assert asdict(RECIPES["a2"]) == asdict(ImageNetRecipe()) == dict(
         profile="a2", image_size=224, crop_ratio=0.95, epochs=300, batch_size=2048, learning_rate=5e-3,
         warmup_epochs=5, warmup_learning_rate=1e-4, min_learning_rate=1e-6, step_on_epochs=True, weight_decay=0.02,
         target_threshold=0.2, drop_path=0.05, repeats=3, rand_augment="rand-m7-mstd0.5-inc1", mixup=0.1, cutmix=1.0,
@@ -94,7 +94,7 @@ def test_a2_is_the_papers():
 
 
 def test_the_step_has_the_recipes_parts():
-    trainer = trainer_of(build_model("ResNet-18d-LCx1", 4, RECIPES["a2"].drop_path))
+    trainer = trainer_of(build_imagenet_model("ResNet-18d-LCx1", 4, RECIPES["a2"].drop_path))
     assert type(trainer.optimizer) is timm.optim.Lamb
     decay = {id(p): group["weight_decay"] for group in trainer.optimizer.param_groups for p in group["params"]}
     for name, parameter in trainer.network.named_parameters():
@@ -104,7 +104,7 @@ def test_the_step_has_the_recipes_parts():
     assert (mixup.mixup_alpha, mixup.cutmix_alpha, mixup.label_smoothing) == (0.1, 1, 0)
     assert (mixup.mix_prob, mixup.switch_prob, mixup.mode) == (1, 0.5, "batch")
     assert max(m.drop_prob for m in trainer.network.modules() if isinstance(m, timm.layers.DropPath)) == pytest.approx(0.05)
-    assert not trainer_of(build_model("ResNet-18", 4), RECIPES["short"]).mixup
+    assert not trainer_of(build_imagenet_model("ResNet-18", 4), RECIPES["short"]).mixup
 
 
 @pytest.mark.parametrize("name", ["a2", "short"])
@@ -128,7 +128,7 @@ def test_gradients_accumulate_to_those_of_the_whole_batch():
     for parts in (1, 3):
         torch.manual_seed(0)
         network = nn.Sequential(nn.Flatten(), nn.Linear(48, 4))
-        trainer = Trainer(network, 4, replace(RECIPES["short"], profile="own"), 1, CPU, "fp32", parts)
+        trainer = ImageNetTrainer(network, 4, replace(RECIPES["short"], profile="own"), 1, CPU, "fp32", parts)
         batches = iter(list(zip(images.chunk(parts), labels.chunk(parts))))
         losses = [trainer.step(batches)]
         assert next(batches, None) is None
@@ -144,15 +144,15 @@ def test_gradients_accumulate_to_those_of_the_whole_batch():
     {"rand_augment": "m7"}], ids=str)
 def test_a_recipe_with_which_nothing_can_be_trained_is_refused(changed):
     with pytest.raises(ValueError):
-        Recipe(**{"profile": "own"} | changed)
+        ImageNetRecipe(**{"profile": "own"} | changed)
 
 
 def test_a_run_has_an_id_and_a_changed_recipe_its_own_profile():
-    assert Run("ResNet-18d-LCx64", "imagenet", True, 0).id == "imagenet/ResNet-18d-LCx64/frozen/a2/seed0"
-    assert Run("MobileNet-v3-S", "my-flowers", False, 3, "short").id == "my-flowers/MobileNet-v3-S/learnable/short/seed3"
+    assert ImageNetRun("ResNet-18d-LCx64", "imagenet", True, 0).id == "imagenet/ResNet-18d-LCx64/frozen/a2/seed0"
+    assert ImageNetRun("MobileNet-v3-S", "my-flowers", False, 3, "short").id == "my-flowers/MobileNet-v3-S/learnable/short/seed3"
     with pytest.raises(ValueError, match="not the profile 'a2': give it a profile name of its own"):
-        Run("ResNet-18", "imagenet", True, 0, Recipe(epochs=100))
+        ImageNetRun("ResNet-18", "imagenet", True, 0, ImageNetRecipe(epochs=100))
     with pytest.raises(ValueError, match="unknown profile 'paper'; known: a2, short, quick, smoke"):
-        Run("ResNet-18", "imagenet", True, 0, "paper")
+        ImageNetRun("ResNet-18", "imagenet", True, 0, "paper")
     with pytest.raises(ValueError, match="unknown profile"):
-        Run("ResNet-18", "imagenet", True, 0, lc.Recipe("smoke"))
+        ImageNetRun("ResNet-18", "imagenet", True, 0, lc.Recipe("smoke"))

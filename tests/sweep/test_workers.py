@@ -14,7 +14,7 @@ import pytest
 import torch
 from helpers import Terminal, result
 
-from lc import Run, hours, results, study
+from lc import hours, results, study
 from lc.__main__ import main
 from lc.sweep import workers
 from lc.training import TrainingError
@@ -270,7 +270,7 @@ def test_each_worker_is_told_the_shard_and_the_seeds(three_gpus, store, stand_in
 @pytest.fixture
 def instant(monkeypatch):
     """Runs end at once, if this process trains them."""
-    monkeypatch.setattr(Run, "train", lambda run, **_: result(
+    monkeypatch.setattr(study, "train_run", lambda run, **_: result(
         run.seed, id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen))
 
 

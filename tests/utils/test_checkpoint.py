@@ -105,6 +105,14 @@ def test_a_damaged_checkpoint_is_named(damage, message, tmp_path):
         train(short_run(), checkpoint=path)
 
 
+def test_the_text_that_identifies_a_training_stays_so_that_newer_code_continues_it():
+    assert repr(lc.Run("ResNet-20", "cifar10", True, 0)) == (
+        "Run(model='ResNet-20-16', dataset='cifar10', frozen=True, seed=0, "
+        "recipe=Recipe(profile='paper', epochs=75, batch_size=256, learning_rate=0.01, "
+        "momentum=0.9, weight_decay=0.01, label_smoothing=0.1, train_images=None, "
+        "test_images=None, precision='auto'))")
+
+
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
     path = tmp_path / "run.pt"
     with pytest.raises(training.Stopped):
