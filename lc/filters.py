@@ -8,7 +8,7 @@ import torch
 from .blocks import combined_filters
 from .utils import check
 
-SHOWN = 32  # input and output channels of the last layer whose filters are kept
+SHOWN = 32  # input and output channels of the first layer whose filters are kept
 
 
 def variance_entropy(weight, normalize=False):
@@ -86,20 +86,18 @@ def _scaled(weight):
 
 
 def summarize(model):
-    """What the figures need of a trained network's filters, so that its weights need not be stored.
+    """What figures and claims read of a trained network's filters, so that its weights need not be stored.
 
     Returns:
-        Numpy arrays: `layers`, the names of the spatial layers, first to last; `fve` `[layers]`, H of each; `variance_map`
-        `[k, k]`, of the layers with the last layer's kernel size; `first` `[c_out, c_in, k, k]`, the first layer's combined
-        filters; `last` `[32, 32, k, k]` at most, the last layer's.
+        Numpy arrays: `variance_map` `[k, k]`, of the layers with the last layer's kernel size; `first`, float16
+        `[c_out, c_in, k, k]`, the first spatial layer's combined filters, of at most 32 x 32 channels.
     """
-    filters = {name: weight.float().cpu() for name, weight in combined_filters(model).items()}
-    weights = list(filters.values())
-    first, last = weights[0], weights[-1]
-    return {
-        "layers": np.array(list(filters)),
-        "fve": np.array([variance_entropy(w) for w in weights]),
-        "variance_map": variance_map(model, last.shape[-1]).float().numpy(),
-        "first": first.numpy(),
-        "last": last[:SHOWN, :SHOWN].half().numpy(),
-    }
+    weights = list(combined_filters(model).values())
+    variances = variance_map(model, weights[-1].shape[-1])
+    return drawn({"variance_map": variances.float().numpy(), "first": weights[0].float().cpu().numpy()})
+
+
+def drawn(arrays):
+    """Of a run's arrays, those that figures and claims read, in few bytes. Older results have more of them."""
+    kept = {name: arrays[name] for name in ("variance_map", "first", "right", "robust") if name in arrays}
+    return kept | {"first": kept["first"][:SHOWN, :SHOWN].astype(np.float16)}

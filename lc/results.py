@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from filelock import Timeout
 
+from .filters import drawn
 from .run import COLUMNS, ID, OPTIONAL, run_id
 from .utils.check import one_line
 from .utils.files import ROOT, lock, open_npz, replacing, results_folder, save_npz, unfinished
@@ -101,7 +103,7 @@ def append(result, folder=None):
 
 
 def load_arrays(run_id, folder=None):
-    """The arrays of a run as `filters.summarize` made them: `{name: array}`.
+    """The arrays of a run, `{name: array}`: those of `filters.summarize`, and its answers to the test images.
 
     Raises:
         ResultsError: if the run has no arrays or they are damaged.
@@ -109,9 +111,10 @@ def load_arrays(run_id, folder=None):
     path = arrays_path(run_id, folder)
     try:
         with open_npz(path) as f:
-            return {name: f[name] for name in f.files}
+            arrays = {name: f[name] for name in f.files}
     except Exception as error:  # zipfile, zlib and numpy raise many kinds
         raise ResultsError(f"{path}: no readable arrays of {run_id} ({one_line(error)}); train the run again") from None
+    return {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in arrays.items()}
 
 
 def arrays_path(run_id, folder=None):
@@ -161,7 +164,7 @@ def merge(source, folder=None, replace=False):
         differing = [i for i in theirs if i in rows and rows[i] != theirs[i]]
         taken = [i for i in theirs if i not in rows] + (differing if replace else [])
         for run_id in taken:
-            save_npz(arrays_path(run_id, folder), **load_arrays(run_id, source))
+            save_npz(arrays_path(run_id, folder), **drawn(load_arrays(run_id, source)))
             rows[run_id] = theirs[run_id]
         _write(rows, folder)
     return taken, differing

@@ -286,14 +286,14 @@ def to_result(run, network, trained, spent, images, answers=None, **measured):
         raise TrainingError(f"{run.id}: the loss is {measured['train_loss']}; nothing was recorded")
     arrays = filters.summarize(network) | (answers or {})
     weights = list(filters.combined_filters(network).values())
-    normalized = [filters.variance_entropy(w, normalize=True) if w.shape[-1] == 3 else math.nan
-                  for w in (weights[0], weights[-1])]
+    first, last = weights[0], weights[-1]
+    normalized = [filters.variance_entropy(w, normalize=True) if w.shape[-1] == 3 else math.nan for w in (first, last)]
     parameters = list(trained.parameters())
     return Result(
         id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen, profile=run.recipe.profile, seed=run.seed,
         learnable_parameters=sum(p.numel() for p in parameters if p.requires_grad),
         total_parameters=sum(p.numel() for p in parameters),
-        fve_first=float(arrays["fve"][0]), fve_last=float(arrays["fve"][-1]),
+        fve_first=filters.variance_entropy(first), fve_last=filters.variance_entropy(last),
         fve_first_normalized=normalized[0], fve_last_normalized=normalized[1],
         epochs=run.recipe.epochs, seconds=spent["seconds"], images_per_second=images / spent["training"],
         torch=torch.__version__, git=git_version(), energy=spent["energy"], setup_seconds=spent["setup"], arrays=arrays,

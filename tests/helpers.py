@@ -15,6 +15,7 @@ from lc.run import COLUMNS
 from lc.training import Trainer
 
 CPU = torch.device("cpu")
+FILTERS = np.arange(18, dtype=np.float16).reshape(2, 1, 3, 3)
 MODELS = ["ResNet-LC-8-8x2", "ResNet-LC-8-8x2+BN+ReLU"]  # each kind of LC-Block
 SHORT = lc.Recipe("tests", epochs=2, batch_size=24, train_images=64, test_images=40)  # six steps
 TINY = lc.Recipe("tiny", epochs=1, batch_size=8, train_images=32, test_images=16)  # four steps
@@ -30,7 +31,7 @@ def result(seed=0, **changes):
         robust_accuracy=50.25, train_loss=1.5, learnable_parameters=100, total_parameters=200, fve_first=0.75, fve_last=0.5,
         fve_first_normalized=float("nan"), fve_last_normalized=1.0, epochs=4, train_images=512, seconds=3.5,
         images_per_second=600.0, device="some CPU, 2 threads", precision="fp32", torch="2.15.0", git="0123456789",
-        setup_seconds=0.05, train_accuracy=95.0, arrays={"fve": np.arange(3.0), "layers": np.array(["a", "b", "c"])}), **changes)
+        setup_seconds=0.05, train_accuracy=95.0, arrays={"variance_map": np.ones((3, 3)), "first": FILTERS}), **changes)
 
 
 def append_many(folder, seeds):

@@ -153,23 +153,18 @@ def test_variance_map_of_several_kernel_sizes():
         lc.variance_map(nn.Linear(2, 2))
 
 
-@pytest.mark.parametrize("name, first, last", [
-    ("ResNet-LC-8-16x2", (16, 3, 3, 3), (32, 32, 3, 3)), ("ResNet-LC-8-4x2-k5", (4, 3, 5, 5), (16, 16, 5, 5)),
-    ("ResNet-LC-8-4x2+BN", (4, 3, 3, 3), (16, 16, 3, 3)), ("ResNet-LC-8-4x2+ReLU", (8, 3, 3, 3), (32, 16, 3, 3)),
-    ("ResNet-8-4", (4, 3, 3, 3), (16, 16, 3, 3)),
+@pytest.mark.parametrize("name, first", [
+    ("ResNet-LC-8-64x2", (32, 3, 3, 3)), ("ResNet-LC-8-4x2-k5", (4, 3, 5, 5)), ("ResNet-LC-8-4x2+BN", (4, 3, 3, 3)),
+    ("ResNet-LC-8-4x2+ReLU", (8, 3, 3, 3)), ("ResNet-8-4", (4, 3, 3, 3)),
 ])
-def test_summarize(name, first, last):
+def test_summarize(name, first):
     model = lc.build_model(name)
     arrays, filters = summarize(model), lc.combined_filters(model)
-    assert set(arrays) == {"layers", "fve", "variance_map", "first", "last"}
-    layers = ["conv1", *(f"blocks.{b}.conv{c}" for b in range(3) for c in (1, 2))]
-    assert arrays["layers"].tolist() == layers
-    np.testing.assert_allclose(arrays["fve"], [lc.variance_entropy(filters[layer]) for layer in layers], rtol=1e-12)
+    assert set(arrays) == {"variance_map", "first"}
     assert arrays["variance_map"].shape == first[2:] and arrays["variance_map"].dtype == np.float32
     np.testing.assert_allclose(arrays["variance_map"], lc.variance_map(model), rtol=1e-6)
-    assert arrays["first"].shape == first and arrays["last"].shape == last
-    np.testing.assert_array_equal(arrays["first"], filters["conv1"])
-    np.testing.assert_array_equal(arrays["last"], filters[layers[-1]][:32, :32].half())
+    assert arrays["first"].shape == first
+    np.testing.assert_array_equal(arrays["first"], filters["conv1"][:32].half())
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e170, 1e300])

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import append_many, edited, put, result
+from helpers import FILTERS, append_many, edited, put, result
 
 import lc
 from lc import results
@@ -27,7 +27,7 @@ def test_rows_and_arrays_come_back(tmp_path):
     assert row["id"] == "digits/ResNet-LC-8-8x2/frozen/smoke/seed0" and row["frozen"] is np.True_
     assert (row["accuracy"], row["device"]) == (87.5, "some CPU, 2 threads") and np.isnan(row["fve_first_normalized"])
     arrays = results.load_arrays(row["id"], tmp_path)
-    assert np.array_equal(arrays["fve"], np.arange(3.0)) and list(arrays["layers"]) == ["a", "b", "c"]
+    assert set(arrays) == {"variance_map", "first"} and np.array_equal(arrays["first"], FILTERS)
 
 
 def test_the_columns_that_others_read_are_there():
@@ -75,7 +75,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_store(tmp_path):
         assert len(table) >= seen
         seen = len(table)
         for run_id in table["id"]:
-            assert len(results.load_arrays(run_id, tmp_path)["fve"]) == 3
+            assert len(results.load_arrays(run_id, tmp_path)["first"]) == 2
     assert seen > 0
     results.append(result(999_999), tmp_path)  # no lock of the dead is left
     assert len(results.load_table(tmp_path)) == seen + 1
@@ -149,12 +149,17 @@ def test_a_file_that_is_not_text_is_reported(tmp_path):
 def test_merge_takes_over_what_is_missing_and_reports_what_differs(tmp_path):
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     append_many(ours, range(2))
-    append_many(theirs, range(1, 4))
+    append_many(theirs, range(1, 3))
+    older = {"variance_map": np.ones((3, 3)), "first": np.full((64, 3, 3, 3), 1 / 3), "last": np.ones(9), "right": np.ones(2)}
+    results.append(result(3, arrays=older), theirs)
     results.append(result(0, accuracy=1.0), theirs)
     taken, differing = results.merge(theirs, ours)
     assert [i[-1] for i in taken] == ["2", "3"] and [i[-1] for i in differing] == ["0"]
     assert list(results.load_table(ours)["accuracy"]) == [87.5] * 4
-    assert len(results.load_arrays(taken[0], ours)["fve"]) == 3
+    assert np.array_equal(results.load_arrays(taken[0], ours)["first"], FILTERS)
+    arrays = results.load_arrays(taken[1], ours)
+    assert set(arrays) == {"variance_map", "first", "right"}
+    assert arrays["first"].shape == (32, 3, 3, 3) and results.arrays_path(taken[1], ours).stat().st_size < 3000
     results.merge(theirs, ours, replace=True)
     assert list(results.load_table(ours)["accuracy"]) == [1.0, 87.5, 87.5, 87.5]
 
