@@ -64,7 +64,7 @@ def parser():
                            help="any other parameter of the notebooks; may be repeated")
     notebooks.add_argument("--out", metavar="DIR", help="where they are written; else build/notebooks of the project")
 
-    train.add_argument("--profile", default="paper", help="the recipe: paper, short, quick or smoke")
+    train.add_argument("--profile", default="paper", help="the recipe: paper, short, quick, smoke, or such as short-decay1e-3")
     for command in (sweep, notebooks):
         command.add_argument("--profile", default="paper", help="the runs and their recipe: paper, short, quick or smoke")
     for command in (train, sweep, notebooks):

@@ -4,9 +4,9 @@ import ast
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from .initial import KINDS
+from .initial import ABLATIONS
 from .models import architecture
-from .run import Run, recipe_named
+from .run import DECAYED, Run, recipe_named
 from .utils import check
 
 
@@ -31,6 +31,10 @@ class Grid:
     kernel_depth: int = 20
     kernel_width: int = 16
     initial_expansions: tuple = (1, 8, 64)
+    initial_kernel_sizes: tuple = (3, 5, 7, 9)
+    map_depth: int = 20
+    map_kernel_sizes: tuple = (3, 5, 7, 9)
+    decays: tuple = ("1e-2", "5e-3", "1e-3", "1e-4")
     between_expansion: int = 64
     between_depth: int = 20
     precision_seeds: tuple = (0, 1, 2, 3)
@@ -45,6 +49,7 @@ GRIDS = {
         seeds=(0, 1), networks=("ResNet-14", "ResNet-18", "ResNet-20", "ResNet-50", "MobileNet-v2"),
         network_seeds=(0,), expansions=(1, 2, 4, 8, 32, 128), widths=(16, 32, 64), width_depth=8,
         depths=(8, 20, 32, 56, 110), kernel_expansions=(1, 8, 64), kernel_depth=8,
+        initial_expansions=(1, 8), initial_kernel_sizes=(7,), map_kernel_sizes=(3, 5, 7),
         between_expansion=8, between_depth=8, precision_seeds=()),
     # each experiment in at most 20 minutes on two CPU cores; a CPU without bf16 instructions
     # takes about eight times as long to emulate them
@@ -52,14 +57,16 @@ GRIDS = {
         seeds=(0, 1), networks=("ResNet-14", "ResNet-20", "MobileNet-v2"), network_seeds=(0,),
         depth=8, expansions=(1, 2, 8, 32, 128), widths=(8, 16, 32), width_depth=8,
         depths=(8, 14, 20), datasets_expansion=8, kernel_expansions=(1, 8), kernel_depth=8,
-        kernel_width=8, initial_expansions=(1, 8), between_expansion=2, between_depth=8,
-        precision_epochs=2),
+        kernel_width=8, initial_expansions=(1, 8), map_kernel_sizes=(3, 5, 7),
+        decays=("1e-2", "1e-3"), between_expansion=2, between_depth=8, precision_epochs=2),
     "smoke": Grid(
         seeds=(0,), dataset="digits", networks=("ResNet-20", "MobileNet-v2"), network_seeds=(0,),
         depth=8, expansions=(1, 8), widths=(8, 16), width_depth=8, depths=(8, 14),
         datasets=("digits",), datasets_expansion=8, kernel_sizes=(3, 5), kernel_expansions=(1, 8),
-        kernel_depth=8, kernel_width=8, initial_expansions=(1, 8), between_expansion=2,
-        between_depth=8, precision_seeds=(0, 1), precision_expansion=8, precision_epochs=1),
+        kernel_depth=8, kernel_width=8, initial_expansions=(1, 8),
+        initial_kernel_sizes=(3, 5), map_depth=14, map_kernel_sizes=(3, 5), decays=("1e-2", "1e-3"),
+        between_expansion=2, between_depth=8, precision_seeds=(0, 1), precision_expansion=8,
+        precision_epochs=1),
 }
 
 
@@ -90,16 +97,44 @@ def figure8(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
 
 
 def initialisation(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
-    """Not in the paper: Figure 8's LC networks, learnable and frozen, and frozen with each kind of `lc.init_spatial`.
+    """Not in the paper: Figure 8's networks, and the LC networks frozen with each of `lc.initial.ABLATIONS`.
 
-    Large kernels come first. The kind "map" comes last, since it needs learned filters of the others.
+    From "covariance", the LC networks are trained learnable too. Large kernels come first.
     """
-    grid = grid_of(GRIDS, profile, kernel_sizes=kernel_sizes, initial_expansions=expansions, seeds=seeds)
-    shapes = [(e, k) for e in grid.initial_expansions for k in sorted(grid.kernel_sizes, reverse=True)]
-    *first, last = ("", *(f"~{kind}" for kind in KINDS))
-    models = [f"ResNet-LC-{grid.kernel_depth}-{grid.kernel_width}x{e}-k{k}{kind}"
-              for kinds in (first, [last]) for e, k in shapes for kind in kinds]
-    return [run for run in pairs(models, grid.dataset, profile, grid.seeds) if run.frozen or not run.architecture.initial]
+    grid = grid_of(GRIDS, profile, initial_kernel_sizes=kernel_sizes, initial_expansions=expansions, seeds=seeds)
+    shape, models = f"{grid.kernel_depth}-{grid.kernel_width}", []
+    for k in sorted(grid.initial_kernel_sizes, reverse=True):
+        models.append(f"ResNet-{shape}-k{k}")
+        models += [f"ResNet-LC-{shape}x{e}-k{k}{kind}" for e in grid.initial_expansions
+                   for kind in ("", *(f"~{kind}" for kind in ABLATIONS))]
+    runs = _without_frozen_plain(pairs(models, grid.dataset, profile, grid.seeds))
+    return [run for run in runs if run.frozen or run.architecture.initial in ("", "covariance")]
+
+
+def decay(profile="paper", decays=None, seeds=None):
+    """Not in the paper: ResNet-LC-20-16x8, learnable and frozen, and the plain ResNet-20-16, by weight decay.
+
+    The learnable LC network is also trained with the profile's weight decay on one factor of each LC-Block only, the
+    spatial or the pointwise one, and on the product of both.
+
+    Args:
+        decays: text such as "5e-3", which the profile of a run names: `short-decay5e-3`. The recipe's own weight decay
+            is the profile itself.
+    """
+    grid = grid_of(GRIDS, profile, decays=decays, seeds=seeds)
+    plain, combined = f"ResNet-{grid.depth}-16", f"ResNet-LC-{grid.depth}-16x8"
+    varied = [(model, frozen, f"decay{each}") for each in grid.decays
+              for model, frozen in ((combined, False), (combined, True), (plain, False))]
+    varied += [(combined, False, f"decay-{part}") for part in DECAYED[1:]]
+    return [Run(model, grid.dataset, frozen, seed, f"{profile}-{change}")
+            for seed in grid.seeds for model, frozen, change in varied]
+
+
+def figure8b(profile="paper", kernel_sizes=None, seeds=None):
+    """Figure 8b at the paper's depth, which Figure 8 of a smaller profile may not have: ResNet-LC-20-16x1-k{k}."""
+    grid = grid_of(GRIDS, profile, map_kernel_sizes=kernel_sizes, seeds=seeds)
+    models = [f"ResNet-LC-{grid.map_depth}-{grid.kernel_width}x1-k{k}" for k in grid.map_kernel_sizes]
+    return pairs(models, grid.dataset, profile, grid.seeds)
 
 
 def twin(profile="paper", seeds=None):

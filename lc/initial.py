@@ -7,53 +7,70 @@ from .blocks import is_spatial
 from .utils import check
 
 WIDTH = 1.5  # pixels: the standard deviation of the Gaussian that weights the filters of kind "gauss"
-MEASURED = "cifar10/ResNet-LC-8-16x1{k}/learnable/short/seed0"  # the runs whose learned filters give the maps of kind "map"
-KINDS = "gauss", "covariance", "map"
+ABLATIONS = "envelope", "correlation", "shuffled", "covariance"  # the last is the whole, each other one a part of it
+KINDS = *ABLATIONS, "gauss"
 
 
 def init_spatial(model, kind):
     """Draws the weight of every spatial convolution (k > 1) anew, in place, with structure over the kernel.
 
-    The kernels stay independent of each other. Their weights have mean 0, and the variance over a layer's whole weight is
-    that of PyTorch's default, bound^2 / 3 with bound = 1/sqrt(c_in k^2) (Equation 3).
+    The kernels stay independent of each other. Their weights have mean 0, and the variance over a layer's whole
+    weight is that of PyTorch's default, bound^2 / 3 with bound = 1/sqrt(c_in k^2) (Equation 3).
 
-    - "gauss": i.i.d. weights U(-b, b) are multiplied by a Gaussian about the kernel's centre. Its width does not depend on k.
-    - "map": the same with a measured envelope: the variance map of the learned filters of one k x k network of ours, averaged
-      over the eight symmetries of the square. The run is one of the experiment `initialisation`; its map lies in the results.
-    - "covariance": a multivariate normal draw after Trockman et al. (2023, arXiv 2210.03651). From them are the idea of a
-      covariance in closed form and its parts: a Gaussian of the distance between two positions, less half of one that stays
-      at the centre, the whole weighted towards the centre, and all Gaussians wider in deeper layers, by a quadratic schedule.
-      They initialise depthwise filters; here each kernel of a full convolution is one draw. The parts are combined so that
-      the matrix needs no correction to be a covariance, the numbers of the schedule are ours, and so is the total variance.
+    - "covariance": a multivariate normal draw after Trockman et al. (2023, arXiv 2210.03651). From them are the idea
+      of a covariance in closed form and its parts: a Gaussian of the distance between two positions, less half of one
+      that stays at the centre, the whole weighted towards the centre, and all Gaussians wider in deeper layers, by a
+      quadratic schedule. They initialise depthwise filters; here each kernel of a full convolution is one draw. The
+      parts are combined so that the matrix needs no correction to be a covariance, the numbers of the schedule are
+      ours, and so is the total variance.
+    - "envelope": the variance of "covariance" at each position, without its correlations.
+    - "correlation": the correlations of "covariance", with the same variance at every position.
+    - "shuffled": "covariance" with the positions of a layer's kernels in a random order. The spectrum of the covariance
+      is the same, but neighbours in the kernel are not.
+    - "gauss": i.i.d. weights U(-b, b) are multiplied by a Gaussian about the kernel's centre. Its width does not
+      depend on k.
 
     Args:
         model: any `nn.Module`. The depth of a layer is its place among the spatial layers in `model.modules()`.
-        kind: "gauss", "map" or "covariance".
+        kind: one of `KINDS`.
 
     Returns:
         The model. The same `torch.manual_seed` gives the same weights on every device.
 
     Raises:
-        ValueError: before any weight is drawn, if the kind is unknown, `model` is no `nn.Module`, a weight is computed from
-            others (a parametrization) and so cannot be set, or the results have no map for the size of a kernel.
+        ValueError: before any weight is drawn, if the kind is unknown, `model` is no `nn.Module`, or a weight is
+            computed from others (a parametrization) and so cannot be set.
     """
     if kind not in KINDS:
         raise ValueError(f"unknown initialisation {kind!r}; known: {', '.join(KINDS)}")
     check.kind("the model", model, nn.Module, "an nn.Module")
     layers = [module for module in model.modules() if is_spatial(module) and not module.weight.is_meta]
     if not all("weight" in layer._parameters for layer in layers):
-        raise ValueError("a spatial convolution computes its weight from other parameters: remove the parametrization first")
-    envelopes = {layer.kernel_size: kind != "covariance" and envelope(kind, layer.kernel_size) for layer in layers}
+        raise ValueError("a spatial convolution computes its weight from other parameters: remove the "
+                         "parametrization first")
     for i, layer in enumerate(layers):
         weight = layer.weight.data
-        deviation = (3 * weight[0].numel()) ** -0.5
         kernels = *weight.shape[:2], weight[0, 0].numel()
-        if kind == "covariance":
-            drawn = torch.randn(kernels) @ root(covariance(layer.kernel_size, i / max(len(layers) - 1, 1)))
+        if kind == "gauss":
+            drawn = (torch.rand(kernels) * 2 - 1) * 3 ** 0.5 * gaussian(layer.kernel_size)
         else:
-            drawn = (torch.rand(kernels) * 2 - 1) * 3 ** 0.5 * envelopes[layer.kernel_size]
-        weight.copy_(drawn.mul(deviation).view_as(weight))
+            whole = covariance(layer.kernel_size, i / max(len(layers) - 1, 1))
+            drawn = torch.randn(kernels) @ root(part(kind, whole))
+        weight.copy_(drawn.mul((3 * weight[0].numel()) ** -0.5).view_as(weight))
     return model
+
+
+def part(kind, matrix):
+    """What an ablation keeps of a covariance matrix, with the same mean variance."""
+    deviation = matrix.diagonal().sqrt()
+    if kind == "envelope":
+        return torch.diag(matrix.diagonal())
+    if kind == "correlation":
+        return matrix / torch.outer(deviation, deviation)
+    if kind == "shuffled":
+        order = torch.randperm(len(matrix))
+        return matrix[order][:, order]
+    return matrix
 
 
 def offsets(size):
@@ -61,30 +78,10 @@ def offsets(size):
     return torch.cartesian_prod(*(torch.arange(k) - (k - 1) / 2 for k in size))
 
 
-def envelope(kind, size):
-    """The standard deviation at each position of a kernel, `[height * width]`, with mean square 1."""
-    if kind == "gauss":
-        deviation = torch.exp(-offsets(size).square().sum(1) / (2 * WIDTH ** 2))
-    else:
-        deviation = measured_map(size).flatten().sqrt()
+def gaussian(size):
+    """The standard deviation at each position of a kernel of kind "gauss", `[height * width]`, with mean square 1."""
+    deviation = torch.exp(-offsets(size).square().sum(1) / (2 * WIDTH ** 2))
     return deviation / deviation.square().mean().sqrt()
-
-
-def measured_map(size):
-    """The variance map of learned filters `[k, k]`, of the run in `MEASURED`.
-
-    Raises:
-        ResultsError: if the results have no such run.
-    """
-    from . import results  # which knows networks by their names, and so imports this module
-
-    k = size[0]
-    run_id = MEASURED.format(k="" if k == 3 else f"-k{k}")
-    if size != (k, k) or run_id not in results.load_rows():
-        raise results.ResultsError(f"no variance map of learned {size[0]}x{size[1]} filters: for square kernels, train "
-                                   f"{run_id} first")
-    one = torch.from_numpy(results.load_arrays(run_id)["variance_map"]).float()
-    return sum(torch.rot90(each, turns) for each in (one, one.T) for turns in range(4)) / 8
 
 
 def covariance(size, depth):

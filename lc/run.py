@@ -2,13 +2,14 @@
 
 import math
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from .data import TRAINING_IMAGES
 from .models import architecture, canonical_name
 from .utils import check
 
 PRECISIONS = "auto", "fp32", "bf16"
+DECAYED = "factors", "spatial", "pointwise", "product"
 PART = r"\w[\w.-]*"  # of an id, and so of a path: never ".."
 ID = re.compile(rf"{PART}/\w[\w.+~-]*/(frozen|learnable)/{PART}/seed\d+")
 
@@ -36,6 +37,9 @@ class Recipe:
     learning_rate: float = 1e-2
     momentum: float = 0.9
     weight_decay: float = 1e-2
+    # In LC-Blocks the weight decay acts on both factors, or on the "spatial" one, the "pointwise" one or their "product" alone.
+    # It is not in the text of a run, which a checkpoint compares: the profile names it.
+    decayed: str = field(default="factors", repr=False, kw_only=True)
     label_smoothing: float = 0.1
     train_images: int | None = None  # only the first n
     test_images: int | None = None  # only the first n
@@ -53,8 +57,9 @@ class Recipe:
         for name in ("train_images", "test_images"):
             if getattr(self, name) is not None:
                 check.integer(name, getattr(self, name))
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
+        for name, known in (("precision", PRECISIONS), ("decayed", DECAYED)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
 
 
 PROFILES = {
@@ -66,6 +71,8 @@ PROFILES = {
     # only shows that everything runs, in seconds
     "smoke": Recipe("smoke", epochs=4, batch_size=32, train_images=512),
 }
+# in the name of a profile
+DECAY = re.compile(rf"(\w+)-decay((?P<value>[1-9]e-[1-9])|-(?P<part>{'|'.join(DECAYED[1:])}))")
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,7 @@ def complete(run, model, kind, profiles):
     check_part(run.dataset)
     if not isinstance(run.frozen, bool):  # 1 would be read back from a row as another value
         raise ValueError(f"frozen must be True or False, not {run.frozen!r}")
-    if profiles.get(recipe.profile, recipe) != recipe:
+    if find_recipe(recipe.profile, profiles) not in (None, recipe):
         raise ValueError(f"this recipe is not the profile {recipe.profile!r}: "
                          "give it a profile name of its own")
     check.integer("seed", run.seed, 0, 2 ** 63 - 1)
@@ -139,12 +146,28 @@ def run_id(dataset, model, frozen, profile, seed):
 def recipe_named(profile, known=PROFILES):
     """The recipe of a profile.
 
+    The name of a low-resolution profile may end in another weight decay, such as "short-decay1e-3", or in what the decay
+    acts on in LC-Blocks: "short-decay-spatial", "short-decay-pointwise" and "short-decay-product".
+
     Raises:
         ValueError: if the profile is unknown.
     """
-    if not isinstance(profile, str) or profile not in known:
+    recipe = find_recipe(profile, known) if isinstance(profile, str) else None
+    if recipe is None:
         raise ValueError(f"unknown profile {profile!r}; known: {', '.join(known)}")
-    return known[profile]
+    return recipe
+
+
+def find_recipe(profile, known):
+    """The recipe of a profile, as `recipe_named`, or None if the name is free for a recipe of your own."""
+    parsed = DECAY.fullmatch(profile)
+    recipe = known.get(parsed[1]) if parsed else None
+    if not isinstance(recipe, Recipe):
+        return known.get(profile)
+    if parsed["part"]:
+        return replace(recipe, profile=profile, decayed=parsed["part"])
+    same = float(parsed["value"]) == recipe.weight_decay
+    return recipe if same else replace(recipe, profile=profile, weight_decay=float(parsed["value"]))
 
 
 @dataclass

@@ -11,7 +11,8 @@ import pandas as pd
 
 from . import experiments, hours, networks, results
 from .data import DataUnavailable, load_data
-from .experiments import figure1a, figure4, figure6a, figure6b, figure8, initialisation, precisions, table1, table3, twin
+from .experiments import (decay, figure1a, figure4, figure6a, figure6b, figure8, figure8b, initialisation, precisions,
+                          table1, table3, twin)
 from .fast import train
 from .imagenet import ImageNetRun
 from .imagenet.experiments import figure1b, table2
@@ -23,8 +24,8 @@ from .utils.checkpoint import CheckpointError
 from .utils.device import resolve_device, resolve_precision
 
 # In the order of training
-EXPERIMENTS = {f.__name__: f for f in (figure4, table1, figure8, figure6a, figure6b, table3, initialisation, twin,
-                                       precisions, figure1a, table2, figure1b)}
+EXPERIMENTS = {f.__name__: f for f in (figure4, table1, figure8, figure6a, figure6b, table3, initialisation, decay,
+                                       figure8b, twin, precisions, figure1a, table2, figure1b)}
 PROFILES = tuple(experiments.GRIDS)  # from the paper's to the smallest; those on ImageNet have the same names
 COVERED = 3 / 4  # the share of an experiment's networks that a profile must have rows of for a figure to show it
 LISTED = 8  # networks that a notebook names of those that are missing, or of a larger profile
@@ -40,7 +41,7 @@ def everything(profile="paper", names=(), seeds=None):
     Raises:
         ValueError: if the profile or an experiment is unknown.
     """
-    recipe_named(profile, dict.fromkeys(PROFILES))
+    recipe_named(profile, experiments.GRIDS)
     for name in names:
         if name not in EXPERIMENTS:
             raise ValueError(f"unknown experiment {name!r}; known: {', '.join(EXPERIMENTS)}")
@@ -70,7 +71,7 @@ def check_parameters(profile, train, data_dir, device, **others):
             check.integer(f"parameter {name}", value, 0)
     if str(train).lower() not in FLAGS:
         raise ValueError(f"parameter train must be true or false, not {train!r}")
-    recipe_named(profile, dict.fromkeys(PROFILES))
+    recipe_named(profile, experiments.GRIDS)
     resolve_device(device)
 
 

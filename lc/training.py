@@ -9,7 +9,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from . import evaluate, filters
-from .blocks import fold
+from .blocks import LCBlock, fold
 from .conversion import freeze_spatial
 from .data import draw_epoch, gather, load_data, pad, to_unit
 from .models import build_model
@@ -70,7 +70,7 @@ class Trainer:
         self.schedule = (recipe.learning_rate / 2 * (1 + torch.cos(torch.pi * progress))).float().to(device)
         self.learning_rate = torch.tensor(recipe.learning_rate, device=device)
         self.optimizer = torch.optim.SGD(
-            self.learned(), lr=self.learning_rate,
+            self.decayed_groups(), lr=self.learning_rate,
             momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay, fused=True)
 
         self.plan = torch.zeros(self.n, 4, dtype=torch.int64, device=device)  # this epoch's order and augmentation
@@ -83,6 +83,28 @@ class Trainer:
     def learned(self):
         """The tensors to optimise."""
         return [p for p in self.network.parameters() if p.requires_grad]
+
+    def factors(self):
+        """The LC-Blocks' spatial and pointwise weights as the optimiser has them, and their products, as three lists.
+
+        Raises:
+            ValueError: if a block has no combined filters.
+        """
+        blocks = [m for m in self.network.modules() if isinstance(m, LCBlock)]
+        return ([b.spatial.weight for b in blocks], [b.pointwise.weight for b in blocks],
+                [b.combined_weight() for b in blocks])
+
+    def decayed_groups(self):
+        """The tensors to optimise, those that the weight decay does not act on (`recipe.decayed`) in a group of their own."""
+        spatial, pointwise = ([], []) if self.recipe.decayed == "factors" else self.factors()[:2]
+        spared = {id(p) for p in {"spatial": pointwise, "pointwise": spatial}.get(self.recipe.decayed, spatial + pointwise)}
+        groups = [{"params": [p for p in self.learned() if id(p) not in spared]},
+                  {"params": [p for p in self.learned() if id(p) in spared], "weight_decay": 0.0}]
+        return [group for group in groups if group["params"]]
+
+    def product_decay(self):
+        """The term of the loss by which the weight decay acts on the combined filters: their squares, by half of it."""
+        return self.recipe.weight_decay / 2 * sum(filters.square().sum() for filters in self.factors()[2])
 
     def forward(self, images):
         """The network's logits in training mode."""
@@ -99,7 +121,7 @@ class Trainer:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False):
                 loss = F.cross_entropy(self.forward(images), labels, label_smoothing=self.recipe.label_smoothing)
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            (loss + self.product_decay() if self.recipe.decayed == "product" else loss).backward()
         self.learning_rate.copy_(self.schedule[self.count][0])
         self.optimizer.step()
         self.losses.index_copy_(0, self.count, loss.detach().float()[None])
@@ -142,7 +164,7 @@ class Trainer:
         """Everything that the remaining steps depend on."""
         return {
             "tensors": [*self.network.state_dict().values(), self.plan, self.row, self.count, self.losses],
-            "momentum": [self.optimizer.state[p].get("momentum_buffer") for p in self.optimizer.param_groups[0]["params"]],
+            "momentum": [self.optimizer.state[p].get("momentum_buffer") for p in self.optimized()],
             "generators": [g.get_state() for g in self.generators()],
             "done": (self.epochs, self.position),
         }
@@ -153,7 +175,7 @@ class Trainer:
         Raises:
             CheckpointError: if the state is of another network, data set or number of steps.
         """
-        mine, learned = self.state()["tensors"], self.optimizer.param_groups[0]["params"]
+        mine, learned = self.state()["tensors"], self.optimized()
         of_mine = [p for p, value in zip(learned, state["momentum"]) if value is not None]
         of_theirs = [value for value in state["momentum"] if value is not None]
         if [t.shape for t in [*mine, *of_mine]] != [t.shape for t in [*state["tensors"], *of_theirs]]:
@@ -165,6 +187,10 @@ class Trainer:
         for generator, value in zip(self.generators(), state["generators"]):
             generator.set_state(value)
         self.epochs, self.position = state["done"]
+
+    def optimized(self):
+        """The tensors that the optimiser has, in its order."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def generators(self):
         """The generator of the order and augmentation, and PyTorch's own, which dropout draws from."""

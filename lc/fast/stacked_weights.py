@@ -57,6 +57,17 @@ class StackedWeights:
         replaced = {id(p) for group in self.groups for p in group.parameters}
         return [p for p in (*stacks, *self.network.parameters()) if p.requires_grad and id(p) not in replaced]
 
+    def factors(self):
+        """The stacks of the blocks' spatial and pointwise weights, and their products, as three lists.
+
+        Raises:
+            ValueError: if a block has operations between its convolutions.
+        """
+        if any(isinstance(m, LCBlock) and len(m.between) for m in self.network.modules()):
+            raise ValueError("no combined filters: a block has operations between its convolutions")
+        blocks = [group for group in self.groups if isinstance(group, _Blocks)]
+        return [b.stacks[0] for b in blocks], [b.stacks[1] for b in blocks], [b.combined() for b in blocks]
+
     def __call__(self, images):
         """The network's output in training mode, differentiable in `learned()`."""
         weights = dict(self.given)
@@ -80,9 +91,12 @@ class _Blocks:
             for p, values in zip(alike, stack.data):
                 p.data = as_rows(p)[1](values)
 
-    def weights(self, dtype):
+    def combined(self):
         spatial, pointwise = self.stacks
-        combined = torch.bmm(pointwise, spatial).to(dtype or pointwise.dtype)
+        return torch.bmm(pointwise, spatial)
+
+    def weights(self, dtype):
+        combined = self.combined().to(dtype or self.stacks[0].dtype)
         return {name: self.restore(values) for name, values in zip(self.names, combined.unbind())}
 
 

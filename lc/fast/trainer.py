@@ -66,6 +66,9 @@ class FastTrainer(Trainer):
     def learned(self):
         return self.stacks.learned()
 
+    def factors(self):
+        return self.stacks.factors()
+
     def forward(self, images):
         return self.stacks(images)
 
