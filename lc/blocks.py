@@ -16,7 +16,7 @@ import torch.fx
 from torch import nn
 
 from .utils import check
-from .utils.modules import hooks, is_plain, replace_modules
+from .utils.modules import is_plain, replace_in_copy, take_over
 
 BETWEEN = {"BN": nn.BatchNorm2d, "ReLU": lambda channels: nn.ReLU(inplace=True)}
 
@@ -29,9 +29,10 @@ class LCBlock(nn.Module):
     b = 1/sqrt(c_in k^2) (Equation 3).
 
     The block has the attributes of that `nn.Conv2d`, read-only: `kernel_size`, `stride` and so on, `weight` for the combined
-    filters where they exist, `bias` for the pointwise convolution's. Prune or normalise `spatial` or `pointwise`, not the
-    block: layers with hooks are called one after the other. Count operations on `lc.fold(model)`: most counters look at
-    the layers, and the layers of a block are not called.
+    filters where they exist, `bias` for the pointwise convolution's. `weight` is computed anew on each access, so that an
+    operation in place, such as `nn.init.zeros_(block.weight)`, changes nothing. Initialise, prune or normalise `spatial` or
+    `pointwise`, not the block: layers with hooks are called one after the other. Count operations on `lc.fold(model)`: most
+    counters look at the layers, and the layers of a block are not called.
 
     Args:
         kernel_size, stride, dilation: an integer, or a pair (height, width).
@@ -81,6 +82,12 @@ class LCBlock(nn.Module):
         # nn.Conv2d's own forward is this call with its own weight. It knows all padding modes.
         return self.spatial._conv_forward(x, weight, bias)
 
+    def __setattr__(self, name, value):
+        if name in ("weight", "bias"):
+            raise AttributeError(f"an LC-Block's {name} is computed from `spatial` and `pointwise`: "
+                                 "set theirs, or make a plain convolution of it with lc.fold")
+        super().__setattr__(name, value)
+
     in_channels = property(lambda self: self.spatial.in_channels)
     out_channels = property(lambda self: self.pointwise.out_channels)
     kernel_size = property(lambda self: self.spatial.kernel_size)
@@ -126,7 +133,8 @@ class LCBlock(nn.Module):
     @property
     def folds(self):
         """Whether the block equals one convolution in evaluation mode."""
-        return self.combines and not self.watched
+        own = "forward" in vars(self) or type(self).forward is not LCBlock.forward
+        return self.combines and not self.watched and not own
 
     def combine(self):
         """Weight and bias of the one convolution that the block equals. Raises as `combined_weight`."""
@@ -155,8 +163,14 @@ def linear_combinations(pointwise, spatial):
 
 @contextmanager
 def combined_once(model):
-    """Within it, LC-Blocks combine their filters once and not in each call. No weight may change, and no gradient reaches one."""
-    blocks = [m for m in model.modules() if isinstance(m, LCBlock) and m.folds and not any(n.training for n in m.between)]
+    """Within it, LC-Blocks combine their filters once and not in each call.
+
+    No weight may change, and no gradient reaches one. Blocks whose weights are sharded go on to
+    combine them in each call.
+    """
+    blocks = [m for m in model.modules()
+              if isinstance(m, LCBlock) and m.folds and not any(n.training for n in m.between)
+              and not any(is_sharded(half.weight) for half in (m.spatial, m.pointwise))]
     if any(isinstance(m, nn.DataParallel) for m in model.modules()):
         blocks = []  # its copies on other devices would need their own
     try:
@@ -170,38 +184,52 @@ def combined_once(model):
 
 
 def fold(model):
-    """A copy of the model with plain convolutions in place of its LC-Blocks (Lemma 3.1): the network to deploy.
+    """A copy of the model with plain convolutions for its LC-Blocks (Lemma 3.1): the one to deploy.
 
-    The outputs are the same, with a BatchNorm between as in evaluation mode. Blocks with a ReLU between stay as they are, and
-    so do those with hooks on their two layers, or with layers of another kind.
+    The outputs are the same, with a BatchNorm between as in evaluation mode. Blocks with a ReLU
+    between stay as they are, and so do those with hooks on their two layers, with layers of another
+    kind, or with a `forward` of their own. A folded weight is trainable only if one of its halves
+    is. A block's mode, hooks, attributes, device, dtype and memory format stay, and tied weights
+    stay tied.
 
     Raises:
         ValueError: if `model` is no `nn.Module` or a scripted one.
     """
     check_model(model)
-    made = {}  # blocks with the same weights go on sharing them
+    tied = {}
 
-    @torch.no_grad()
-    def to_conv(block):
-        weight, bias = block.combine()
+    def to_conv(block, copies):
+        with torch.no_grad():
+            weight, bias = block.combine()
         conv = plain_convolution(block, bias is not None)
-        conv.weight = made.setdefault((block.spatial.weight, block.pointwise.weight, *block.between), conv.weight)
         conv.weight.data = weight
-        if bias is not None:
-            conv.bias = made.setdefault(bias, nn.Parameter(bias.clone()))
+        halves = block.spatial.weight, block.pointwise.weight
+        computed = {"weight": (halves, tuple(block.between))}
+        if bias is not None and bias is block.bias:
+            conv.bias = copy.deepcopy(bias, copies)
+        elif bias is not None:
+            conv.bias.data = bias
+            biases = [part.bias for part in (*block.between, block) if part.bias is not None]
+            computed["bias"] = biases or halves[1:], (halves[1], *block.between)
+        take_over(conv, block, computed, tied, copies)
         return conv
 
-    return replace_in_copy(model, lambda block: block.folds, to_conv)
+    return replace_in_copy(model, lambda m: isinstance(m, LCBlock) and m.folds, to_conv)
 
 
 def unfold(model):
-    """A copy of the model that computes the expanded feature maps of each LC-Block: the reference for `fold`.
+    """A copy of the model that computes the expanded feature maps of each LC-Block.
 
-    It takes about E times the memory and time. The memory that the paper reports suggests that it was trained this way.
+    It is the reference for `fold`, and takes about E times the memory and time. The memory that the
+    paper reports suggests that it was trained this way.
     """
-    copies = {}
-    return replace_in_copy(model, lambda block: True, lambda block: nn.Sequential(*(
-        copy.deepcopy(part, copies) for part in (block.spatial, block.between, block.pointwise))))
+    def to_layers(block, copies):
+        layers = nn.Sequential()
+        take_over(layers, block, copies=copies)
+        parts = [block.spatial, block.between, block.pointwise]
+        return layers.extend(copy.deepcopy(parts, copies))
+
+    return replace_in_copy(model, lambda m: isinstance(m, LCBlock), to_layers)
 
 
 def combined_filters(model):
@@ -229,27 +257,21 @@ def combined_filters(model):
     return filters
 
 
+def is_sharded(weight):
+    """Whether a weight has its values and its shape only while its layer is called (FSDP)."""
+    return type(weight.data) is not torch.Tensor or weight.ndim != 4
+
+
 def is_spatial(module):
     """Whether a module is a two-dimensional convolution, of any kind, with a kernel larger than 1x1."""
     return isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and max(module.kernel_size) > 1
 
 
 def plain_convolution(block, bias):
-    """An `nn.Conv2d` of an LC-Block's shape, device, dtype, mode and hooks. Its weight is not initialised."""
+    """An `nn.Conv2d` of an LC-Block's shape, device and dtype. Its weight is not initialised."""
     s, p = block.spatial, block.pointwise
-    conv = nn.utils.skip_init(nn.Conv2d, s.in_channels, p.out_channels, s.kernel_size, s.stride, s.padding, s.dilation,
+    return nn.utils.skip_init(nn.Conv2d, s.in_channels, p.out_channels, s.kernel_size, s.stride, s.padding, s.dilation,
                               bias=bias, padding_mode=s.padding_mode, device=p.weight.device, dtype=p.weight.dtype)
-    vars(conv).update({name: copy.copy(value) for name, value in hooks(block).items()})
-    return conv.train(block.training)
-
-
-def replace_in_copy(model, matches, make):
-    """A copy of the model with `make(block)` in place of each LC-Block that `matches`."""
-    blocks = {id(m): m for m in model.modules() if isinstance(m, LCBlock) and matches(m)}
-    # deepcopy's memo: do not copy blocks that are replaced by convolutions E times smaller, nor the graphs of pruned weights
-    computed = {id(t): t.detach().clone() for m in model.modules() for t in vars(m).values()
-                if isinstance(t, torch.Tensor) and not t.is_leaf}
-    return replace_modules(copy.deepcopy(model, computed | blocks), blocks.values(), make)
 
 
 def check_model(model):

@@ -7,30 +7,39 @@ from torch import nn
 
 from .blocks import LCBlock, check_memory, check_model, is_spatial
 from .utils import check
-from .utils.modules import hooks, is_plain, replace_modules
+from .utils.modules import is_plain, replace_modules, take_over
 
 
 def convert(model, expansion=1, keep_function=False):
-    """Replaces every ungrouped spatial `nn.Conv2d` (k > 1) of a model, in place, by an LC-Block of the same shape.
+    """Makes an LC-Block of every ungrouped spatial `nn.Conv2d` (k > 1) of a model, in place.
 
-    Each block keeps its convolution's stride, padding, padding mode, dilation, bias, hooks, device and dtype. By default its
-    weights are drawn anew. If the convolution's weight was frozen, the block's spatial weight is. Convolutions that are used
-    in several places, or that share a weight, go on doing so. These stay as they are: 1x1 convolutions, grouped ones
-    (depthwise too), LC-Blocks, and, with a warning that names them, other spatial layers: transposed, one- and three-
-    dimensional ones, and subclasses of `nn.Conv2d` that compute something else.
+    Each block has its convolution's shape, stride, padding, padding mode, dilation and bias, and
+    keeps its mode, hooks, attributes, device, dtype and memory format. By default its weights are
+    drawn anew. Both have the attributes of the convolution's weight, such as `weight.lr_scale`. If
+    that weight was frozen, the block's spatial weight is. Convolutions that are used in several
+    places, or that share a weight, go on doing so. These stay as they are: 1x1 convolutions, grouped
+    ones (depthwise too), LC-Blocks, and, with a warning that names them, other spatial layers:
+    transposed, one- and three-dimensional ones, and subclasses of `nn.Conv2d` that compute
+    something else.
+
+    Make the optimiser after this. One that was made before goes on with the old weights, and the
+    LC-Blocks never train.
 
     Args:
-        model: any `nn.Module`. Its convolutions are also found in attributes that are lists, tuples or dictionaries.
+        model: any `nn.Module`. Its convolutions are also found in attributes that are lists, tuples
+            or dictionaries.
         expansion: E, the rate of linear combinations (Section 4).
-        keep_function: let the model compute the same as before. The filters of each convolution then are the first ones of its
-            block, and the pointwise weights are the identity, with zeros for all other filters (Section 6).
+        keep_function: let the model compute the same as before. The filters of each convolution then
+            are the first ones of its block, and the pointwise weights are the identity, with zeros
+            for all other filters (Section 6).
 
     Returns:
         The model. If `model` itself is a convolution, the new LC-Block.
 
     Raises:
-        ValueError: before anything is replaced, if `expansion` is not an integer of at least 1, if `model` is no `nn.Module`
-            or a scripted one, or if the new weights do not fit into the free memory.
+        ValueError: before anything is replaced, if `expansion` is not an integer of at least 1, if
+            `model` is no `nn.Module` or a scripted one, or if the new weights do not fit into the
+            free memory.
     """
     check_model(model)
     check.integer("expansion", expansion)
@@ -42,7 +51,7 @@ def convert(model, expansion=1, keep_function=False):
     if found:
         check_memory(sum(expansion * m.out_channels * (m.in_channels * math.prod(m.kernel_size) + m.out_channels)
                          for m in found), found[0].weight.device, found[0].weight.dtype)
-    shared = {}
+    tied, old = {}, {conv.weight for conv in found}
 
     def to_block(conv):
         block = LCBlock(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, expansion,
@@ -51,19 +60,18 @@ def convert(model, expansion=1, keep_function=False):
         if keep_function:
             block.spatial.weight.data[:conv.out_channels] = conv.weight.data
             nn.init.dirac_(block.pointwise.weight)
-        block.spatial.weight.requires_grad_(conv.weight.requires_grad)
-        weights = block.spatial.weight, block.pointwise.weight
-        block.spatial.weight, block.pointwise.weight = shared.setdefault(conv.weight, weights)
         block.pointwise.bias = conv.bias
-        vars(block).update(hooks(conv))
-        return block.train(conv.training)
+        halves = "spatial.weight", "pointwise.weight"
+        take_over(block, conv, dict.fromkeys(halves, ([conv.weight], ())), tied)
+        block.pointwise.weight.requires_grad_()  # is new: frozen filters are there to be combined
+        return block
 
     model = replace_modules(model, found, to_block)
     left = [f"{name} ({type(m).__name__})" for m, name in layers.items() if m not in found and getattr(m, "groups", 1) == 1]
     if left or not found:
         warnings.warn(f"convert leaves {', '.join(left) or 'everything'} alone: only an ungrouped nn.Conv2d with k > 1 and a "
                       "weight of its own becomes an LC-Block", stacklevel=2)
-    if tied := [name for name, p in model.named_parameters(remove_duplicate=False) if p in shared]:
+    if tied := [name for name, p in model.named_parameters(remove_duplicate=False) if p in old]:
         warnings.warn(f"convert gives LC-Blocks new weights: {', '.join(tied)} no longer shares the weight of a convolution",
                       stacklevel=2)
     return model

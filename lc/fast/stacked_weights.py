@@ -4,7 +4,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from ..blocks import LCBlock, plain_convolution, replace_in_copy
+from ..blocks import LCBlock, plain_convolution
+from ..utils.modules import replace_in_copy, take_over
 
 
 class StackedWeights:
@@ -41,8 +42,8 @@ class StackedWeights:
             norm.num_batches_tracked = count
 
         # The network with plain convolutions in place of the blocks. It computes with the tensors that each call gives it.
-        self.skeleton = replace_in_copy(network, lambda block: not len(block.between),
-                                        lambda block: plain_convolution(block, block.pointwise.bias is not None))
+        self.skeleton = replace_in_copy(
+            network, lambda m: isinstance(m, LCBlock) and not len(m.between), _to_convolution)
         tensors, self.given = dict(_tensors(network)), {}
         for name, _ in _tensors(self.skeleton):
             layer, _, kind = name.rpartition(".")
@@ -127,6 +128,12 @@ def as_rows(weight):
         return weight.flatten(1), lambda rows: rows.unflatten(1, weight.shape[1:])
     channels_last = weight.permute(0, 2, 3, 1)
     return channels_last.flatten(1), lambda rows: rows.unflatten(1, channels_last.shape[1:]).permute(0, 3, 1, 2)
+
+
+def _to_convolution(block, copies):
+    convolution = plain_convolution(block, block.bias is not None)
+    take_over(convolution, block, copies=copies)
+    return convolution
 
 
 def _tensors(network):

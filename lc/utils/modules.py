@@ -1,18 +1,71 @@
-"""What PyTorch's modules do not tell or do themselves: their hooks, their place in a network."""
+"""What PyTorch's modules do not do themselves: take the place of another one, as it was."""
 
+import copy
+
+import torch
 from torch import nn
+
+SIZES = {*nn.Conv2d.__constants__, "transposed", "_reversed_padding_repeated_twice"}
+PARTS = {"weight", "bias", "spatial", "between", "pointwise", "combined"}  # an LC-Block's too
+COMPILED = "_compiled_call_impl"  # of `nn.Module.compile`: it calls the old module
 
 
 def is_plain(module):
     """Whether a module computes what `nn.Conv2d` computes from its weight."""
     kind = type(module)
-    return (isinstance(module, nn.Conv2d) and "forward" not in module.__dict__
+    return (isinstance(module, nn.Conv2d) and not {"forward", "_conv_forward"} & vars(module).keys()
             and kind.forward is nn.Conv2d.forward and kind._conv_forward is nn.Conv2d._conv_forward)
 
 
-def hooks(module):
-    """The attributes that hold a module's forward and backward hooks."""
-    return {name: value for name, value in vars(module).items() if name.startswith(("_forward_", "_backward_", "_is_full_"))}
+def take_over(new, old, weights=None, tied=None, copies=None):
+    """Gives a module what it keeps of the one whose place it takes: all but sizes and weights.
+
+    Of the module, it keeps the mode, the hooks, and all attributes, parameters, buffers and
+    submodules that are neither an `nn.Conv2d`'s nor an LC-Block's own. Of the weights, it keeps
+    device and dtype, in which the caller makes them, memory format, frozen state, attributes and
+    tying. It does not keep what holds on to the old ones: hooks on a weight itself
+    (`Tensor.register_hook`) and compiled calls (`nn.Module.compile`).
+
+    Args:
+        weights: `{name of a weight of new: (the weights of old that it stands for, all else that
+            it is computed from)}`. It is frozen if all that it stands for is. Where the attributes
+            of these differ, the last one's hold.
+        tied: the weights that were made so far, by what they are computed from. The modules of one
+            model share this dictionary, so that tied weights stay tied.
+        copies: the memo of `copy.deepcopy`, if `new` belongs to a copy of the model. Without it,
+            both modules refer to the same attributes.
+    """
+    def own(value):
+        return value if copies is None else copy.deepcopy(value, copies)
+
+    new.train(old.training)
+    for name, value in vars(old).items():
+        if name in ("_parameters", "_buffers", "_modules"):
+            if name != "_modules" or not isinstance(new, nn.Sequential):  # which would call them
+                further = {key: each for key, each in value.items() if key not in PARTS}
+                vars(new)[name].update(own(further))
+        elif name not in SIZES | PARTS | {COMPILED}:
+            vars(new)[name] = own(value)
+    for name, (sources, others) in (weights or {}).items():
+        owner, _, kind = name.rpartition(".")
+        owner = new.get_submodule(owner)
+        weight = getattr(owner, kind).requires_grad_(any(source.requires_grad for source in sources))
+        for source in sources:
+            copy_attributes(source, weight)
+        if any(is_channels_last(source) for source in sources):
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        setattr(owner, kind, tied.setdefault((name, *sources, *others), weight))
+
+
+def copy_attributes(old, new):
+    """Copies what users set on a parameter, such as `weight.lr_scale`: `copy.deepcopy` does not."""
+    if type(old.data) is torch.Tensor:  # others keep their values in attributes
+        vars(new).update(vars(old))
+
+
+def is_channels_last(weight):
+    return (weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+            and not weight.is_contiguous())
 
 
 def replace_modules(model, modules, make):
@@ -36,7 +89,24 @@ def replace_modules(model, modules, make):
                     value[key] = new
         return value
 
-    for module in list(model.modules()):
+    for module in [*model.modules(), *made.values()]:
         if module not in made:
             replaced(vars(module))
     return replaced(model)
+
+
+def replace_in_copy(model, matches, make):
+    """A copy of a model with `make(module, copies)` in place of each of its modules that `matches`.
+
+    `copies` is the memo of `copy.deepcopy`: a part that `make` copies with it is the same as
+    elsewhere in the copy. The modules that are replaced are not copied.
+    """
+    found = {id(m): m for m in model.modules() if matches(m)}
+    computed = {id(t): t.detach().clone() for m in model.modules() for t in vars(m).values()
+                if isinstance(t, torch.Tensor) and not t.is_leaf}  # deepcopy would refuse their graphs
+    copies = computed | found
+    copied = replace_modules(copy.deepcopy(model, copies), found.values(), lambda m: make(m, copies))
+    for parameter in model.parameters():
+        if id(parameter) in copies:
+            copy_attributes(parameter, copies[id(parameter)])
+    return copied
