@@ -227,7 +227,7 @@ def hours(table):
     Returns:
         A DataFrame with a row for each line of Table 4 that has runs, one more for those of `study.precisions`, each profile and
         each device: `line`, `profile` (the largest first), `device`, `runs`, `hours` (the sum of the runs' own times, evaluation
-        included), `runs_per_hour`, `energy` (kWh; nan unless every run recorded it).
+        included), `runs_per_hour`.
     """
     def line(row):
         if row["profile"].endswith(("-fp32", "-bf16")):
@@ -241,8 +241,7 @@ def hours(table):
 
     groups = table.groupby([table.apply(line, axis=1).rename("line"), "profile", "device"])
     costs = pd.DataFrame({"runs": groups.size(), "hours": groups["seconds"].sum() / 3600})
-    energy = groups["energy"].agg(lambda used: used.sum(skipna=False)) / 1000
-    costs = costs.assign(runs_per_hour=costs["runs"] / costs["hours"], energy=energy).reset_index()
+    costs = costs.assign(runs_per_hour=costs["runs"] / costs["hours"]).reset_index()
     return costs.sort_values(["line", "profile"], key=_ranks, kind="stable", ignore_index=True)
 
 

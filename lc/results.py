@@ -5,9 +5,8 @@ moment leaves the folder as it was before or after, and two processes may write 
 show that everything runs, so by default they go to `build/results`.
 """
 
-import csv
 import errno
-import math
+import io
 import os
 import tempfile
 from contextlib import contextmanager
@@ -25,9 +24,12 @@ from .utils.files import ROOT, lock, open_npz, replacing, results_folder, save_n
 
 SCRATCH = ROOT / "build" / "results"
 ROOM = 1 << 20  # bytes that the disk must take before a run is trained
-CONFLICT = "<<<<<<<", "=======", ">>>>>>>"  # what git writes between the rows of two sides
-PARSERS = {bool: {"True": True, "False": False}.__getitem__, int: int, str: str,
-           float: lambda text: float(text) if text else math.nan}
+CONFLICT = b"<<<<<<<", b"=======", b">>>>>>>"  # what git writes between the rows of two sides
+# What a column's text must match, and how it is read
+TEXTS = {bool: ("True|False", "True".__eq__), int: (r"\d+", int), str: (".*", str),
+         float: (r"((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|nan)?", lambda text: float(text or "nan"))}
+IDENTITY = "dataset", "model", "frozen", "profile", "seed"  # the columns that make the id
+FORMER = ["energy"]  # columns that files of earlier versions have
 
 
 class ResultsError(ValueError):
@@ -63,26 +65,55 @@ def load_rows(folder=None):
 @lru_cache(maxsize=4)
 def _read(path, version):
     """The rows of one version of the file, which is read once."""
-    header, rows = None, {}
-    with open(path, newline="", encoding="utf-8-sig") as f:  # some spreadsheets put a byte order mark at the start
-        lines = csv.reader(f, strict=True)
-        try:
-            for fields in lines:
-                where = f"{path}, line {lines.line_num}"
-                if fields and fields[0].startswith(CONFLICT):
-                    raise ResultsError(f"{where}: a merge conflict; keep the rows of both sides and delete the markers")
-                if header is None:
-                    header = _columns(fields, where)
-                    continue
-                row = _parse(header, fields, where)
-                if row["id"] in rows:
-                    raise ResultsError(f"{where}: a second row for {row['id']}; delete one of the two")
-                rows[row["id"]] = row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ResultsError(f"{path}, line {lines.line_num}: {error}; repair or delete the line") from None
-    if header is None:
-        raise ResultsError(f"{path} is empty; restore it, or delete it to start without rows")
-    return rows
+    content = path.read_bytes()
+    for number, line in enumerate(content.splitlines(), 1):
+        if line.startswith(CONFLICT):
+            raise ResultsError(f"{path}, line {number}: a merge conflict; keep the rows of both sides "
+                               "and delete the markers")
+    try:
+        # The engine "c" would fill up a line that was cut off. Some spreadsheets put a byte order
+        # mark at the start.
+        cells = pd.read_csv(io.BytesIO(content), header=None, dtype=str, keep_default_na=False,
+                            skip_blank_lines=False, encoding="utf-8-sig", engine="python")
+    except pd.errors.EmptyDataError:
+        raise ResultsError(f"{path} is empty; restore it, or delete it to start without rows") from None
+    except ValueError as error:  # not UTF-8, an open quote, or too many fields
+        raise ResultsError(f"{path}: {one_line(error)}; repair or delete the line") from None
+    header = cells.iloc[0].tolist()
+    _check_columns(header, path)
+    table = cells[1:].set_axis(header, axis=1)
+
+    def refuse(wrong, what, *columns):
+        """Raises ResultsError for the first line that is wrong, with its values in some columns."""
+        if wrong.any():
+            line = wrong.idxmax()
+            values = [table.loc[line, column] for column in columns]
+            raise ResultsError(f"{path}, line {line + 1}: {what.format(*values)}; "
+                               "repair or delete the line")
+
+    refuse(table.isna().any(axis=1), f"fewer than {len(header)} fields")
+    parsed = pd.DataFrame(index=table.index)
+    for name, kind in COLUMNS.items():
+        pattern, parse = TEXTS[kind]
+        texts = table[name] if name in table else pd.Series("", table.index)
+        refuse(~texts.str.fullmatch(pattern), f"{name} cannot be {{!r}}", name)
+        parsed[name] = texts.map(parse)
+    expected = [run_id(*row) for row in parsed[list(IDENTITY)].itertuples(index=False)]
+    refuse(table["id"] != expected, "the id {!r} does not fit the row", "id")
+    refuse(~table["id"].str.fullmatch(ID), "{!r} is not the id of a run", "id")
+    refuse(table["id"].duplicated(), "a second row for {}", "id")
+    return {row["id"]: row for row in parsed.to_dict("records")}
+
+
+def _check_columns(header, path):
+    """Raises ResultsError if the columns are not those of this version, or of an earlier one."""
+    known = {*COLUMNS, *FORMER}
+    unknown = [name for i, name in enumerate(header) if name not in known or name in header[:i]]
+    missing = [name for name in COLUMNS if name not in {*header, *OPTIONAL}]
+    if unknown or missing:
+        what = f"unknown column {unknown[0][:40]!r}" if unknown else f"missing column {missing[0]!r}"
+        raise ResultsError(f"{path}, line 1: {what}; another version of lc wrote this file: "
+                           "use that version, or move the file away")
 
 
 def append(result, folder=None):
@@ -161,13 +192,18 @@ def merge(source, folder=None, replace=False):
         raise ResultsError(f"{source} has no runs.csv with rows to merge")
     with _writing(folder):
         rows = load_rows(folder)
-        differing = [i for i in theirs if i in rows and rows[i] != theirs[i]]
+        differing = [i for i in theirs if i in rows and not _same(rows[i], theirs[i])]
         taken = [i for i in theirs if i not in rows] + (differing if replace else [])
         for run_id in taken:
             save_npz(arrays_path(run_id, folder), **drawn(load_arrays(run_id, source)))
             rows[run_id] = theirs[run_id]
         _write(rows, folder)
     return taken, differing
+
+
+def _same(row, other):
+    """Whether two rows have the same values. nan is the same as nan."""
+    return all(a == b or pd.isna(a) and pd.isna(b) for a, b in zip(row.values(), other.values()))
 
 
 @contextmanager
@@ -220,31 +256,3 @@ def _write(rows, folder):
     table = pd.DataFrame([rows[run_id] for run_id in sorted(rows)], columns=list(COLUMNS))
     with replacing(folder / "runs.csv") as f:
         table.to_csv(f, index=False, float_format="%.6g", lineterminator="\n")
-
-
-def _columns(header, where):
-    """The header, if its columns are those of this version."""
-    for what, names in (("unknown", [c for c in header if c not in COLUMNS]),
-                        ("missing", [c for c in COLUMNS if c not in {*header, *OPTIONAL}])):
-        if names:
-            raise ResultsError(f"{where}: {what} column {names[0][:40]!r}; another version of lc wrote this file: "
-                               "use that version, or move the file away")
-    return header
-
-
-def _parse(header, fields, where):
-    """The values of one line."""
-    if len(fields) != len(header):
-        raise ResultsError(f"{where}: {len(fields)} fields instead of {len(header)}; repair or delete the line")
-    row = dict.fromkeys(COLUMNS, math.nan)
-    for column, text in zip(header, fields):
-        try:
-            row[column] = PARSERS[COLUMNS[column]](text)
-        except (ValueError, KeyError):
-            raise ResultsError(f"{where}: {column} cannot be {text!r}; repair or delete the line") from None
-    expected = run_id(*(row[column] for column in ("dataset", "model", "frozen", "profile", "seed")))
-    if row["id"] != expected:
-        raise ResultsError(f"{where}: the id {row['id']!r} does not fit the row, which is of {expected}")
-    if not ID.fullmatch(expected):
-        raise ResultsError(f"{where}: {expected!r} is not the id of a run; repair or delete the line")
-    return row

@@ -197,7 +197,6 @@ class Result:
     precision: str
     torch: str
     git: str
-    energy: float = math.nan  # watt hours of the whole GPU during the run (NVML)
     accuracy_top5: float = math.nan  # percent of the test images with the right class among the first five
     setup_seconds: float = math.nan  # part of `seconds` before the first step: data, network, warm-up, graph capture
     train_accuracy: float = math.nan  # percent of the first 10,000 training images, not augmented
@@ -214,4 +213,4 @@ class Result:
 
 COLUMNS = {f.name: f.type for f in fields(Result) if f.compare}
 # Columns that older rows lack, nan there
-OPTIONAL = {"energy", "accuracy_top5", "setup_seconds", "train_accuracy"}
+OPTIONAL = {"accuracy_top5", "setup_seconds", "train_accuracy"}

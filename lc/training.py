@@ -232,7 +232,7 @@ def train_with(trainer_class, run, *, data_dir=None, device="auto", precision="a
         precision = run.recipe.precision
     kept = Checkpoint(checkpoint, f"{run}, {precision}, {device.type}")
     saved = kept.load()
-    meter = Meter(device)
+    meter = Meter()
     data = load_data(run.dataset, data_dir)
 
     def after_step(images):
@@ -322,5 +322,5 @@ def to_result(run, network, trained, spent, images, answers=None, **measured):
         fve_first=filters.variance_entropy(first), fve_last=filters.variance_entropy(last),
         fve_first_normalized=normalized[0], fve_last_normalized=normalized[1],
         epochs=run.recipe.epochs, seconds=spent["seconds"], images_per_second=images / spent["training"],
-        torch=torch.__version__, git=git_version(), energy=spent["energy"], setup_seconds=spent["setup"], arrays=arrays,
+        torch=torch.__version__, git=git_version(), setup_seconds=spent["setup"], arrays=arrays,
         network=network, **measured)

@@ -25,7 +25,7 @@ from lc.utils import checkpoint
 RECIPE = lc.Recipe("faults", epochs=2, batch_size=8, train_images=16, test_images=8)  # 4 steps
 RUNS = [lc.Run("ResNet-LC-8-4x1", "digits", frozen, seed, RECIPE) for seed in range(3) for frozen in (False, True)]
 FORK = multiprocessing.get_context("fork")
-SPENT = {"seconds", "setup_seconds", "images_per_second", "energy"}  # differ between two trainings of the same bits
+SPENT = {"seconds", "setup_seconds", "images_per_second"}  # differ between two trainings of the same bits
 NEWNS, NEWUSER, RDONLY, REMOUNT, BIND, REC, PRIVATE = 0x20000, 0x10000000, 1, 32, 4096, 16384, 1 << 18  # of Linux
 
 

@@ -44,8 +44,7 @@ def fill(folder, runs, columns=lambda run: {}):
         rows[run.id] = replace(replace(result(), id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen, seed=run.seed,
                                profile=run.recipe.profile, precision="bf16" if "bf16" in run.recipe.profile else "fp32",
                                accuracy=rng.uniform(50, 90), robust_accuracy=rng.uniform(20, 50),
-                               accuracy_top5=rng.uniform(90, 99), learnable_parameters=1000 + i, seconds=100.0,
-                               energy=float("nan") if i % 2 else 5.0), **columns(run)).row()
+                               accuracy_top5=rng.uniform(90, 99), learnable_parameters=1000 + i, seconds=100.0), **columns(run)).row()
         save_npz(results.arrays_path(run.id, folder), first=rng.normal(size=(16, 3, k, k)), variance_map=rng.uniform(size=(k, k)))
     results._write(rows, folder)
 

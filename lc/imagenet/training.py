@@ -100,7 +100,7 @@ class _Training:
     """One run in this process: the epochs, the best of them, and their costs."""
 
     def __init__(self, run, train, val, device, precision, batch, workers):
-        self.meter = Meter(device)
+        self.meter = Meter()
         self.run, self.train, self.val, self.device, self.precision = run, train, val, device, precision
         self.reading = dict(batch=batch, device=device, workers=workers)
         network = build_imagenet_model(run.model, len(train.classes), run.recipe.drop_path)
@@ -170,8 +170,8 @@ class _Training:
 
     def state(self):
         """What a checkpoint holds."""
-        spent = self.meter.spent | {"energy": sum(gathered(self.meter.spent["energy"]))}  # of all GPUs
-        return {"trainer": self.trainer.state(), "epochs": self.epochs, "loss": self.loss, "best": self.best, "spent": spent}
+        return {"trainer": self.trainer.state(), "epochs": self.epochs, "loss": self.loss, "best": self.best,
+                "spent": self.meter.spent}
 
     def load(self, state):
         """Continues from a checkpoint."""

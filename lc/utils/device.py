@@ -1,6 +1,5 @@
 """The device of a run: what it is called, the precision and randomness it computes with, and what a run costs on it."""
 
-import math
 import os
 import platform
 import re
@@ -138,39 +137,23 @@ def device_name(device):
     return f"{model} CPU, {torch.get_num_threads()} threads"
 
 
-def energy_meter(device):
-    """A function that returns the energy in watt hours that the device has used so far, or nan if it is not counted.
-
-    NVML counts the energy of the whole GPU. Runs that share a GPU each report all of it.
-    """
-    library = nvml() if device.type == "cuda" else None
-    if library is not None:
-        with suppress(library.NVMLError):  # it does not count this GPU or this part of a GPU
-            handle = library.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-            library.nvmlDeviceGetTotalEnergyConsumption(handle)
-            return lambda: library.nvmlDeviceGetTotalEnergyConsumption(handle) / 3.6e6  # of millijoules
-    return lambda: math.nan
-
-
 class Meter:
-    """Counts a run's total, set-up and training seconds and its energy, including what was spent before an interruption."""
+    """Counts the seconds of a run, of its set-up and of its training, those before an interruption included."""
 
-    def __init__(self, device):
-        began = time.monotonic()  # starting a GPU's driver, which the meter does, counts
-        self.energy = energy_meter(device)
-        self.spent = {"seconds": 0.0, "setup": 0.0, "training": 0.0, "energy": 0.0}
-        self.last = began, self.energy()
+    def __init__(self):
+        self.spent = {"seconds": 0.0, "setup": 0.0, "training": 0.0}
+        self.last = time.monotonic()
 
     def lap(self, part=None):
-        """Adds what was spent since the last lap. `part` is "setup", "training" or None for anything else."""
-        (began, before), self.last = self.last, (time.monotonic(), self.energy())
-        seconds = self.last[0] - began
-        self.add({"seconds": seconds, "energy": self.last[1] - before} | ({part: seconds} if part else {}))
+        """Adds the time since the last lap. `part` is "setup", "training" or None for anything else."""
+        before, self.last = self.last, time.monotonic()
+        for name in filter(None, ("seconds", part)):
+            self.spent[name] += self.last - before
 
     def add(self, spent):
-        """Adds what was spent, for example before an interruption."""
-        for name, value in spent.items():
-            self.spent[name] += value
+        """Adds what was spent before an interruption, as a checkpoint has it."""
+        for name in self.spent:
+            self.spent[name] += spent[name]
 
 
 @cache

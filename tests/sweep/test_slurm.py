@@ -21,7 +21,7 @@ from lc.utils.files import ROOT
 SCRIPT = "scripts/sweep.sbatch"
 SWEEP = ["figure6a", "--profile", "smoke", "--device", "cpu"]  # four runs on the digits
 RUNS = study.everything("smoke", ["figure6a"])
-MEASURED = {"seconds", "setup_seconds", "images_per_second", "energy", "device", "git"}  # these differ from time to time
+MEASURED = {"seconds", "setup_seconds", "images_per_second", "device", "git"}  # these differ from time to time
 
 
 def output(*command):

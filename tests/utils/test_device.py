@@ -1,13 +1,12 @@
-"""A GPU that is not there, for which NVML's answers are played: whether PyTorch can use it, its energy, its arithmetic."""
+"""A GPU that is not there, for which NVML's answers are played: whether PyTorch can use it, and its arithmetic."""
 
-import math
 import sys
 import types
 
 import pytest
 import torch
 
-from lc.utils.device import arithmetic, energy_meter, out_of_memory, resolve_device, resolve_precision
+from lc.utils.device import arithmetic, out_of_memory, resolve_device, resolve_precision
 
 GPU = torch.device("cuda", 1)
 
@@ -15,7 +14,6 @@ GPU = torch.device("cuda", 1)
 class NVML(types.ModuleType):
     """The driver of a machine with two GPUs, of which a scheduler lets this process use the second."""
 
-    used = 7.2e6  # millijoules
     NVMLError = LookupError
 
     def nvmlInit(self):
@@ -39,35 +37,11 @@ class NVML(types.ModuleType):
     def fail(self, *arguments):
         raise self.NVMLError("Not Supported")
 
-    def nvmlDeviceGetHandleByUUID(self, uuid):
-        return uuid
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
-        assert handle == "GPU-abc"
-        return self.used
-
 
 @pytest.fixture
 def nvml(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: types.SimpleNamespace(uuid="abc"))
     monkeypatch.setitem(sys.modules, "pynvml", NVML("pynvml"))
     return sys.modules["pynvml"]
-
-
-def test_energy_is_counted_in_watt_hours(nvml):
-    used = energy_meter(GPU)
-    before = used()
-    nvml.used += 3.6e6  # 3600 J
-    assert used() - before == pytest.approx(1)
-
-
-def test_energy_is_left_out_where_nothing_counts_it(nvml, monkeypatch):
-    assert math.isnan(energy_meter(torch.device("cpu"))())
-
-    monkeypatch.setattr(NVML, "nvmlDeviceGetTotalEnergyConsumption", NVML.fail)  # as on a part of a GPU
-    assert math.isnan(energy_meter(GPU)())
-    monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert math.isnan(energy_meter(GPU)())
 
 
 @pytest.mark.parametrize("precision, device, products, convolutions", [
