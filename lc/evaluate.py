@@ -35,12 +35,14 @@ def accuracy(model, images, labels):
     """Percent of the images that the model classifies right, in evaluation mode.
 
     Args:
-        images: `[N, c, h, w]`, in the range that the model takes, on the model's device.
+        images: `[N, c, h, w]`, in the range that the model takes, on the model's device. A model
+            with a `Normalize` in it takes floating-point images in [0, 1].
         labels: int64 `[N]`.
 
     Raises:
-        ValueError: if there is not one label for each image and one logit for each class, or if the model's weights have no
-            values (the meta device).
+        ValueError: if there is not one label for each image and one logit for each class, if the
+            model's weights have no values (the meta device), or if it has a `Normalize` and the
+            images are not floating point in [0, 1].
     """
     return percent(right(model, images, labels))
 
@@ -71,7 +73,7 @@ def right(model, images, labels):
 def right_under_fgsm(model, images, labels, eps=1 / 255):
     """Which images the model classifies right under FGSM, bool `[N]`: see `fgsm_accuracy`."""
     _check(model, images, labels)
-    if not (images.is_floating_point() and images.min() >= 0 and images.max() <= 1):
+    if not _in_unit_box(images):
         raise ValueError("FGSM needs floating-point images in [0, 1]; put the normalisation into the model")
     check.number("eps", eps, 0, 1)
     if any(p.is_inference() for p in model.parameters()):
@@ -102,6 +104,14 @@ def _check(model, images, labels):
         raise ValueError(f"labels must be {len(images)} of torch.int64, one an image, not {labels.dtype} {list(labels.shape)}")
     if any(p.is_meta for p in model.parameters()):
         raise ValueError("the model's weights are on the meta device and have no values: load them first")
+    if any(isinstance(m, Normalize) for m in model.modules()) and not _in_unit_box(images):
+        raise ValueError("the model normalises floating-point images in [0, 1] itself: make them so, "
+                         f"as lc.data.to_unit does, not {images.dtype} from {images.min():g} to "
+                         f"{images.max():g}; put the normalisation into the model only, not before")
+
+
+def _in_unit_box(images):
+    return images.is_floating_point() and images.min() >= 0 and images.max() <= 1  # no nan
 
 
 def _right(model, images, labels, attack):

@@ -125,6 +125,17 @@ def test_images_outside_the_unit_box_are_refused(images):
         lc.fgsm_accuracy(nn.Flatten(), images, torch.zeros(2, dtype=torch.int64))
 
 
+@pytest.mark.parametrize("evaluate", [lc.accuracy, lc.fgsm_accuracy])
+def test_a_network_that_normalises_takes_images_in_the_unit_box_only(case, evaluate):
+    model, images, labels = case
+    normalized = model[0](images)
+    for wrong in (255 * images, (255 * images).to(torch.uint8), normalized, images - 0.01):
+        with pytest.raises(ValueError, match=r"in \[0, 1\]"):
+            evaluate(model, wrong, labels)
+    without = lc.accuracy(model[1], normalized, labels)  # such a network takes any images
+    assert lc.accuracy(model, images, labels) == without
+
+
 def test_negative_eps_is_refused(case):
     with pytest.raises(ValueError, match=r"eps must be a number in \[0, 1\], not -0.1"):
         lc.fgsm_accuracy(*case, eps=-0.1)

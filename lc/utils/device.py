@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from .files import ROOT
+from .files import ROOT, is_project
 
 
 def resolve_device(device="auto"):
@@ -158,11 +158,25 @@ class Meter:
 
 @cache
 def git_version():
-    """The commit of this code, with "-dirty" if `lc` was changed since; "unknown" without a git repository."""
+    """The commit of this code, with "-dirty" if `lc` was changed since.
+
+    It is $LC_GIT if that is set, for where the code lies without its repository, as in a container.
+    Else it is that of the repository whose top level is this project. A repository around it, such
+    as that of a project in whose virtual environment `lc` is installed, does not count, and neither
+    does one that git's variables name. Without either, it is "unknown".
+    """
+    if given := os.environ.get("LC_GIT"):
+        return given
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
     def git(*arguments):
-        return subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True,
+                              check=True, env=environment).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=10", "HEAD") + ("-dirty" if git("status", "--porcelain", "lc") else "")
+        if not is_project() or Path(git("rev-parse", "--show-toplevel")).resolve() != ROOT:
+            return "unknown"
+        changed = git("status", "--porcelain", "lc")
+        return git("rev-parse", "--short=10", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -14,6 +14,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 _KERNEL_LOCK_ONLY = {"fallback_to_soft": False} if "fallback_to_soft" in inspect.signature(FileLock.__init__).parameters else {}
 
 
+def is_project():
+    """Whether `lc` lies in its project's folder, and not where an installation copied it to."""
+    about = ROOT / "pyproject.toml"
+    return about.is_file() and 'name = "lc-companion"' in about.read_text(encoding="utf-8")
+
+
 def results_folder():
     """The folder of the results: $LC_RESULTS_DIR, else `results` of this project."""
     return Path(os.environ.get("LC_RESULTS_DIR") or ROOT / "results")

@@ -1,11 +1,15 @@
 """A GPU that is not there, for which NVML's answers are played: whether PyTorch can use it, and its arithmetic."""
 
+import shutil
+import subprocess
 import sys
 import types
 
 import pytest
 import torch
 
+from lc.utils import device as device_module
+from lc.utils import files
 from lc.utils.device import arithmetic, out_of_memory, resolve_device, resolve_precision
 
 GPU = torch.device("cuda", 1)
@@ -127,3 +131,41 @@ def test_a_gpu_for_which_pytorch_has_no_code_is_refused(capability, auto, monkey
     for precision in ("auto", "fp32"):
         with pytest.raises(ValueError, match="Tesla V100 has compute capability 7.0, and PyTorch .* needs 7.5; .*gpu_server.md"):
             resolve_precision(precision, GPU)
+
+
+@pytest.fixture
+def version(monkeypatch):
+    """A function that gives the `git_version` of an `lc` in a folder."""
+    def of(folder):
+        for module in (device_module, files):
+            monkeypatch.setattr(module, "ROOT", folder)
+        return device_module.git_version.__wrapped__()
+
+    monkeypatch.delenv("LC_GIT", raising=False)
+    return of
+
+
+def test_only_the_repository_of_the_project_itself_gives_the_commit(version, tmp_path, monkeypatch):
+    project = tmp_path / "project"
+    inner = project / "venv" / "site-packages"
+    (inner / "lc").mkdir(parents=True)
+    (project / "lc").mkdir()
+    (project / "lc" / "code.py").write_text("1")
+    shutil.copy(files.ROOT / "pyproject.toml", project)
+    author = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for line in ["init", "-q"], ["add", "."], [*author, "commit", "-qm", "first"]:
+        subprocess.run(["git", *line], cwd=project, check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project, check=True,
+                          capture_output=True, text=True).stdout[:10]
+    assert version(project) == head and version(inner) == version(tmp_path) == "unknown"
+    shutil.copy(project / "pyproject.toml", inner)  # a project in the repository of another one
+    assert version(inner) == "unknown"
+    monkeypatch.setenv("GIT_DIR", str(project / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(inner))
+    assert version(project) == head and version(inner) == "unknown"
+    (project / "lc" / "code.py").write_text("2")
+    assert version(project) == f"{head}-dirty"
+    (project / "pyproject.toml").write_text("[project]")  # another project holds a copy of lc
+    assert version(project) == "unknown"
+    monkeypatch.setenv("LC_GIT", "0123456789")
+    assert version(project) == version(inner) == "0123456789"
