@@ -1,6 +1,5 @@
 """How a notebook or a sweep gets the runs of an experiment: read what the results have, train what they lack."""
 
-import ast
 import math
 import sys
 import time
@@ -55,14 +54,8 @@ def check_parameters(profile, train, data_dir, device, **others):
         others: the parameters that only this notebook has. Integers must be at least 0. `collect` checks lists.
 
     Raises:
-        ValueError: if a parameter, the profile or the device is unknown, or a value has the wrong type.
+        ValueError: if the profile or the device is unknown, or a value has the wrong type.
     """
-    known = ["profile", "train", "data_dir", "device", *others]
-    for cell in sys.modules["__main__"].__dict__.get("In", []):
-        if cell.startswith("# Parameters\n"):  # papermill's own cell; papermill only logs names that the notebook lacks
-            for name in (ast.unparse(node.targets[0]) for node in ast.parse(cell).body if isinstance(node, ast.Assign)):
-                if name not in known:
-                    raise ValueError(f"unknown parameter {name!r}; known: {', '.join(known)}")
     for name, value in dict(profile=profile, data_dir=data_dir, device=device).items():
         if not isinstance(value, str):
             raise ValueError(f"parameter {name} must be text, not {value!r}")

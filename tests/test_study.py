@@ -1,7 +1,5 @@
 """The experiments as data, resuming, what notebooks print, and the command line's `sweep`, `train` and `merge`."""
 
-import sys
-import types
 from dataclasses import replace
 
 import pytest
@@ -300,13 +298,6 @@ def test_no_row_at_all_is_an_error(store):
 def test_notebook_parameters_are_checked(changes, message):
     with pytest.raises(ValueError, match=message):
         study.check_parameters(**{"profile": "paper", "train": False, "data_dir": "", "device": "auto"} | changes)
-
-
-def test_an_injected_parameter_that_a_notebook_does_not_have_is_an_error(monkeypatch):
-    cells = ["", 'profile: str = "paper"', '# Parameters\nproflie = "quick"\n', "names = 1"]
-    monkeypatch.setitem(sys.modules, "__main__", types.SimpleNamespace(In=cells))
-    with pytest.raises(ValueError, match="unknown parameter 'proflie'; known: profile, train, data_dir, device"):
-        study.check_parameters("paper", False, "", "auto")
 
 
 def test_train_records_once_and_merge_takes_over(tmp_path, monkeypatch, capsys):
