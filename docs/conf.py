@@ -6,12 +6,12 @@ import tomllib
 from pathlib import Path
 
 PYPROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+ADDRESS = PYPROJECT.get("urls", {}).get("Repository")  # without one, no button leads there
 
 project = "Learning with random convolutions"
 author = "the authors of lc-companion"
 release = PYPROJECT["version"]
 html_title = project
-html_scaled_image_link = False  # a figure on the start page leads to its notebook
 language = "en"
 
 extensions = [
@@ -29,7 +29,7 @@ nb_execution_mode = "off"  # the pages show what the notebooks have stored
 nb_merge_streams = True
 nb_code_prompt_show = "Show the code"
 nb_code_prompt_hide = "Hide the code"
-myst_enable_extensions = ["dollarmath", "amsmath", "attrs_inline"]
+myst_enable_extensions = ["dollarmath", "amsmath", "attrs_inline", "colon_fence"]
 myst_heading_anchors = 3
 
 suppress_warnings = ["myst.domains"]  # the domain of sphinx-argparse does not resolve Markdown's links
@@ -49,10 +49,23 @@ html_theme_options = {
     "navbar_persistent": [],
     "secondary_sidebar_items": {"notebooks/*": ["page-toc"], "docs/api": ["page-toc"], "docs/options": ["page-toc"]},
 }
+if ADDRESS:
+    html_theme_options |= {
+        "repository_url": ADDRESS,
+        "repository_branch": "main",
+        "path_to_docs": ".",
+        "use_repository_button": True,
+        "use_edit_page_button": True,
+        "launch_buttons": {"colab_url": "https://colab.research.google.com", "binderhub_url": "https://mybinder.org",
+                           "notebook_interface": "jupyterlab"},
+    }
 
 
-def fold_code(app, docname, source):
-    """Folds code, describes images and wraps printed sentences, on a notebook's page only: its download stays as it is."""
+def for_reading(app, docname, source):
+    """Folds code, describes images and lets text wrap, on a notebook's page only: its download stays as it is.
+
+    Cells with the tag `open` show their code.
+    """
     if not docname.startswith("notebooks/"):
         return
     notebook = json.loads(source[0])
@@ -60,12 +73,23 @@ def fold_code(app, docname, source):
         if cell["cell_type"] == "code":
             metadata = cell["metadata"]
             printed = "".join("".join(output.get("text", "")) for output in cell["outputs"]).splitlines()
-            prose = ["prose"] if any(len(line) > 100 for line in printed) else []
-            metadata["tags"] = [*metadata.get("tags", []), "hide-input", *prose]
+            tags = metadata.get("tags", [])
+            more = ["hide-input"] * ("open" not in tags) + ["prose"] * any(len(line) > 100 for line in printed)
+            metadata["tags"] = [*tags, *more]
             saved = re.findall(r"plots\.save\(.*[\"'](\w+)[\"']\)", "".join(cell["source"]))
             metadata["mystnb"] = {"image": {"alt": ", ".join(saved).replace("_", " ") or "drawing"}}
+            for output in cell["outputs"]:
+                if "<table" in (table := "".join(output.get("data", {}).get("text/html", ""))):
+                    output["data"]["text/html"] = wrapping(table)
     source[0] = json.dumps(notebook)
 
 
+def wrapping(table):
+    """A table whose sentences wrap and whose numbers do not: with the class `sentences` if it has any."""
+    table = re.sub(r" ± ", "\u00a0±\u00a0", table)
+    long = any(len(cell) > 40 for cell in re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", table))
+    return table.replace('class="dataframe"', 'class="dataframe sentences"') if long else table
+
+
 def setup(app):
-    app.connect("source-read", fold_code)
+    app.connect("source-read", for_reading)

@@ -1,8 +1,10 @@
 """Lays out the sources of the site in a folder, so that relative links lead from page to page as they do in the repository.
 
-The start page is written here: its claims, figures and verdicts are what the notebooks have stored.
+The start page is written here, from the results and from what the notebooks have stored.
 """
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -12,11 +14,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from lc import paper, results
+from lc import claims, interactive, paper, results
 
 ROOT = Path(__file__).parents[1]
-TABLE_1 = ("ResNet-20-16", False), ("ResNet-LC-20-16x128", False), ("ResNet-LC-20-16x128", True)  # the networks of its columns
-SCALE = 0.42  # of a figure's pixels to those of the page, so that all figures have one size of text
+FIRST = "17_your_own_network"  # the notebook to begin with
+TABLE_1 = ("ResNet-20-16", False), ("ResNet-LC-20-16x128", False), ("ResNet-LC-20-16x128", True)  # its columns' networks
+MARKS = {"as": "●", "contrary": "✕", "not": "○"}  # by the first word of a verdict
+THUMBNAIL = 520, 260  # pixels at most, twice those of the page
 
 
 def lay_out(target, root=ROOT):
@@ -27,21 +31,39 @@ def lay_out(target, root=ROOT):
         shutil.copytree(root / folder, target / folder, ignore=unwanted)
     (target / "notebooks").mkdir()
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
-    for path in [*notebooks, *(root / name for name in ("README.md", "CITATION.cff", "LICENSE", "environment.yml", "Dockerfile"))]:
+    files = ("README.md", "CITATION.cff", "LICENSE", "environment.yml", "Dockerfile")
+    for path in [*notebooks, *(root / name for name in files)]:
         shutil.copy2(path, target / path.relative_to(root))
-    (target / "index.md").write_text(start_page(notebooks, root), encoding="utf-8")
-
-
-def start_page(notebooks, root=ROOT):
-    """docs/index.md, with the notebooks' own words in the places that are marked there."""
+    (target / "thumbnails").mkdir()
     entries = [read(path) for path in notebooks]
+    for entry in entries:
+        thumbnail(entry, root).save(target / "thumbnails" / f"{entry['name']}.png")
+    (target / "index.md").write_text(start_page(entries, root), encoding="utf-8")
+
+
+def start_page(entries, root=ROOT):
+    """docs/index.md, with what the notebooks and the results say in the places that are marked there."""
+    table, verdicts = results.load_table(root / "results"), claims.verdicts()
+    homes = {claim.number: claim.notebook for claim in claims.CLAIMS}
+    verdicts = verdicts.assign(notebook=verdicts["number"].map(homes))
+    parts = dict(
+        hero=raw(interactive.filters(table).html),
+        start=container("cards start", *(card(entry, verdicts) for entry in entries if entry["name"] == FIRST)),
+        claims=raw(claims_map(verdicts, entries)),
+        cards=container("cards", *(card(entry, verdicts) for entry in entries if entry["name"] != FIRST)),
+        numbers=numbers(table))
     page = (root / "docs" / "index.md").read_text(encoding="utf-8")
-    page = page.replace("<!-- numbers -->", numbers(results.load_table(root / "results")))
-    return page.replace("<!-- figures -->", "\n\n".join(map(section, entries)))
+    for name, text in parts.items():
+        page = page.replace(f"<!-- {name} -->", text)
+    return page
 
 
 def read(path):
-    """What the start page shows of a notebook, as a dictionary of Markdown.
+    """What the start page shows of a notebook.
+
+    Returns:
+        A dictionary: `name`, of the file; `title` and `place` in the paper, Markdown; `figure`, the name of the first figure
+        that it saves, or None; `picture`, the first PNG in its outputs, base64, or None.
 
     Raises:
         ValueError: if the notebook has no title or no outputs.
@@ -51,65 +73,47 @@ def read(path):
     outputs = [output for cell in cells for output in cell.get("outputs", ())]
     if not heading.startswith("# ") or not outputs:
         raise ValueError(f"{path.name} has no title or no outputs; execute it with `make notebooks`")
-    place, *claim = [part for part in re.split(r"\n\s*\n", rest.strip()) if not part.startswith("#")]
-    listed = [part for part in claim if re.match(r"(1\.|-) ", part)]  # a list of claims stands for the text around it
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    return {
-        "name": path.stem,
-        "title": heading.removeprefix("# "),
-        "place": place,
-        "claim": re.sub(r"\]\((?=\w+\.ipynb)", "](notebooks/", "\n\n".join(listed or claim)),
-        "figures": re.findall(r"plots\.save\(.*[\"'](\w+)[\"']\)", code),
-        "printed": "".join(text(output) for output in outputs if output["output_type"] == "stream"),
-        "verdicts": [table for output in outputs for table in tables(output) if re.search(r"<th[^>]*>\s*verdict", table, re.I)],
-    }
+    saved = re.search(r"plots\.save\(.*[\"'](\w+)[\"']\)", code)
+    pictures = (output.get("data", {}).get("image/png") for output in outputs)
+    return {"name": path.stem, "title": heading.removeprefix("# "), "place": re.split(r"\n\s*\n", rest.strip())[0],
+            "figure": saved and saved[1], "picture": next(filter(None, pictures), None)}
 
 
-def text(output):
-    return "".join(output["text"]).rstrip("\n") + "\n"
+def thumbnail(entry, root=ROOT):
+    """A small picture of the notebook's first figure, on white."""
+    figure, picture = entry["figure"], entry["picture"]
+    source = root / "figures" / f"{figure}.png" if figure else io.BytesIO(base64.b64decode(picture))
+    with Image.open(source) as image:
+        small = image.convert("RGBA")
+    small.thumbnail(THUMBNAIL)
+    paper_white = Image.new("RGBA", small.size, "white")
+    paper_white.alpha_composite(small)
+    return paper_white.convert("RGB")
 
 
-def tables(output):
-    return re.findall(r"<table.*?</table>", "".join(output.get("data", {}).get("text/html", "")), re.DOTALL)
+def card(entry, verdicts):
+    """A notebook's card: its figure, its title, its place in the paper, and how many of its claims have which verdict."""
+    page = f"notebooks/{entry['name']}.ipynb"
+    said = verdicts.loc[verdicts["notebook"] == entry["name"][:2], "verdict"].value_counts()
+    counts = ", ".join(f"{MARKS.get(verdict.split()[0], '○')} {count} {verdict.removesuffix(' by these rows')}"
+                       for verdict, count in said.items())
+    place = re.sub(r"\s+", " ", entry["place"])
+    picture = f"[![{entry['title']}](thumbnails/{entry['name']}.png)]({page})"
+    text = picture, f"**[{entry['title']}]({page})**", place, counts
+    return container("card", *filter(None, text), colons=4)
 
 
-def section(entry):
-    """A notebook's place on the start page: title, figures, and the paper's claims with the verdicts on them."""
-    figures = "\n\n".join(f"[![{name.replace('_', ' ').capitalize()}](figures/{name}.png){{width={width(name)}px}}]"
-                          f"(notebooks/{entry['name']}.ipynb)" for name in entry["figures"])
-    claim = "" if judged(entry) else f"**What the paper claims**\n\n{entry['claim']}\n"
-    return f"""## [{entry["title"]}](notebooks/{entry["name"]}.ipynb)
-
-{entry["place"]}
-
-{claim}
-{figures}
-
-{verdict(entry)}"""
-
-
-def width(name):
-    """The width of a figure on the page, in pixels."""
-    with Image.open(ROOT / "figures" / f"{name}.png") as image:
-        return round(SCALE * image.width)
-
-
-def judged(entry):
-    """The claims that a notebook has printed, each with its effect and its verdict."""
-    return re.findall(r"^(Claim \d+ .*)\n(?:Statistic: .*\n)?Verdict: (.*): (.*)\.$", entry["printed"], re.MULTILINE)
-
-
-def verdict(entry):
-    """What the notebook has found: its claims and their verdicts, else other verdicts, else which rows it has."""
-    if judged(entry):
-        return "\n".join(f'<p class="verdict {result.split()[0]}">{escape(claim)}<br><b>{escape(result.capitalize())}</b>: '
-                         f'{escape(effect)}.</p>' for claim, effect, result in judged(entry))
-    printed = entry["printed"].splitlines()
-    lines = [line for line in printed if line.startswith("Verdict")]
-    if not lines and entry["verdicts"]:
-        return f'<div class="verdict">{entry["verdicts"][-1]}</div>'
-    lines = lines or [line for line in printed if line.startswith("Profile ")][:1] or printed[-1:]
-    return "\n".join(f'<p class="verdict">{escape(line)}</p>' for line in lines)
+def claims_map(verdicts, entries):
+    """The claims in the order of their numbers, each a mark with its verdict that leads to its notebook."""
+    pages = {entry["name"][:2]: f"notebooks/{entry['name']}.html" for entry in entries}
+    counts = verdicts["verdict"].value_counts().sort_index()
+    legend = " &nbsp; ".join(f'<span class="{verdict.split()[0]}">{MARKS.get(verdict.split()[0], "○")} {count} '
+                             f'{escape(verdict)}</span>' for verdict, count in counts.items())
+    lines = [f'<li><a class="{row.verdict.split()[0]}" href="{pages[row.notebook]}" title="{escape(row.verdict)}">'
+             f'<span>{MARKS.get(row.verdict.split()[0], "○")}</span> {row.number}&ensp;{escape(row.title)}</a></li>'
+             for row in verdicts.itertuples()]
+    return f'<p class="legend">{legend}</p>\n<ul class="claims">\n' + "\n".join(lines) + "\n</ul>"
 
 
 def numbers(rows):
@@ -118,14 +122,25 @@ def numbers(rows):
     for (dataset, model, frozen), part in rows[rows["profile"] == "paper"].groupby(["dataset", "model", "frozen"]):
         if dataset in paper.TABLE_1 and (model, frozen) in TABLE_1:
             published = paper.TABLE_1[dataset][TABLE_1.index((model, frozen))]
-            said.append(f"- {model}{' with frozen random filters' * frozen} reaches {part['accuracy'].mean():.2f} % on {dataset} "
-                        f"with the paper's recipe (n = {len(part)}). The paper prints {published}.")
+            said.append(f"- {model}{' with frozen random filters' * frozen} reaches {part['accuracy'].mean():.2f} % on "
+                        f"{dataset} with the paper's recipe (n = {len(part)}). The paper prints {published}.")
     recipes = rows.groupby(["profile", "epochs", "train_images", "device"])
     lines = [f"| `{profile}` | {len(part)} | {epochs} | {images:,} | {part['seed'].nunique()} | "
              f"{', '.join(sorted(set(part['dataset'])))} | {device} |"
-             for (profile, epochs, images, device), part in sorted(recipes, key=lambda recipe: -recipe[0][1] * recipe[0][2])]
+             for (profile, epochs, images, device), part
+             in sorted(recipes, key=lambda recipe: -recipe[0][1] * recipe[0][2])]
     head = ["| profile | runs | epochs | training images | seeds | data sets | device |", "|---|---:|---:|---:|---:|---|---|"]
     return "\n".join([*said, "", *head, *lines])
+
+
+def container(name, *parts, colons=5):
+    """Markdown in a `div` of this class."""
+    fence = ":" * colons
+    return "\n\n".join([f"{fence}{{container}} {name}", *parts, fence])
+
+
+def raw(html):
+    return f"`````{{raw}} html\n{html}\n`````"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,79 @@
+"""The stored filters of frozen networks by E, beside those that the plain network has learned (Figures 7 and 10)."""
+
+import numpy as np
+
+from .. import analysis, results
+from ..models import architecture
+from .page import Page, fill, packed
+
+SHOWN = 8  # filters of a layer
+
+
+def filters(table=None):
+    """A slider over E, and a choice of the kernel size and of the layer, first or last.
+
+    Filters of the first layer stand above those of the plain network that are most like them (`analysis.matched`). Of the
+    last layer it shows the kernels with the largest norm.
+
+    Args:
+        table: of `results.load_table`, by default the project's. For each kernel size it takes the networks with the most E.
+
+    Returns:
+        A `Page`. Its text is a table of accuracies and similarities.
+
+    Raises:
+        ValueError: if the rows have no kernel size with frozen LC networks and their plain, learnable network.
+    """
+    rows = _networks(results.load_table() if table is None else table)
+    sizes = {int(k): _of_size(k, part) for k, part in rows.groupby("k")}
+    sizes = {k: shown for k, shown in sizes.items() if shown}
+    if not sizes:
+        raise ValueError("no frozen LC network has a row beside that of its plain network; train some: lc sweep figure8")
+    lines = ["kernel  E     accuracy  similarity of the first layer's filters to learned ones"]
+    for k, shown in sizes.items():
+        lines += [f"{k} × {k}   {row['E'] or 'none':4}  {row.get('accuracy', 0) or '–':>8}  {row['similarity']:.2f}"
+                  for row in shown["frozen"]]
+    return Page(fill("filters", sizes), "\n".join(lines))
+
+
+def _networks(table):
+    """The rows of CIFAR-ResNets on CIFAR-10, one seed of each, with the parts of their names."""
+    table = table[table["dataset"] == "cifar10"].sort_values("seed").drop_duplicates(["model", "frozen", "profile"])
+    parts = table["model"].map(architecture)
+    table = table.assign(k=[part.kernel_size for part in parts], E=[part.expansion for part in parts],
+                         base=[(part.depth, part.width) for part in parts])
+    return table[[part.depth > 0 and not part.between and not part.initial for part in parts]]
+
+
+def _of_size(k, rows):
+    """What there is to show of a kernel size: the profile, depth and width with the most E, and then the largest."""
+    found = {}
+    for (profile, base), part in rows.groupby(["profile", "base"]):
+        plain, frozen = part[(part["E"] == 0) & ~part["frozen"]], part[(part["E"] > 0) & part["frozen"]].sort_values("E")
+        if len(plain) and len(frozen):
+            found[len(frozen), part["epochs"].max(), base] = plain.iloc[0], frozen
+    if not found:
+        return None
+    plain, frozen = found[max(found)]
+    learned = results.load_arrays(plain["id"])
+    noise = np.random.default_rng(0).uniform(-1, 1, learned["first"].shape)
+    shown = [dict(E=0, **_drawn(noise, learned["first"], np.random.default_rng(1).uniform(-1, 1, learned["last"].shape)))]
+    for row in frozen.itertuples():
+        arrays = results.load_arrays(row.id)
+        shown.append(dict(E=row.E, accuracy=row.accuracy, **_drawn(arrays["first"], learned["first"], arrays["last"])))
+    _, target = analysis.matched([noise, learned["first"]])
+    return dict(network=plain["model"], accuracy=plain["accuracy"], epochs=int(plain["epochs"]), filters=len(target), frozen=shown,
+                first=packed(target[:SHOWN]), last=packed(_strongest(learned["last"])))
+
+
+def _drawn(first, target, last):
+    """A network's filters as text, and how similar those of its first layer are to the target: the mean cosine."""
+    first, target = analysis.matched([np.asarray(first, float), np.asarray(target, float)])
+    cosines = (first * target).sum((1, 2, 3)) / np.sqrt((first**2).sum((1, 2, 3)) * (target**2).sum((1, 2, 3)) + 1e-12)
+    return dict(first=packed(first[:SHOWN]), last=packed(_strongest(last)), similarity=float(cosines.mean()))
+
+
+def _strongest(weight):
+    """The kernels `[SHOWN, k, k]` with the largest norm."""
+    kernels = np.asarray(weight, float).reshape(-1, *weight.shape[2:])
+    return kernels[np.argsort(-np.square(kernels).sum((1, 2)), kind="stable")[:SHOWN]]

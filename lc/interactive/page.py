@@ -1,0 +1,46 @@
+"""A piece of HTML with its data and its script inside."""
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a notebook shows: HTML where scripts run, and otherwise text that says the same."""
+
+    html: str
+    text: str
+
+    def _repr_html_(self):
+        return self.html
+
+    def __repr__(self):
+        return self.text
+
+
+def fill(name, data):
+    """The HTML of `<name>.html`, with `data` as JSON, the script `<name>.js`, and an id of its own on the page."""
+    data = json.dumps(data, separators=(",", ":"), sort_keys=True)
+    place = f"lc-{name}-{hashlib.sha256(data.encode()).hexdigest()[:8]}"
+    style, html, script = (
+        (HERE / file).read_text(encoding="utf-8") for file in ("page.css", f"{name}.html", f"{name}.js"))
+    return (f'<div class="lc-play" id="{place}"><style>\n{style}</style>\n{html}<script>\n(() => {{\n'
+            f'const root = document.getElementById("{place}"), data = {data};\n{script}}})();\n</script></div>')
+
+
+def packed(images):
+    """Images of any shape as text: each along the first axis in 255 steps of its own largest magnitude, 0 in the middle.
+
+    An image without a tenth of the largest magnitude of all is divided by this tenth, and so is nearly grey.
+    """
+    images = np.asarray(images, float)
+    largest = np.abs(images).reshape(len(images), -1).max(1)
+    largest = np.maximum(largest, largest.max() / 10).reshape(-1, *[1] * (images.ndim - 1))
+    return base64.b64encode((128 + np.rint(127 * images / largest)).astype(np.uint8).tobytes()).decode()
