@@ -128,8 +128,12 @@ class Trainer:
         self.row += batch
         self.count += 1
 
-    def epoch(self, after_step=None):
-        """One pass over the training images, or the rest of it after `load`.
+    def epoch(self):
+        """One pass over the training images, or the rest of it after `load`, at once: see `steps`."""
+        return finish(self.steps())
+
+    def steps(self, after_step=None):
+        """One pass over the training images, or the rest of it after `load`, as a generator that pauses after each step.
 
         Args:
             after_step: called after each step with its number of images.
@@ -148,6 +152,7 @@ class Trainer:
             self.position += 1
             if after_step:
                 after_step(batch)
+            yield
         end = len(self.batches) * (self.epochs + 1)
         done = self.count.item()  # the only time in an epoch that the host waits for the device
         if done != end:
@@ -198,9 +203,18 @@ class Trainer:
         return self.generator, own
 
 
-def train_with(trainer_class, run, *, data_dir=None, device="auto", precision="auto", progress=None, label="",
-               checkpoint=None, stop=None):
-    """Trains and evaluates one run.
+def finish(steps):
+    """Runs a generator to its end, and returns what it returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="auto", progress=None, label="",
+             checkpoint=None, stop=None):
+    """Trains and evaluates one run, as a generator that pauses after each step.
 
     Args:
         trainer_class: `Trainer`, or a subclass of it.
@@ -258,7 +272,7 @@ def train_with(trainer_class, run, *, data_dir=None, device="auto", precision="a
             with tqdm(total=total, initial=done, desc=f"{label}{run.id}", unit=" images", unit_scale=True,
                       leave=False, disable=None if progress is None else not progress) as bar:
                 while trainer.epochs < run.recipe.epochs:
-                    loss = trainer.epoch(after_step)
+                    loss = yield from trainer.steps(after_step)
             meter.lap("training")
         measured = _measured(network.eval(), data, run.recipe, device)
     except TrainingError as error:

@@ -169,7 +169,10 @@ def test_steps_that_the_device_did_not_take_stop_the_run(monkeypatch):
 
 
 def test_no_row_takes_a_loss_that_is_not_finite(monkeypatch):
-    monkeypatch.setattr(Trainer, "epoch", lambda self, after_step, epoch=Trainer.epoch: epoch(self, after_step) + math.inf)
+    def diverged(self, after_step, steps=Trainer.steps):
+        return (yield from steps(self, after_step)) + math.inf
+
+    monkeypatch.setattr(Trainer, "steps", diverged)
     with pytest.raises(lc.TrainingError, match="tests/seed0: the loss is inf; nothing was recorded"):
         lc.train(short_run(), device="cpu", progress=False)
 

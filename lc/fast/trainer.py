@@ -6,45 +6,62 @@ from functools import partial
 import torch
 
 from .. import training
-from ..training import Trainer, make_batch
+from ..training import Trainer, TrainingError, finish, make_batch
 from ..utils.check import one_line
 from ..utils.device import out_of_memory, resolve_device, to_device
+from ..utils.fresh_process import in_fresh_process
 from .compiled_regions import compile_regions, compiled, require_compiler
 from .stacked_weights import StackedWeights
 
 
+failed_captures = []  # the runs whose step this process could not capture
+
+
 class CaptureError(RuntimeError):
-    """The training step could not be captured as a CUDA graph. Its trainer cannot be used any more."""
+    """The training step could not be captured as a CUDA graph. Its process should compute nothing more on the GPU."""
 
 
-def train(run, *, device="auto", graph=True, fuse=False, **options):
+def train(run, **options):
     """Trains and evaluates one run in the fastest way that its device allows.
 
     Args:
         run: an `lc.Run`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
-        graph: on a GPU, run each step as one CUDA graph. Without success, this warns and trains anew, step by step.
+        graph: on a GPU, by default, run each step as one CUDA graph. Without success, this warns, and the run is
+            trained step by step in a process of its own, as are later ones: a failed capture may leave its process
+            in no state to compute.
         fuse: compile BatchNorm, addition and ReLU of a CIFAR-ResNet, and the augmentation. A CPU is slower with it.
-        options: `data_dir`, `precision`, `progress`, `label`, `checkpoint` and `stop`, as for `lc.training.train_with`, which
-            describes the result and the errors. A recipe whose own precision is "fp32" disables `graph` and `fuse`.
+        options: `data_dir`, `precision`, `progress`, `label`, `checkpoint` and `stop`, as for `lc.training.stepwise`,
+            which describes the result and the errors. A recipe whose own precision is "fp32" disables `graph` and
+            `fuse`.
 
     Raises:
-        ValueError: as `lc.training.train_with`, or if `fuse` is asked for and this machine cannot compile. Nothing has run then.
+        ValueError: as `lc.training.stepwise`, or if `fuse` is asked for and this machine cannot compile. Nothing has
+            run then.
     """
+    return finish(stepwise(run, **options))
+
+
+def stepwise(run, *, device="auto", graph=True, fuse=False, **options):
+    """The same as a generator that pauses after each step."""
     where = resolve_device(device)
     if isinstance(run, training.Run) and run.recipe.precision == "fp32":
         graph = fuse = False
     if fuse:
         require_compiler(where)
     if where.type == "cpu" and not fuse:
-        return training.train_with(Trainer, run, device=device, **options)
+        return (yield from training.stepwise(Trainer, run, device=device, **options))
+    if not (graph and failed_captures):
+        try:
+            fast = partial(FastTrainer, graph=graph, fuse=fuse)
+            return (yield from training.stepwise(fast, run, device=device, **options))
+        except CaptureError as error:
+            failed_captures.append(run.id)
+            warnings.warn(f"{error}; training step by step in a process of its own, which is slower", stacklevel=2)
     try:
-        fast = partial(FastTrainer, graph=graph, fuse=fuse)
-        return training.train_with(fast, run, device=device, **options)
-    except CaptureError as error:
-        warnings.warn(f"{error}; training step by step, which is slower", stacklevel=2)
-    eager = partial(FastTrainer, graph=False, fuse=fuse)
-    return training.train_with(eager, run, device=device, **options)
+        return in_fresh_process(train, run, device=device, graph=False, fuse=fuse, **options)
+    except ChildProcessError as error:
+        raise TrainingError(f"{run.id}: {error}") from None
 
 
 class FastTrainer(Trainer):
@@ -76,7 +93,15 @@ class FastTrainer(Trainer):
         return super().next_batch(batch, compiled(make_batch) if self.fused else make_batch)
 
     def step(self, batch):
-        self.graphs[batch].replay() if batch in self.graphs else super().step(batch)
+        self.graphs[batch].replay() if batch in self.graphs else self.launch(batch)
+
+    def launch(self, batch):
+        """A step operation by operation. cuDNN times its algorithms for each shape once, and takes the fastest."""
+        before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
+        try:
+            super().step(batch)
+        finally:
+            torch.backends.cudnn.benchmark = before
 
     def capture(self):
         """Captures the step of each size of mini-batch as a CUDA graph. Training then continues as if nothing had run.
@@ -94,7 +119,7 @@ class FastTrainer(Trainer):
                         graph = torch.cuda.CUDAGraph()
                         # by default the stream is of the GPU on which the process captured first
                         with torch.cuda.graph(graph, stream=stream):
-                            super().step(batch)
+                            self.launch(batch)
                         self.graphs[batch] = graph
                 current.wait_stream(stream)
         except RuntimeError as error:
@@ -111,7 +136,7 @@ class FastTrainer(Trainer):
         try:
             for _ in range(steps):
                 self.row.zero_(), self.count.zero_()  # a short training has fewer steps than these
-                super().step(batch)
+                self.launch(batch)
         finally:
             with torch.no_grad():
                 for tensor, value in zip(state, saved):

@@ -11,8 +11,10 @@ from helpers import MODELS, epochs, short_run, trainer_of
 import lc
 from lc.fast import FastTrainer, trainer
 from lc.fast.trainer import CaptureError
-from lc.training import Trainer
+from lc.training import Stopped, Trainer
 
+MEASURED = dict.fromkeys(("seconds", "setup_seconds", "images_per_second"))  # these differ from time to time
+WARM_UP = FastTrainer.warm_up
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
@@ -104,7 +106,7 @@ def test_a_gpu_learns_what_a_cpu_learns():
     torch.testing.assert_close(gpu.losses.cpu(), cpu.losses, rtol=2e-2, atol=2e-2)
 
 
-def test_a_failed_capture_trains_the_run_anew_step_by_step(monkeypatch):
+def test_a_failed_capture_trains_the_run_step_by_step_in_a_fresh_process(monkeypatch, tmp_path):
     def failing(self, *arguments, graph, init=FastTrainer.__init__, **options):
         init(self, *arguments, graph=False, **options)
         if graph:
@@ -115,11 +117,31 @@ def test_a_failed_capture_trains_the_run_anew_step_by_step(monkeypatch):
 
     monkeypatch.setattr(FastTrainer, "__init__", failing)
     monkeypatch.setattr(trainer, "resolve_device", lambda device: torch.device("cuda"))  # for the choice of the trainer
-    run = short_run(frozen=False)
+    monkeypatch.setattr(trainer, "failed_captures", [])
+    run, options = short_run(frozen=False), dict(device="cpu", precision="fp32", progress=False)
     with pytest.warns(UserWarning, match=r"captured \(operation not permitted\); training step by step"):
-        again = lc.train(run, device="cpu", precision="fp32", progress=False)
-    plain = lc.train(run, device="cpu", precision="fp32", graph=False, progress=False)
-    assert again.train_loss == plain.train_loss and again.accuracy == plain.accuracy
+        again = lc.train(run, **options)
+    plain = lc.train(run, graph=False, **options)
+    assert str(again.row() | MEASURED) == str(plain.row() | MEASURED)  # nan differs from nan
+    assert again.arrays.keys() == plain.arrays.keys()
+    assert all(torch.equal(a, b) for a, b in zip(again.network.parameters(), plain.network.parameters(), strict=True))
+    with pytest.raises(Stopped):  # later runs of this process are trained in another one at once
+        lc.train(run, stop=lambda: True, checkpoint=tmp_path / "kept.pt", **options)
+    assert (tmp_path / "kept.pt").exists()
+    with pytest.raises(ValueError, match="unknown precision"):
+        lc.train(run, **options | {"precision": "fp64"})
+
+
+def test_cudnn_measures_its_algorithms_alike_in_warm_up_capture_and_single_steps(streams, monkeypatch):
+    def step(self, batch):
+        cudnn = torch.backends.cudnn
+        seen.append((cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32))
+
+    seen, trained = [], trainer_of(short_run(), kind=FastTrainer)
+    monkeypatch.setattr(Trainer, "step", step)
+    before = torch.backends.cudnn.benchmark
+    trained.step(24), trained.capture(), WARM_UP(trained, 24)
+    assert len(seen) == 6 and len(set(seen)) == 1 and seen[0][1] and torch.backends.cudnn.benchmark == before
 
 
 @pytest.fixture

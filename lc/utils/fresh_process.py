@@ -1,0 +1,61 @@
+"""Calls a function in a process of its own."""
+
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from .files import ROOT
+from .signals import stop_on_signals
+
+CODE = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from lc.utils import fresh_process; fresh_process.main(sys.argv[1])"
+
+
+def in_fresh_process(function, *arguments, stop=None, **options):
+    """Calls a function of a module of `lc` in a new process.
+
+    Args:
+        function: it takes `stop` too. What it takes and returns must be able to be pickled.
+        stop: as for `lc.train`.
+
+    Returns:
+        What the function returns, with all tensors on the CPU. What it raises is raised.
+
+    Raises:
+        ChildProcessError: if the process dies.
+    """
+    with tempfile.TemporaryDirectory(prefix="lc-") as folder:
+        torch.save((function, arguments, options), Path(folder, "call"))
+        process, told, ready = subprocess.Popen([sys.executable, "-c", CODE, folder]), False, Path(folder, "ready")
+        try:
+            while process.poll() is None:
+                if not told and stop is not None and ready.exists() and stop():
+                    told = True
+                    process.send_signal(signal.SIGUSR1)  # others may have sent it SIGTERM, and a second one would kill
+                try:
+                    process.wait(0.2)
+                except subprocess.TimeoutExpired:
+                    continue
+        finally:
+            process.kill()
+        if process.returncode:
+            raise ChildProcessError(f"its process ended with status {process.returncode}")
+        outcome = torch.load(Path(folder, "outcome"), map_location="cpu", weights_only=False)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def main(folder):
+    """What the new process does: it reads `call`, and writes what the function returns or raises to `outcome`."""
+    function, arguments, options = torch.load(Path(folder, "call"), weights_only=False)
+    with stop_on_signals() as stop:
+        Path(folder, "ready").touch()
+        try:
+            outcome = function(*arguments, stop=stop, **options)
+        except Exception as error:
+            outcome = error
+    torch.save(outcome, Path(folder, "outcome"))
