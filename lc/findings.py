@@ -1,0 +1,89 @@
+"""What this project finds beyond the paper: differences between few runs, and the box that says what they decide."""
+
+from html import escape
+
+import numpy as np
+from scipy import stats
+
+from .analysis import Estimate
+
+HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided"
+COLORS = {HOLDS: "#009E73", FAILS: "#CC79A7", OPEN: "#666666"}
+
+
+def seed_spread(rows, column="accuracy"):
+    """How much seeds differ: a column's variance within a network, over all networks with several seeds.
+
+    Returns:
+        The variance and its degrees of freedom; nan and 0 if no network has two seeds.
+    """
+    groups = rows.groupby(["profile", "dataset", "model", "frozen"])[column]
+    weights = groups.size() - 1
+    freedom = weights.sum()
+    return ((groups.var() * weights).sum() / freedom if freedom else np.nan), freedom
+
+
+def difference(a, b, spread):
+    """The difference of the means of two Series of runs, a - b, as an `analysis.Estimate`.
+
+    The interval is Student's with the variance of `seed_spread`, so single seeds have one too. It takes the runs as
+    independent, also if they share a seed. Without runs on either side, all is nan and `n` is 0.
+    """
+    n = min(len(a), len(b))
+    if not n:
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    (variance, freedom), value = spread, a.mean() - b.mean()
+    half = stats.t.ppf(0.975, freedom) * (variance * (1 / len(a) + 1 / len(b))) ** 0.5 if freedom else np.nan
+    return Estimate(value, value - half, value + half, n)
+
+
+def above(estimate, least=0.0):
+    """Whether a difference is above `least`: `HOLDS` or `FAILS` if all of its interval is on one side, else `OPEN`."""
+    return HOLDS if estimate.low > least else FAILS if estimate.high < least else OPEN
+
+
+def within(estimate, most):
+    """Whether a difference is nearer to zero than `most`, on the same terms as `above`."""
+    if -most < estimate.low and estimate.high < most:
+        return HOLDS
+    return FAILS if estimate.low > most or estimate.high < -most else OPEN
+
+
+def points(estimate, digits=1, unit="points"):
+    """A difference as text: "+3.1 points (95 %: +2.2 to +4.0; n = 2)"."""
+    if not estimate.n:
+        return "no row yet"
+    value, low, high = (f"{round(x, digits) + 0.0:+.{digits}f}".replace("-", "−")
+                        for x in (estimate.value, estimate.low, estimate.high))
+    ends = f"n = {estimate.n}, no interval" if np.isnan(estimate.low) else f"95 %: {low} to {high}; n = {estimate.n}"
+    return f"{value} {unit} ({ends})"
+
+
+class Box:
+    """What runs say of a finding, as HTML and as text.
+
+    It holds if all differences are on its side, and does not hold if one is on the other side. One seed decides nothing.
+
+    Args:
+        finding: a sentence.
+        changes: `{what: Estimate}`, the differences that decide it.
+        judge: tells of a difference whether it is on the finding's side, as `above`.
+    """
+
+    def __init__(self, finding, changes, judge=above):
+        verdicts = {judge(estimate) for estimate in changes.values()}
+        points_to = HOLDS if verdicts == {HOLDS} else FAILS if FAILS in verdicts else OPEN
+        seeds = min((estimate.n for estimate in changes.values()), default=0)
+        self.verdict = points_to if seeds > 1 else OPEN
+        why = {0: ", since rows are missing", 1: f", with one seed; the spread of other networks says: {points_to}"}.get(seeds, "")
+        self.title = f"{finding}: {self.verdict}{why}"
+        self.lines = {what: points(estimate) for what, estimate in changes.items()}
+
+    def __repr__(self):
+        return "\n".join([self.title, *(f"  {what}: {text}" for what, text in self.lines.items())])
+
+    def _repr_html_(self):
+        lines = "".join(f"<div><b>{escape(what)}:</b> {escape(text)}</div>" for what, text in self.lines.items())
+        return (f'<div style="border-left: 4px solid {COLORS[self.verdict]}; padding: 0 0 0 0.8em; margin: 0.8em 0; '
+                f'text-align: left; white-space: normal"><div style="color: {COLORS[self.verdict]}">'
+                f"<b>{escape(self.title)}</b></div>{lines}</div>")
