@@ -90,17 +90,29 @@ def summarize(model):
 
     Returns:
         Numpy arrays: `variance_map` `[k, k]`, of the layers with the last layer's kernel size; `first`, float16
-        `[c_out, c_in, k, k]`, the first spatial layer's combined filters, of at most 32 x 32 channels; `singular_values`, the
-        largest first, of the last spatial layer's combined filters as a matrix `[c_out, c_in * k * k]`.
+        `[c_out, c_in, k, k]`, the first spatial layer's combined filters, of at most 32 x 32 channels; `last`, float16
+        `[8, k, k]`, the kernels with the largest norm of that many channels of the last one; `singular_values`, the largest
+        first, of the last spatial layer's combined filters as a matrix `[c_out, c_in * k * k]`.
     """
     weights = list(combined_filters(model).values())
     variances = variance_map(model, weights[-1].shape[-1])
     singular_values = torch.linalg.svdvals(weights[-1].float().cpu().flatten(1))
     return drawn({"variance_map": variances.float().numpy(), "first": weights[0].float().cpu().numpy(),
-                  "singular_values": singular_values.numpy()})
+                  "last": weights[-1].float().cpu().numpy(), "singular_values": singular_values.numpy()})
 
 
 def drawn(arrays):
     """Of a run's arrays, those that figures and claims read, in few bytes. Older results have more of them."""
-    kept = {name: arrays[name] for name in ("variance_map", "first", "singular_values", "right", "robust") if name in arrays}
-    return kept | {"first": kept["first"][:SHOWN, :SHOWN].astype(np.float16)}
+    names = "variance_map", "first", "last", "singular_values", "right", "robust"
+    kept = {name: arrays[name] for name in names if name in arrays}
+    kept["first"] = kept["first"][:SHOWN, :SHOWN].astype(np.float16)
+    if "last" in kept and kept["last"].ndim == 4:
+        kept["last"] = strongest(kept["last"][:SHOWN, :SHOWN]).astype(np.float16)
+    return kept
+
+
+def strongest(weight, count=8):
+    """The kernels `[count, k, k]` of a weight `[c_out, c_in, k, k]` with the largest norm, the largest first."""
+    kernels = weight.reshape(-1, *weight.shape[2:])
+    norms = np.square(kernels, dtype=float).sum((1, 2))
+    return kernels[np.argsort(-norms, kind="stable")[:count]]

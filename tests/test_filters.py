@@ -160,11 +160,13 @@ def test_variance_map_of_several_kernel_sizes():
 def test_summarize(name, first):
     model = lc.build_model(name)
     arrays, filters = summarize(model), lc.combined_filters(model)
-    assert set(arrays) == {"variance_map", "first", "singular_values"}
+    assert set(arrays) == {"variance_map", "first", "last", "singular_values"}
     assert arrays["variance_map"].shape == first[2:] and arrays["variance_map"].dtype == np.float32
     np.testing.assert_allclose(arrays["variance_map"], lc.variance_map(model), rtol=1e-6)
     assert arrays["first"].shape == first
     np.testing.assert_array_equal(arrays["first"], filters["conv1"][:32].half())
+    norms = list(filters.values())[-1][:32, :32].flatten(0, 1).norm(dim=(1, 2))
+    np.testing.assert_allclose(np.linalg.norm(arrays["last"].astype(float), axis=(1, 2)), norms.sort().values.flip(0)[:8], rtol=2e-3)
     last = list(filters.values())[-1].flatten(1)
     np.testing.assert_allclose(arrays["singular_values"] ** 2, torch.linalg.eigvalsh(last @ last.T).flip(0), atol=1e-5)
 

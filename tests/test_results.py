@@ -159,7 +159,8 @@ def test_merge_takes_over_what_is_missing_and_reports_what_differs(tmp_path):
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     append_many(ours, range(2))
     append_many(theirs, range(1, 3))
-    older = {"variance_map": np.ones((3, 3)), "first": np.full((64, 3, 3, 3), 1 / 3), "last": np.ones(9), "right": np.ones(2)}
+    older = {"variance_map": np.ones((3, 3)), "first": np.full((64, 3, 3, 3), 1 / 3), "last": np.ones((32, 32, 3, 3)),
+             "layers": np.ones(9), "right": np.ones(2)}
     results.append(result(3, arrays=older), theirs)
     results.append(result(0, accuracy=1.0), theirs)
     taken, differing = results.merge(theirs, ours)
@@ -167,8 +168,8 @@ def test_merge_takes_over_what_is_missing_and_reports_what_differs(tmp_path):
     assert list(results.load_table(ours)["accuracy"]) == [87.5] * 4
     assert np.array_equal(results.load_arrays(taken[0], ours)["first"], FILTERS)
     arrays = results.load_arrays(taken[1], ours)
-    assert set(arrays) == {"variance_map", "first", "right"}
-    assert arrays["first"].shape == (32, 3, 3, 3) and results.arrays_path(taken[1], ours).stat().st_size < 3000
+    assert set(arrays) == {"variance_map", "first", "last", "right"}
+    assert arrays["first"].shape == (32, 3, 3, 3) and arrays["last"].shape == (8, 3, 3) and results.arrays_path(taken[1], ours).stat().st_size < 3000
     results.merge(theirs, ours, replace=True)
     assert list(results.load_table(ours)["accuracy"]) == [1.0, 87.5, 87.5, 87.5]
 

@@ -17,6 +17,8 @@ function draw(place, text, k) {
 }
 
 function show() {
+  layer.querySelector("[value=last]").disabled = data[size.value].frozen.some(one => !one.last);
+  if (layer.selectedOptions[0].disabled) layer.value = "first";
   const k = Number(size.value), shown = data[k], frozen = shown.frozen[slider.value], first = layer.value == "first";
   root.querySelector("output").textContent = frozen.E ? `E = ${frozen.E}` : "none";
   slider.setAttribute("aria-valuetext", root.querySelector("output").textContent);

@@ -13,7 +13,7 @@ def filters(table=None):
     """A slider over E, and a choice of the kernel size and of the layer, first or last.
 
     Filters of the first layer stand above those of the plain network that are most like them (`analysis.matched`). Of the
-    last layer it shows the kernels with the largest norm.
+    last layer it shows the kernels with the largest norm, for kernel sizes whose runs have stored them.
 
     Args:
         table: of `results.load_table`, by default the project's. For each kernel size it takes the networks with the most E.
@@ -56,24 +56,16 @@ def _of_size(k, rows):
         return None
     plain, frozen = found[max(found)]
     learned = results.load_arrays(plain["id"])
-    noise = np.random.default_rng(0).uniform(-1, 1, learned["first"].shape)
-    shown = [dict(E=0, **_drawn(noise, learned["first"], np.random.default_rng(1).uniform(-1, 1, learned["last"].shape)))]
-    for row in frozen.itertuples():
-        arrays = results.load_arrays(row.id)
-        shown.append(dict(E=row.E, accuracy=row.accuracy, **_drawn(arrays["first"], learned["first"], arrays["last"])))
-    _, target = analysis.matched([noise, learned["first"]])
-    return dict(network=plain["model"], accuracy=plain["accuracy"], epochs=int(plain["epochs"]), filters=len(target), frozen=shown,
-                first=packed(target[:SHOWN]), last=packed(_strongest(learned["last"])))
+    noise = {name: np.random.default_rng(0).uniform(-1, 1, learned[name].shape) for name in ("first", "last") if name in learned}
+    shown = [dict(E=0, **_drawn(noise, learned))]
+    shown += [dict(E=row.E, accuracy=row.accuracy, **_drawn(results.load_arrays(row.id), learned)) for row in frozen.itertuples()]
+    return dict(network=plain["model"], accuracy=plain["accuracy"], epochs=int(plain["epochs"]), filters=len(learned["first"]),
+                frozen=shown, **_drawn(learned, learned))
 
 
-def _drawn(first, target, last):
-    """A network's filters as text, and how similar those of its first layer are to the target: the mean cosine."""
-    first, target = analysis.matched([np.asarray(first, float), np.asarray(target, float)])
+def _drawn(arrays, learned):
+    """A network's filters as text, and how similar those of its first layer are to the learned ones: the mean cosine."""
+    first, target = analysis.matched([each["first"].astype(float) for each in (arrays, learned)])
     cosines = (first * target).sum((1, 2, 3)) / np.sqrt((first**2).sum((1, 2, 3)) * (target**2).sum((1, 2, 3)) + 1e-12)
-    return dict(first=packed(first[:SHOWN]), last=packed(_strongest(last)), similarity=float(cosines.mean()))
-
-
-def _strongest(weight):
-    """The kernels `[SHOWN, k, k]` with the largest norm."""
-    kernels = np.asarray(weight, float).reshape(-1, *weight.shape[2:])
-    return kernels[np.argsort(-np.square(kernels).sum((1, 2)), kind="stable")[:SHOWN]]
+    last = dict(last=packed(arrays["last"][:SHOWN])) if "last" in arrays else {}
+    return dict(first=packed(first[:SHOWN]), similarity=float(cosines.mean()), **last)
