@@ -12,6 +12,7 @@ from .imagenet import NETWORKS
 from .models import OFF_THE_SHELF, Architecture
 from .run import PROFILES
 
+TINY = "quick", "smoke"  # profiles that show that everything runs, and a direction at best
 # What rows of several seeds share, and the order of the networks in tables
 NETWORK = ["profile", "dataset", "model", *Architecture._fields]
 ORDER = ["profile", "kernel_size", "depth", "width", "expansion"]
@@ -70,6 +71,34 @@ def welch(a, b, error=np.nan, spreads=(None, None)):
     return Estimate(difference, difference - half, difference + half, n)
 
 
+def to_draw(table, larger, profile="paper"):
+    """What a figure draws as curves, what as marks, and what is left to a table.
+
+    Rows of a tiny profile never share an axis with rows of larger ones, whose accuracies are far
+    higher. Where there are rows of both, a figure draws the larger profile that has most
+    networks, unless a reader asked for the tiny one. Marks are of the same data sets as curves.
+
+    Args:
+        table: of `study.collect`.
+        larger: of `study.larger_rows`.
+        profile: the profile that was asked for.
+
+    Returns:
+        Three DataFrames: rows of one profile, rows of profiles larger than it, and all others.
+    """
+    rows = pd.concat([larger, table]) if len(larger) else table
+    sizes = _ranks(rows["profile"])
+    best = sizes.iloc[-1]
+    if rows["profile"].iloc[-1] in TINY and profile != rows["profile"].iloc[-1] and len(larger):
+        networks = rows[sizes < best].assign(size=sizes[sizes < best])
+        networks = networks.drop_duplicates(["size", "dataset", "model", "frozen"])["size"].value_counts()
+        best = min(networks.index, key=lambda size: (-networks[size], size))
+    curves = sizes == best
+    marks = (sizes < best) & rows["dataset"].isin(rows.loc[curves, "dataset"])
+    marks &= ~rows.loc[curves, "profile"].isin(TINY).any()
+    return rows[curves], rows[marks], rows[~curves & ~marks]
+
+
 def summary(table, *columns):
     """Means and standard deviations over seeds.
 
@@ -119,10 +148,13 @@ def accuracies(table, rows, roles):
         rows, roles: functions from a row to the line and the column of the paper's table, as text.
 
     Returns:
-        A DataFrame with the columns `row`, `role`, `accuracy`, `spread` (nan for one seed), `n` and `source` (the profile).
+        A DataFrame with the columns `row`, `role`, `accuracy`, `spread` (nan for one seed), `n`,
+        `epochs` and `source` (the profile).
     """
-    keys = table.apply(rows, axis=1).rename("row"), table.apply(roles, axis=1).rename("role"), table["profile"].rename("source")
-    return table["accuracy"].groupby(list(keys), sort=False).agg(accuracy="mean", spread="std", n="size").reset_index()
+    keys = [table.apply(rows, axis=1).rename("row"), table.apply(roles, axis=1).rename("role"),
+            table["profile"].rename("source")]
+    means = dict(accuracy=("accuracy", "mean"), spread=("accuracy", "std"), n=("accuracy", "size"))
+    return table.groupby(keys, sort=False).agg(**means, epochs=("epochs", "first")).reset_index()
 
 
 def largest_profiles(cells):

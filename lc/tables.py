@@ -4,10 +4,75 @@ import numpy as np
 import pandas as pd
 
 from .data import TITLES
+from .imagenet import RECIPES
+from .paper import PUBLISHED
 from .run import PROFILES
 
 LABELS = {True: "Frozen random", False: "Learnable"}
 LINES = TITLES | {"": "nothing", "+ReLU": "ReLU", "+BN": "BatchNorm", "+BN+ReLU": "BatchNorm + ReLU"}  # of Tables 1 and 3
+
+
+def told(rows):
+    """The epochs and the number of seeds of rows as text: "15 epochs, n = 1 or 2"."""
+    counts = rows.groupby(["dataset", "model", "frozen"]).size()
+    return f"{_some(rows['epochs'])} epochs, n = {_some(counts)}"
+
+
+def _some(numbers):
+    return " or ".join(map(str, sorted(set(numbers))))
+
+
+def caption(rows, network):
+    """What a figure shows: "ResNet-LC-20-16x{E}, CIFAR-10, 15 epochs, n = 2"."""
+    pictures = []
+    for dataset, profile in rows[["dataset", "profile"]].drop_duplicates().values:
+        few = "imagenet" in dataset and RECIPES[profile].classes
+        title = TITLES.get(dataset, dataset)
+        pictures.append(f"{title.partition(',')[0]}, {few} classes" if few else title)
+    return ", ".join([network, *dict.fromkeys(pictures), told(rows)])
+
+
+def family(rows, *vary):
+    """The common name of CIFAR networks, with a letter for what varies: "ResNet-LC-20-16x{E}".
+
+    Args:
+        vary: columns that a figure varies, even if there are rows of one value only.
+    """
+    lc = rows[rows["expansion"] > 0]
+
+    def part(column, letter):
+        values = sorted(set((lc if len(lc) else rows)[column]))
+        return str(values[0]) if len(values) == 1 and column not in vary else f"{{{letter}}}"
+
+    shape = f"{part('depth', 'D')}-{part('width', 'W')}"
+    kernel = part("kernel_size", "k")
+    return (f"ResNet-LC-{shape}x{part('expansion', 'E')}" if len(lc) else f"ResNet-{shape}") + (
+        "" if kernel == "3" else f"-k{kernel}")
+
+
+def fold_out(rows, build):
+    """A table of rows that no figure shows, which unfolds at a click. None if there are no rows.
+
+    Args:
+        build: a function from rows to a table.
+    """
+    if rows.empty:
+        return None
+    profiles = " and ".join(rows["profile"].unique())
+    return FoldOut(f"Not in the figure: {len(rows)} rows of {profiles} ({told(rows)})", build(rows))
+
+
+class FoldOut:
+    """A table of a notebook behind one line of text, which unfolds it."""
+
+    def __init__(self, title, table):
+        self.title, self.table = title, table
+
+    def __repr__(self):
+        return f"{self.title}\n{self.table.to_string()}"
+
+    def _repr_html_(self):
+        return f"<details><summary>{self.title}</summary>\n{self.table.to_html()}\n</details>"
 
 
 def signed(value):
@@ -46,17 +111,26 @@ def paper_table(here, published):
     """Table 1 or 3 as text, shaped as the paper's: roles as columns, and for each line the rows here above the paper's.
 
     Args:
-        here, published: as for `plots.beside_paper`.
+        here, published: as for `dots.beside_paper`.
     """
     rows = beside(here, published).rename(columns={"spread": "accuracy_std"})
-    cells = rows.assign(text=plus_minus(rows, "accuracy")).set_index(["line", "source", "role"])["text"]
-    table = cells.unstack("role", fill_value="–", sort=False)
+    cells = rows.assign(text=plus_minus(rows, "accuracy"))
+    table = cells.set_index(["line", "label", "role"])["text"].unstack("role", fill_value="–", sort=False)
     return table.reindex(columns=list(dict.fromkeys(published["role"]))).rename_axis(index=["", ""], columns=None)
 
 
 def beside(here, published):
-    """Both tables in one, in the order of the paper's lines and roles, with the rows of the largest profile first."""
-    rows = pd.concat([here.assign(source="here, " + here["source"]), published[published["row"].isin(set(here["row"]))]])
-    order = {name: i for i, name in enumerate([*published["row"], *published["role"], *(f"here, {name}" for name in PROFILES)])}
-    rows = rows.sort_values(["row", "source", "role"], key=lambda names: names.map(order).fillna(np.inf), kind="stable")
-    return rows.assign(line=rows["row"].map(lambda row: LINES.get(row, row)))
+    """Both tables in one, in the order of the paper's lines and roles, the largest profile first.
+
+    Two columns are added: `line`, the title of a row, and `label`, whose numbers they are:
+    "here, 15 epochs, n = 2" or "the paper, 75 epochs, n ≥ 4".
+    """
+    labels = {name: f"here, {_some(part['epochs'])} epochs, n = {_some(part['n'])}"
+              for name, part in here.groupby("source")}
+    rows = pd.concat([here, published[published["row"].isin(set(here["row"]))]])
+    order = [*published["row"], *published["role"], *PROFILES, PUBLISHED]
+    order = {name: i for i, name in enumerate(order)}
+    rows = rows.sort_values(["row", "source", "role"], kind="stable",
+                            key=lambda names: names.map(order).fillna(np.inf))
+    return rows.assign(line=[LINES.get(row, row) for row in rows["row"]],
+                       label=[labels.get(source, source) for source in rows["source"]])

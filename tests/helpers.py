@@ -59,7 +59,7 @@ def put(line, column, value):
 def rows(*runs, dataset="cifar10"):
     """Rows of (model, frozen, seed, accuracy), with the columns that `study.found_and_missing` adds."""
     table = pd.DataFrame(runs, columns=["model", "frozen", "seed", "accuracy"])
-    table = table.assign(dataset=dataset, profile="quick", learnable_parameters=10)
+    table = table.assign(dataset=dataset, profile="quick", epochs=4, learnable_parameters=10)
     return table.join(pd.DataFrame([architecture(name) for name in table["model"]], columns=Architecture._fields))
 
 

@@ -144,3 +144,19 @@ def test_the_central_share_is_that_of_the_central_square():
     values[2:5, 2:5] = 10
     assert analysis.central_share(values) == 90 / 130
     assert analysis.central_share(values, size=1) == 10 / 130
+
+
+def test_rows_of_a_tiny_profile_are_drawn_only_alone():
+    tiny = rows(("ResNet-14", True, 0, 30.0), ("ResNet-18", True, 0, 35.0))
+    short = rows(("ResNet-14", True, 0, 60.0)).assign(profile="short")
+    paper = rows(("ResNet-14", True, 0, 65.0), ("ResNet-18", True, 0, 66.0)).assign(profile="paper")
+    elsewhere = rows(("ResNet-14", True, 0, 90.0), dataset="svhn").assign(profile="paper")
+
+    def drawn(*arguments):
+        return [list(part["accuracy"]) for part in analysis.to_draw(*arguments)]
+
+    assert drawn(tiny, tiny[:0]) == [[30, 35], [], []]
+    assert drawn(tiny, short) == [[60], [], [30, 35]]
+    assert drawn(tiny, pd.concat([paper[:1], short])) == [[65], [], [60, 30, 35]]  # the larger of two equals
+    assert drawn(tiny, short, "quick") == [[30, 35], [], [60]]  # asked for
+    assert drawn(short, pd.concat([paper, elsewhere])) == [[60], [65, 66], [90]]  # marks of its data set only

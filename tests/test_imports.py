@@ -12,7 +12,9 @@ from lc.utils.files import ROOT
 PATHS = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
          for path in sorted((ROOT / "lc").rglob("*.py"))}
 LAYERS = ("utils",), ("",), ("fast", "imagenet"), ("study",), ("sweep", "benchmark", "publish", "claims", "interactive")
-STUDY = {f"lc.{name}" for name in ("study", "hours", "analysis", "findings", "tables", "plots", "networks")}  # they know all experiments
+# they know all experiments
+STUDY = {f"lc.{name}" for name in ("study", "hours", "analysis", "findings", "tables", "axes", "plots", "dots",
+                                   "networks")}
 TOP = {"lc.__main__"}
 
 

@@ -8,7 +8,7 @@ import pytest
 from helpers import rows
 from matplotlib.colors import same_color, to_hex
 
-from lc import analysis, paper, plots, tables
+from lc import analysis, dots, paper, plots, tables
 
 matplotlib.use("Agg")
 
@@ -44,9 +44,9 @@ def test_the_plain_network_with_frozen_filters_is_a_line_of_its_own(axes):
 
 def test_rows_of_a_larger_profile_are_stars(axes):
     larger = rows(("ResNet-20-16", False, 0, 91.0), ("ResNet-LC-20-16x8", True, 0, 92.0), ("ResNet-LC-20-16x8", True, 1, 94.0))
-    plots.against(axes, TABLE, "expansion", "accuracy", "%", larger.assign(profile="paper"))
-    for_legend, plain, lc = (line for line in axes.lines if line.get_marker() == "*")
-    assert for_legend.get_label() == "paper profile, n = 1 or 2" and not len(for_legend.get_xdata())
+    plots.against(axes, TABLE, "expansion", "accuracy", "%", larger.assign(profile="paper", epochs=75))
+    for_legend, lc, plain = (line for line in axes.lines if line.get_marker() == "*")
+    assert for_legend.get_label() == "75 epochs, n = 1 or 2" and not len(for_legend.get_xdata())
     assert (lc.get_xdata()[0], lc.get_ydata()[0], lc.get_color()) == (8, 93, plots.FROZEN)
     assert (plain.get_ydata()[0], plain.get_color()) == (91, plots.BASELINE)
 
@@ -58,16 +58,47 @@ def test_rows_of_two_larger_profiles_have_marks_of_their_own_and_are_never_avera
     assert marks == {("*",), ("*", 92.0), ("P",), ("P", 88.0)}
 
 
-def test_many_expansions_have_every_second_label_and_stay_inside(axes):
+def test_frozen_and_learnable_marks_of_one_place_stand_aside(axes):
+    larger = rows(*[("ResNet-LC-20-16x8", frozen, 0, 92.0) for frozen in (True, False)])
+    plots.against(axes, TABLE, "expansion", "accuracy", "%", larger.assign(profile="paper"))
+    learnable, frozen = (line for line in axes.lines if line.get_marker() == "*" and len(line.get_xdata()))
+    places = [line.get_transform().transform((8, 92))[0] for line in (frozen, learnable)]
+    assert places[0] < axes.transData.transform((8, 92))[0] < places[1]
+
+
+def test_marks_of_another_network_are_named(axes):
+    larger = rows(("ResNet-LC-32-16x8", True, 0, 92.0)).assign(profile="paper", epochs=75)
+    plots.against(axes, TABLE, "expansion", "accuracy", "%", larger)
+    assert "ResNet-32-16, 75 epochs, n = 1" in axes.get_legend_handles_labels()[1]
+
+
+def test_the_axis_is_broken_where_the_plain_frozen_network_lies_far_below(axes):
+    plain = rows(("ResNet-20-16", True, 0, 20.0))
+    plots.against(axes, pd.concat([TABLE, plain]), "expansion", "accuracy", "%")
+    low, first, top = (axes.transAxes.inverted().transform((0, axes.transData.transform((1, y))[1]))[1]
+                       for y in (20, 51.5, 81))
+    assert 0 < low < 0.15 and 0.15 < first < 0.3 and 0.8 < top < 1
+    assert axes.get_yticks()[0] == 20 and axes.get_yticks()[1] > 45
+    axes.clear()
+    plots.against(axes, pd.concat([TABLE, plain.assign(accuracy=45.0)]), "expansion", "accuracy", "%")
+    assert axes.get_yscale() == "linear"
+
+
+def test_labels_of_many_expansions_do_not_touch_and_stay_inside():
+    figure, axes = plt.subplots(figsize=(2, 2))
     many = rows(*[(f"ResNet-LC-20-16x{2 ** i}", frozen, 0, 80.0 + i) for i in range(9) for frozen in (False, True)])
     many["learnable_parameters"] = [10 ** (4 + i // 2 * 0.4) for i in range(len(many))]
     plots.against(axes, many, "expansion", "accuracy", "%")
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "", "4", "", "16", "", "64", "", "256"]
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels[-2:] == ["", "256"] and 3 <= sum(map(bool, labels)) < 9
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text()]
+    assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:]))
     axes.clear()
     plots.against(axes, many, "learnable_parameters", "accuracy", "%")
     assert {text.get_text() for text in axes.texts} == {"x1", "x4", "x16", "x64", "x256"}
     low, high = axes.get_xlim()
     assert all(low < text.xy[0] < high for text in axes.texts)
+    plt.close(figure)
 
 
 def test_a_break_even_is_a_line_or_a_word(axes):
@@ -81,7 +112,7 @@ def test_networks_stand_below_each_other_with_their_gap_and_the_divider_between(
     table = rows(("ResNet-50", False, 0, 90.0), ("ResNet-50", True, 0, 88.0), ("ResNet-18", False, 0, 91.0),
                  ("ResNet-18", True, 0, 61.5), ("MobileNet-v2", True, 0, 70.0))
     larger = rows(("ResNet-18", True, 0, 55.0), ("ResNet-101", True, 0, 66.0)).assign(profile="short")
-    plots.by_network(axes, table, analysis.gaps(table), larger)
+    dots.by_network(axes, table, analysis.gaps(table), larger)
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names[2] == "ResNet-18" and set(names[:2]) == {"ResNet-50", "MobileNet-v2"}
     assert {text.get_text(): text.xy for text in axes.texts} == {"−29.5": (76.25, 2), "−2.0": (89, names.index("ResNet-50"))}
@@ -92,19 +123,19 @@ def test_networks_stand_below_each_other_with_their_gap_and_the_divider_between(
     assert {(plots.FROZEN, 61.5, 2), (plots.LEARNABLE, 91, 2), (plots.FROZEN, 88, names.index("ResNet-50"))} <= points
 
 
-def test_gaps_have_a_dodged_curve_for_each_kernel_size(axes):
+def test_gaps_have_a_curve_for_each_kernel_size_and_marks_at_their_own_expansion(axes):
     table = rows(*[(f"ResNet-LC-20-16x{e}{k}", frozen, 0, 80.0 - frozen * (10 + len(k)) / e)
                    for k in ("", "-k9") for e in (1, 2, 4) for frozen in (False, True)])
-    larger = table[table["kernel_size"] == 9].assign(profile="short")
-    table = table[table["expansion"] < 4]
-    plots.gaps_by_kernel(axes, *map(analysis.gaps_by_seed, (table, larger)))
+    larger = table[table["kernel_size"] == 9].assign(profile="short", epochs=15)
+    plots.gaps_by_kernel(axes, table[table["expansion"] < 4], larger)
     small, large = (line for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata()) == 2)
     assert list(small.get_ydata()) == [10, 5] and list(large.get_ydata()) == [13, 6.5]
-    assert (large.get_xdata() > small.get_xdata()).all()
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["k = 3", "k = 9", "short profile, n = 1"]
-    marks = [(*line.get_xdata(), *line.get_ydata()) for line in axes.lines if line.get_marker() == "P"]
-    assert marks[1:3] == [tuple(point) for point in zip(large.get_xdata(), large.get_ydata())]
-    assert marks[3][0] > 2 and axes.get_xlim() == (-0.5, 2.5)  # room for the tick of an E that only a mark has
+    assert list(small.get_xdata()) == list(large.get_xdata()) == [1, 2]
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert sorted(labels) == ["15 epochs, n = 1", "k = 3", "k = 9"]
+    named, marks = (line for line in axes.lines if line.get_marker() == "P")
+    assert list(marks.get_xdata()) == [1, 2, 4] and list(marks.get_ydata()) == [13, 6.5, 3.25]
+    assert axes.get_xlim()[1] > 4 and axes.get_xscale() == "log"
 
 
 @pytest.mark.parametrize("value, text", [(0.04, "0.0"), (-0.04, "0.0"), (1.25, "+1.2"), (-29.5, "−29.5")])
@@ -133,8 +164,8 @@ def test_heat_maps_have_learned_above_frozen_on_one_scale_around_1():
         for row, frozen in enumerate((False, True)):
             image = axes[row, column].collections[0]
             assert np.allclose(image.get_array().reshape(k, k), maps[k, frozen]) and np.allclose(image.get_clim(), (-0.6, 2.6))
-            assert axes[row, column].get_title() == f"k = {k}: {analysis.centre_to_border(maps[k, frozen]):.2f}"
-    assert axes[0, 0].get_title() == "k = 3: 2.00"
+            assert axes[row, column].get_title() == f"k = {k}: {analysis.central_share(maps[k, frozen]):.2f}"
+    assert axes[0, 1].get_title() == "k = 5: 0.36"
     assert (axes[0, 0].texts[0].get_text(), axes[1, 0].texts[0].get_text()) == ("Learnable", "Frozen random")
     plt.close(figure)
 
@@ -151,13 +182,16 @@ def test_side_by_side():
     assert list(several.loc[3, 1]) == ["51.50 ± 0.71", "71.50 ± 0.71", "0.50 ± 0.71", "0.50 ± 0.71"]
 
 
+HERE = "here, 75 epochs, n = 1", "here, 4 epochs, n = 2"
+
+
 def role(row):
     return "Plain" if not row["expansion"] else "LC, frozen random" if row["frozen"] else "LC, learnable"
 
 
 @pytest.fixture
 def here():
-    larger = rows(("ResNet-20-16", False, 0, 91.7)).assign(profile="paper")
+    larger = rows(("ResNet-20-16", False, 0, 91.7)).assign(profile="paper", epochs=75)
     return analysis.accuracies(pd.concat([TABLE[TABLE["expansion"] != 1].assign(profile="short"), larger]),
                                rows=lambda row: row["dataset"], roles=role)
 
@@ -172,19 +206,47 @@ def test_numbers_of_two_seeds_of_one_and_of_none():
 def test_the_papers_tables_stand_below_the_rows_here_keyed_by_role(here):
     table = tables.paper_table(here, paper.table_1())
     assert list(table.columns) == ["Plain", "LC, learnable", "LC, frozen random"]
-    assert list(table.index) == [("CIFAR-10", source) for source in ("here, paper", "here, short", "the paper")]
-    assert list(table.loc["CIFAR-10", "here, paper"]) == ["91.70", "–", "–"]
-    assert list(table.loc["CIFAR-10", "here, short"]) == ["80.50 ± 0.71", "78.50 ± 0.71", "58.50 ± 0.71"]
-    assert list(table.loc["CIFAR-10", "the paper"]) == ["91.60 ± 0.23", "91.39 ± 0.29", "91.89 ± 0.10"]
+    assert list(table.index) == [("CIFAR-10", source) for source in (*HERE, paper.PUBLISHED)]
+    assert list(table.loc["CIFAR-10", HERE[0]]) == ["91.70", "–", "–"]
+    assert list(table.loc["CIFAR-10", HERE[1]]) == ["80.50 ± 0.71", "78.50 ± 0.71", "58.50 ± 0.71"]
+    assert list(table.loc["CIFAR-10", paper.PUBLISHED]) == ["91.60 ± 0.23", "91.39 ± 0.29", "91.89 ± 0.10"]
 
 
 def test_the_papers_tables_are_drawn_filled_here_and_open_there(here, axes):
-    plots.beside_paper([axes], here, paper.table_1())
+    dots.beside_paper([axes], here, paper.table_1())
     points = {(c.lines[0].get_xdata()[0], c.lines[0].get_color(), c.lines[0].get_markerfacecolor(), c.lines[0].get_marker())
               for c in axes.containers}
     assert (91.6, plots.BASELINE, "white", "o") in points and (91.7, plots.BASELINE, plots.BASELINE, "*") in points
     assert (58.5, plots.FROZEN, plots.FROZEN, "o") in points and len(points) == 7
     assert axes.get_title() == "CIFAR-10"
+
+
+def test_operations_between_have_an_axis_for_each_recipe_of_the_same_span():
+    figure, axes = plt.subplots(1, 2)
+    table = rows(*[(f"ResNet-LC-8-16x8{between}", frozen, 0, 70.0 + i - frozen)
+                   for i, between in enumerate(("", "+ReLU", "+BN", "+BN+ReLU")) for frozen in (False, True)])
+    here = analysis.accuracies(table, lambda row: row["between"], lambda row: tables.LABELS[row["frozen"]])
+    dots.between_convolutions(axes, here, paper.table_3())
+    values = [{c.lines[0].get_xdata()[0] for c in axis.containers} for axis in axes]
+    assert values[0] == {69, 70, 71, 72, 73} and {91.71, 94.72} <= values[1] and len(values[1]) == 8
+    assert np.isclose(*(np.ptp(axis.get_xlim()) for axis in axes))
+    labels = [label.get_text() for label in axes[0].get_yticklabels()]
+    assert labels == ["nothing", "ReLU", "BatchNorm", "BatchNorm + ReLU"]
+    plt.close(figure)
+
+
+def test_a_table_that_unfolds_has_a_twin_in_text():
+    table = tables.fold_out(TABLE, lambda rows: analysis.summary(rows, "accuracy"))
+    assert "<details>" in table._repr_html_() and "quick (4 epochs, n = 2)" in table._repr_html_()
+    assert "quick (4 epochs, n = 2)" in repr(table) and "ResNet-LC-20-16x8" in repr(table)
+    assert tables.fold_out(TABLE[:0], None) is None
+
+
+def test_a_caption_names_network_data_epochs_and_seeds():
+    assert tables.caption(TABLE, tables.family(TABLE, "expansion")) == "ResNet-LC-20-16x{E}, CIFAR-10, 4 epochs, n = 2"
+    one = rows(("ResNet-LC-20-64x1-k9", True, 0, 50.0))
+    assert tables.family(one, "width") == "ResNet-LC-20-{W}x1-k9"
+    assert tables.caption(one.assign(dataset="tiny-imagenet-40"), "") == ", Tiny-ImageNet, 10 classes, 4 epochs, n = 1"
 
 
 def test_published_numbers_are_the_papers():

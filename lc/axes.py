@@ -1,0 +1,60 @@
+"""Axes that matplotlib does not have: logarithmic ticks that do not touch, and a broken y axis."""
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+FAR = 10  # points of accuracy
+
+def log_ticks(axes, values):
+    """A logarithmic x axis with ticks at the values. Axes that share it need the values of all.
+
+    A tick has no label where it would touch the next one, counted from the largest.
+    """
+    values = sorted(values)
+    labels, last = [], np.inf
+    octaves = np.log2(values[-1] / values[0]) * 1.1 if len(values) > 1 else 1
+    octave = axes.get_position().width * axes.figure.get_figwidth() * 72 / octaves  # in points
+    for value in reversed(values):
+        label = str(value)
+        near = (np.log2(last / value) * octave < 2.8 * len(label + labels[-1]) + 3) if labels else False
+        labels.append("" if near else label)
+        last = last if near else value
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(values, labels[::-1])
+    axes.xaxis.minorticks_off()
+
+
+def break_below(axes, values, low):
+    """Breaks the y axis above the values where `low` is true, if all others lie far above them.
+
+    Far is `FAR`, and three tenths of the whole. The empty part between then takes a tenth of the
+    height.
+
+    Args:
+        values, low: Series of one length.
+    """
+    below, above = values[low].dropna(), values[~low].dropna()
+    gap = above.min() - below.max()  # nan if either is empty
+    if not gap > max(FAR, 0.3 * (values.max() - values.min())):
+        return
+    low, reach = below.max(), above.max() - above.min()
+    top, high = above.max() + 0.12 * reach, above.min() - 0.08 * reach
+    rate, margin = 0.12 * (top - high) / (high - low), 0.08 * (top - high)
+
+    def forward(y):
+        return y - (1 - rate) * np.clip(y - low, 0, high - low)
+
+    def inverse(y):
+        return y + (1 / rate - 1) * np.clip(y - low, 0, rate * (high - low))
+
+    axes.set_yscale("function", functions=(forward, inverse))
+    axes.set_ylim(below.min() - margin, top)
+    upper = [y for y in MaxNLocator(5).tick_values(high, top) if high <= y <= top]
+    axes.set_yticks([round(below.min()), *upper])
+    axes.yaxis.set_major_formatter("{x:.0f}" if all(y == round(y) for y in upper) else "{x:.1f}")
+    axes.yaxis.minorticks_off()
+    ends = [low + share * (high - low) for share in (0.35, 0.65)]
+    where = dict(transform=axes.get_yaxis_transform(), clip_on=False, zorder=10)
+    axes.plot([0, 0], ends, color="white", linewidth=3, **where)
+    axes.plot([0, 0], ends, color="black", linestyle="", marker=[(-1, -0.5), (1, 0.5)],
+              markersize=7, markeredgewidth=0.8, **where)
