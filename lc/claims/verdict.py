@@ -1,132 +1,211 @@
-"""What a claim of the paper is, and the verdict of the rows on it. The claims themselves are in `lc.claims.claims`."""
+"""What a claim of the paper is, and the verdict of the rows on it."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from .. import study
-from ..analysis import Estimate, number
-from ..imagenet.run import SIZES
-from .effects import weakest
+from ..effects import Crossing, Effect
+from .cells import Cells, pool_of
 
-AS_IN_PAPER, CONTRARY, UNDECIDED = "as in the paper", "contrary to the paper", "not decided by these rows"
+AS_IN_PAPER, CONTRARY, UNDECIDED = "as in the paper", "contrary to the paper", "not decided"
 ABOVE, BELOW = (0, np.inf), (-np.inf, 0)  # the paper expects an effect above or below zero
-PROFILES = tuple(name for name in study.PROFILES if name != "smoke")
-PLACES = "E", "W", "D"  # units of effects that are places on a logarithmic axis
-DIGITS = dict.fromkeys(PLACES, 0) | {"points": 2, "half-widths": 1, "FVE": 3, "log10": 3}
+DECISIVE = "paper", "short"  # the profiles with the paper's networks and all images
+TINY = "quick"  # its direction is often not that of longer training, so it decides nothing
+FACTOR = 2  # two neighbours of a grid that lie further apart do not say where a curve crosses
+LEVEL = 0.05  # of a verdict on one claim
+
+
+@dataclass(frozen=True)
+class Part:
+    """One effect that a claim makes a statement about."""
+
+    label: str  # what it is, such as "at E = 8"
+    effect: Effect | Crossing
+    unit: str = "points"
+    expected: tuple = ABOVE  # the range if the claim is true; one end is infinite for a side
+    margin: float = 0.0  # by how much the effect may miss a finite range and still confirm it
+
+    def holds(self, level):
+        """Whether the effect is in the expected range at this level.
+
+        For a side, the interval of confidence 1 - level lies on it. For a finite range, two
+        one-sided tests at this level place the effect within the range and its margin.
+        """
+        low, high, (least, most) = *self._interval(1 - (1 + self._two_sided) * level), self._range
+        return bool(low > least and high < most)
+
+    def fails(self, level):
+        """Whether the interval of confidence 1 - level lies outside of the range and its margin."""
+        low, high, (least, most) = *self._interval(1 - level), self._range
+        return bool(low > most or high < least)
+
+    @property
+    def _two_sided(self):
+        return bool(np.isfinite(self.expected).all())
+
+    @property
+    def _range(self):
+        least, most = self.expected
+        if isinstance(self.effect, Crossing):  # a place is missed by a factor
+            return least / (1 + self.margin), most * (1 + self.margin)
+        return least - self.margin, most + self.margin
+
+    def _interval(self, confidence):
+        unclear = isinstance(self.effect, Crossing) and self.unclear
+        return (np.nan, np.nan) if unclear else self.effect.interval(max(confidence, 0))
+
+    @property
+    def unclear(self):
+        """The neighbours between which a crossing lies, if they are too far apart to tell where."""
+        between = isinstance(self.effect, Crossing) and self.effect.neighbours()
+        return between if between and between[1] > FACTOR * between[0] else None
+
+    @property
+    def scaled(self):
+        """How far the effect and the ends of its interval lie on the claim's side of the nearest
+        bound, in half-widths of the interval, or nan without a finite interval."""
+        ends, (least, most) = [self.effect.value, *self._interval(0.95)], self._range
+        if isinstance(self.effect, Crossing):
+            with np.errstate(divide="ignore"):
+                ends, (least, most) = np.log2(ends), np.log2([least, most])
+        value, low, high = ends
+        if not (np.isfinite([low, high]).all() and high > low):
+            return np.full(3, np.nan)
+        above = value - least <= most - value
+        distances = [value - least, low - least, high - least] if above else [
+            most - value, most - high, most - low]
+        return np.array(distances) / ((high - low) / 2)
+
+    @property
+    def direction_only(self):
+        """Whether its interval takes the spread of other networks for a network of one seed."""
+        return self.effect.n == 1
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One of the paper's claims."""
+    """One of the paper's claims: see `claim`."""
 
-    number: int  # 1 to 32, in the order of the paper
-    notebook: str  # that it belongs to, such as "03"
-    where: str  # its place in the paper
-    title: str  # a few words, for a figure
-    text: str  # what the paper claims, in our words
-    statistic: str  # what decides it
-    experiment: Callable  # of `study`: from a profile to runs
-    needs: tuple  # the roles of the networks whose rows it needs
-    parts: Callable  # from rows to a list of estimates, of which the weakest counts; LookupError if a network lacks rows
-    unit: str = "points"  # of the effect, one of DIGITS
-    expected: tuple = ABOVE  # the range of the effect if the claim is true; one end is infinite if the claim is about a side
-    profiles: tuple = PROFILES  # those whose rows may decide it: a number of the paper holds for the paper's recipe alone
+    number: str
+    notebook: str
+    where: str
+    title: str
+    text: str
+    statistic: str
+    runs: Callable
+    needs: tuple
+    parts: Callable
+    profiles: tuple
+    published: Callable | None
 
 
-def decide(estimate, expected):
-    """The verdict on an effect.
+CLAIMS = []
 
-    A claim about a side of a bound is decided if the whole interval lies on one side. A claim about a range is contradicted if
-    the interval lies wholly outside. It is confirmed if the interval reaches into the range, is finite and excludes zero, since
-    an interval that contains everything confirms nothing.
+
+def claim(number, notebook, where, title, runs, needs, profiles=DECISIVE, published=None):
+    """Makes a claim of a function from `Cells` to a list of `Part`s, and adds it to `CLAIMS`.
+
+    The first paragraph of the function's docstring is the claim, in our words. The second is the
+    statistic that decides it. The claim is true if every part is as expected. The function raises
+    LookupError if the cells lack a network.
+
+    Args:
+        number: in the order of the paper. Claims of one sentence that are judged apart share a
+            number and have a letter.
+        notebook: that it belongs to, such as "03".
+        where: its place in the paper.
+        title: a few words, for a figure.
+        runs: from a profile to the runs of an experiment.
+        needs: the roles whose runs it needs.
+        profiles: those that may decide it: a number of points holds for the paper's recipe alone.
+        published: a function that gives the parts from the paper's own means, where it prints them.
     """
-    low, high, (least, most) = estimate.low, estimate.high, expected
-    if low > most or high < least:
-        return CONTRARY
-    within = low > least and high < most
-    confirmed = within if np.isinf(expected).any() else np.isfinite([low, high]).all() and not low <= 0 <= high
-    return AS_IN_PAPER if confirmed else UNDECIDED  # nan, too, is neither above nor below
+    def add(parts):
+        text, _, statistic = (" ".join(each.split()) for each in parts.__doc__.partition("\n\n"))
+        CLAIMS.append(Claim(number, notebook, where, title, text, statistic, runs, needs, parts,
+                            profiles, published))
+        return parts
+
+    return add
 
 
-def judged(claim):
-    """The row of a claim in `claims.verdicts`, from the largest profile that has its runs."""
-    for profile in PROFILES:
-        with suppress(LookupError):
-            found = weakest(claim.parts(_rows(claim, profile)))
-            if not np.isnan(found.value):
-                break
-    else:
-        found, profile = Estimate(np.nan, np.nan, np.nan, 0), "none"
-    return dict(number=claim.number, where=claim.where, title=claim.title, claim=claim.text,
-                statistic=f"{claim.statistic}. The paper expects {_range(claim)}.", effect=_effect(claim, found, profile),
-                value=found.value, low=found.low, high=found.high, n=found.n, profile=profile,
-                verdict=decide(found, claim.expected) if profile in claim.profiles else UNDECIDED, **_scaled(claim, found))
+def judge(parts, level=LEVEL):
+    """The verdict on a claim of several parts, each at an error rate of `level` over all parts.
 
-
-def _rows(claim, profile):
-    """The rows of the networks that a claim needs, with the errors that their test images leave.
-
-    Raises:
-        LookupError: if the profile has rows of less than three quarters of the networks, as for the figures.
+    It is as in the paper if every part holds. It is contrary if one of m parts fails at level / m.
     """
-    runs = {run.id: run for run in claim.experiment(profile) if _role(run) in claim.needs}
+    if parts and all(part.holds(level) for part in parts):
+        return AS_IN_PAPER
+    return CONTRARY if any(part.fails(level / len(parts)) for part in parts) else UNDECIDED
+
+
+def p_value(parts):
+    """The smallest level at which the rows decide the claim, 1 if they do at none; within 1 %."""
+    if judge(parts, 0.999) == UNDECIDED:
+        return 1.0
+    low, high = 1e-15, 0.999
+    while high > 1.01 * low:
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if judge(parts, middle) == UNDECIDED else (low, middle)
+    return high
+
+
+def holm(p_values, level=LEVEL):
+    """Which of several hypotheses survive Holm's correction over all of them, as a list of bool."""
+    order = np.argsort(p_values, kind="stable")
+    survive = np.zeros(len(p_values), bool)
+    for rank, i in enumerate(order):
+        if p_values[i] > level / (len(p_values) - rank):
+            break
+        survive[i] = True
+    return survive.tolist()
+
+
+def weakest(parts):
+    """The part that is least on the claim's side: the nearest to failing."""
+    def place(part):
+        scaled = part.scaled[0]
+        if np.isnan(scaled):
+            (least, most), value = part.expected, part.effect.value
+            return np.sign(min(value - least, most - value)) * 1e6
+        return scaled
+
+    return min(parts, key=place)
+
+
+def found(claim):
+    """What the rows say of a claim: `(profile, parts, why)`, from the largest profile that has it.
+
+    `parts` is empty and `profile` is "none" if no profile has its runs. `why` says what a decisive
+    profile lacks.
+    """
+    why = "no rows"
+    for profile in (*DECISIVE, TINY):
+        cells = cells_of(claim, profile)
+        if cells is None:
+            continue
+        try:
+            return profile, claim.parts(cells), why
+        except LookupError as error:
+            if why == "no rows":
+                why = f"{profile} has {error.args[0]}"
+    return "none", [], why
+
+
+def cells_of(claim, profile, covering=study.COVERED):
+    """The `Cells` of a claim in a profile, or None if it lacks too many of their networks."""
+    runs = {run.id: run for run in claim.runs(profile) if role(run) in claim.needs}
     rows, _ = study.found_and_missing(list(runs.values()))
-    if study.covered(runs.values(), rows) < study.COVERED:
-        raise LookupError(profile)
-    images = rows["id"].map(lambda run_id: _images(runs[run_id]))
-    tested, trained = (binomial_error(rows[column], count) for column, count in (
-        ("accuracy", images), ("train_accuracy", np.minimum(rows["train_images"], 10_000))))
-    return rows.assign(role=[_role(runs[run_id]) for run_id in rows["id"]], accuracy_error=tested,
-                       robust_accuracy_error=binomial_error(rows["robust_accuracy"], images),
-                       generalisation=rows["train_accuracy"] - rows["accuracy"], generalisation_error=np.hypot(tested, trained))
+    if rows.empty or study.covered(runs.values(), rows) < covering:
+        return None
+    table = study.results.load_table()
+    pool = pool_of(table[table["profile"].isin(rows["profile"])])
+    return Cells(rows.assign(role=[role(runs[run_id]) for run_id in rows["id"]]), pool)
 
 
-def binomial_error(percent, images):
-    """The standard error, in points, of an accuracy in percent that was measured on so many images."""
-    return 100 * np.sqrt(percent / 100 * (1 - percent / 100) / images)
-
-
-def _role(run):
-    return ("LC " if run.architecture.expansion else "plain ") + ("frozen" if run.frozen else "learnable")
-
-
-def _images(run):
-    """The number of test images of a run."""
-    if run.dataset in SIZES:
-        return 50 * (run.recipe.classes or SIZES[run.dataset][0])  # of each class, in ImageNet and in Tiny-ImageNet
-    return run.recipe.test_images or {"svhn": 26_032}.get(run.dataset, 10_000)
-
-
-def _range(claim):
-    low, high = claim.expected
-    if claim.unit in PLACES:
-        return f"{claim.unit} between {low:.3g} and {high:.3g}"
-    amount = f"more than {low:g}" if np.isinf(high) else f"less than {high:g}" if np.isinf(low) else f"{low:g} to {high:g}"
-    return f"{amount} {claim.unit}"
-
-
-def _effect(claim, found, profile):
-    """The effect and its interval as text, with what limits them."""
-    if profile == "none":
-        return "no profile has rows of the runs that it needs"
-    value, low, high = (number(each, DIGITS[claim.unit]) for each in (found.value, found.low, found.high))
-    notes = ["no interval" if np.isnan(found.low) else f"95 %: {low} to {high}"]
-    if found.n == 1:
-        notes.append("one seed: direction only")
-    if profile not in claim.profiles:
-        notes.append(f"a number for rows of {' or '.join(claim.profiles)}")
-    effect = f"{claim.unit}: {value}" if claim.unit in PLACES else f"{value} {claim.unit}"
-    return f"{effect} ({'; '.join(notes)})"
-
-
-def _scaled(claim, found):
-    """Distances from the nearest bound of the expected range; nan if the interval has no finite width."""
-    scale = (lambda places: np.log2(np.maximum(places, 0))) if claim.unit in PLACES else np.asarray
-    with np.errstate(divide="ignore", invalid="ignore"):
-        (value, low, high), (least, most) = scale([found.value, found.low, found.high]), scale(claim.expected)
-        distances = np.array([value, low, high]) - least if value - least <= most - value else most - np.array([value, high, low])
-        half = (high - low) / 2 if np.isfinite([low, high]).all() else np.nan
-        return dict(zip(("scaled", "scaled_low", "scaled_high"), distances / half))
+def role(run):
+    """The role of a run's network, such as "LC frozen"."""
+    kind = "LC" if run.architecture.expansion else "plain"
+    return f"{kind} {'frozen' if run.frozen else 'learnable'}"

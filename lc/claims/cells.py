@@ -1,0 +1,165 @@
+"""From rows, or from the paper's published means, to the cells that claims compare."""
+
+from functools import cache, lru_cache
+
+import numpy as np
+import pandas as pd
+
+from .. import paper, results
+from ..analysis import central_share
+from ..effects import Cell, Effect, average
+
+# The roles of networks
+PLAIN, PLAIN_FROZEN = "plain learnable", "plain frozen"
+LEARNABLE, FROZEN = "LC learnable", "LC frozen"
+
+
+class Cells:
+    """The networks of one profile that a claim compares.
+
+    Args:
+        rows: those of `study.found_and_missing`, with the column `role`.
+        pool: from a data set and a column to the variance over seeds of all networks that the
+            profile has repeated, and its degrees of freedom.
+    """
+
+    def __init__(self, rows, pool):
+        self.rows, self.pool = rows, pool
+
+    def curve(self, role, column="accuracy", x="expansion"):
+        """`{x: Effect}` of a role, in ascending order of x. Plain networks have the expansion 0.
+
+        Args:
+            column: of the rows, or one of `measured`.
+
+        Raises:
+            LookupError: if no row has it.
+        """
+        rows = self.rows[self.rows["role"] == role]
+        rows = rows.assign(value=measured(rows, column)).dropna(subset="value")
+        if rows.empty:
+            raise LookupError(f"no runs of {role} networks")
+        return {at: self._effect(part, column) for at, part in rows.groupby(x)}
+
+    def plain(self, column="accuracy"):
+        """The plain network, all of it learned."""
+        return self.curve(PLAIN, column)[0]
+
+    def gap(self, a=LEARNABLE, b=FROZEN, column="accuracy", x="expansion"):
+        """The curve of one role minus another where both have runs; by default what freezing costs.
+
+        Raises:
+            LookupError: if they share no x.
+        """
+        a, b = self.curve(a, column, x), self.curve(b, column, x)
+        shared = {at: a[at] - b[at] for at in a if at in b}
+        if not shared:
+            raise LookupError("no network has both runs")
+        return shared
+
+    def by_kernel(self):
+        """`{k: Cells}` of each kernel size."""
+        return {k: Cells(rows, self.pool) for k, rows in self.rows.groupby("kernel_size")}
+
+    def gap_by_kernel(self, a=LEARNABLE, b=FROZEN, column="accuracy"):
+        """The curve against k of the mean of `gap` over the expansions that all k have."""
+        gaps = {k: cells.gap(a, b, column) for k, cells in self.by_kernel().items()}
+        shared = set.intersection(*map(set, gaps.values()))
+        return {k: average(gap[e] for e in sorted(shared)) for k, gap in gaps.items()}
+
+    def _effect(self, rows, column):
+        answers = [answered(run_id, column) for run_id in rows["id"]]
+        known = all(each is not None for each in answers)
+        dataset = rows["dataset"].iloc[0]
+        cell = Cell.of(dict(zip(rows["seed"], rows["value"])),
+                       pooled=self.pool(dataset, column),
+                       answers=100 * np.mean(answers, axis=0) if known else None, images=dataset)
+        return Effect({cell: 1.0})
+
+
+class Published(Cells):
+    """The paper's own means ± standard deviations, with nothing pooled.
+
+    Args:
+        means: `{(role, x): Published}` of one table.
+        x: what the table's lines are called in the rows.
+    """
+
+    def __init__(self, means, x):
+        self.means, self.x = means, x
+
+    def curve(self, role, column="accuracy", x="expansion"):
+        if (column, x) != ("accuracy", self.x):
+            raise LookupError(f"the table has no {column} by {x}")
+        return {at: published(mean) for (of, at), mean in self.means.items() if of == role}
+
+
+def published(mean):
+    """The effect of a published mean: its ± is taken as the standard deviation over its seeds."""
+    return Effect({Cell(mean.mean, paper.SEEDS, mean.spread ** 2): 1.0})
+
+
+def measured(rows, column):
+    """A column of rows, or a number made of several columns or of a run's arrays.
+
+    `generalisation` is the accuracy on training images minus that on test images. `centre` is log2
+    of the variance at the centre of the variance map over the mean of the map: 0 if the map is
+    uniform. `first_share` is the share of the first layer's energy in the central 3 x 3, nan for
+    kernels that are no larger.
+    """
+    if column == "generalisation":
+        return rows["train_accuracy"] - rows["accuracy"]
+    if column in rows:
+        return rows[column]
+    of_arrays = {"centre": _centre, "first_share": _first_share}[column]
+    values = [of_arrays(arrays(run_id)) for run_id in rows["id"]]
+    return pd.Series(values, index=rows.index, dtype=float)
+
+
+def _centre(arrays):
+    values = arrays["variance_map"].astype(float)
+    middle = len(values) // 2
+    return np.log2(values[middle, middle] / values.mean())
+
+
+def _first_share(arrays):
+    energy = (arrays["first"].astype(float) ** 2).mean((0, 1))
+    return central_share(energy) if len(energy) > 3 else np.nan
+
+
+def arrays(run_id):
+    """The arrays of a run, which are read once for each version of its file."""
+    path = results.arrays_path(run_id)
+    file = path.stat() if path.exists() else None
+    return _arrays(run_id, path, file and (file.st_mtime_ns, file.st_size))
+
+
+@lru_cache(maxsize=1024)
+def _arrays(run_id, path, version):
+    return results.load_arrays(run_id)
+
+
+def answered(run_id, column):
+    """Which test images a run got right, bool, for a column that counts them; None if unknown."""
+    name = {"accuracy": "right", "robust_accuracy": "robust"}.get(column)
+    try:
+        bits = name and arrays(run_id).get(name)
+    except results.ResultsError:  # a copy of the rows alone
+        return None
+    return None if bits is None else np.unpackbits(bits)
+
+
+def pool_of(rows):
+    """The pool of a profile's rows: see `Cells`."""
+    @cache
+    def pool(dataset, column):
+        of_set = rows[rows["dataset"] == dataset]
+        networks = [of_set["model"], of_set["frozen"]]
+        repeated = of_set[of_set.groupby(networks)["seed"].transform("size") > 1]
+        values = measured(repeated, column).dropna()
+        groups = values.groupby([repeated["model"], repeated["frozen"]])
+        freedom = int((groups.size() - 1).sum())
+        squares = ((values - groups.transform("mean")) ** 2).sum()
+        return (squares / freedom if freedom else np.nan), freedom
+
+    return pool

@@ -1,0 +1,254 @@
+"""Claims 7 to 19 and 32: linear combinations on CIFAR-10 (Sections 4.1 and 6, Figures 4 to 6)."""
+
+from functools import partial
+
+from .. import paper, study
+from ..effects import Crossing, slope
+from .cells import FROZEN, LEARNABLE, PLAIN, published
+from .verdict import BELOW, Part, claim
+
+LC, ALL = (LEARNABLE, FROZEN), (PLAIN, LEARNABLE, FROZEN)
+AT = paper.PASSES_BASELINE_AT
+DOUBLING = 2 ** 0.5 - 1  # the margin of a place on a grid of doublings: half a step either way
+on_figure_4 = partial(claim, notebook="03", runs=study.figure4)
+on_figure_5 = partial(claim, notebook="04", runs=study.figure4)
+on_width = partial(claim, notebook="05", where="Section 4.1, Figure 6a", runs=study.figure6a, needs=LC)
+on_depth = partial(claim, notebook="06", where="Section 4.1, Figure 6b", runs=study.figure6b, needs=LC)
+
+
+def at(curve, e):
+    """The effect of a curve at E = e. Raises LookupError if the grid lacks it."""
+    if e not in curve:
+        raise LookupError(f"no E = {e}")
+    return curve[e]
+
+
+def ends(curve):
+    """The effects at the smallest and at the largest x."""
+    return curve[min(curve)], curve[max(curve)]
+
+
+def of_table_1(a, b, label):
+    """The difference of two networks of Table 1 on CIFAR-10, in the order of `paper.ROLES_1`."""
+    means = [published(mean) for mean in paper.TABLE_1["cifar10"]]
+    return [Part(f"{label} at E = {AT}", means[a] - means[b])]
+
+
+@on_figure_4("7", where="Section 4.1, Figure 4a", title="learnable LC stays below plain",
+             needs=(PLAIN, LEARNABLE), published=lambda: of_table_1(0, 1, "plain minus learnable LC"))
+def learnable_stays_below_plain(cells):
+    """Networks with learnable LC-Blocks stay below the plain network at every E.
+
+    Plain minus learnable LC at each E.
+    """
+    return [Part(f"plain minus learnable LC at E = {e}", cells.plain() - effect)
+            for e, effect in cells.curve(LEARNABLE).items()]
+
+
+@on_figure_4("8", where="Section 4.1, Figure 4a", title="learnable LC gains with E", needs=(LEARNABLE,))
+def learnable_gains_with_e(cells):
+    """Learnable LC networks come closer to the plain network as E grows.
+
+    The slope of their accuracy per doubling of E. The plain network has no E.
+    """
+    return [Part("per doubling of E", slope(cells.curve(LEARNABLE)))]
+
+
+@on_figure_4("9", where="Section 4.1, Figure 4a", title="the gap falls with E", needs=LC)
+def gap_falls_with_e(cells):
+    """What freezing costs an LC network falls as E grows.
+
+    The slope of learnable minus frozen LC per doubling of E.
+    """
+    return [Part("per doubling of E", slope(cells.gap()), expected=BELOW)]
+
+
+@on_figure_4("10", where="Section 4.1, Figure 4a", needs=LC,
+             title=f"frozen passes learnable LC at E = {paper.PASSES_LEARNABLE_AT}")
+def frozen_passes_learnable(cells):
+    """Frozen random LC networks pass the learnable ones at E = 8.
+
+    The E at which learnable minus frozen LC falls to zero, interpolated against log E. In the
+    paper's grid it lies between 4 and 8. A miss by half a doubling still counts.
+    """
+    e = paper.PASSES_LEARNABLE_AT
+    return [Part("gap closes at", Crossing(cells.gap()), "E", (e / 2, e), DOUBLING)]
+
+
+@on_figure_4("11", where="Section 4.1, Figure 4a", title=f"frozen passes plain at E = {AT}",
+             needs=(PLAIN, FROZEN), published=lambda: of_table_1(2, 0, "frozen LC minus plain"))
+def frozen_passes_plain(cells):
+    """Frozen random LC networks pass the plain, learnable network at E = 128.
+
+    The E at which plain minus frozen LC falls to zero, interpolated against log E. In the paper's
+    grid it lies between 64 and 128. A miss by half a doubling still counts.
+    """
+    gap = {e: cells.plain() - frozen for e, frozen in cells.curve(FROZEN).items()}
+    return [Part("gap closes at", Crossing(gap), "E", (AT / 2, AT), DOUBLING)]
+
+
+@on_figure_4("12", where="Section 4.1, Figure 4a", title="a slight decline beyond", needs=LC)
+def frozen_declines_beyond(cells):
+    """Beyond E = 128 frozen random networks lose a little again, but stay above the learnable LC
+    ones.
+
+    Frozen at E = 128 minus frozen at 256, and frozen minus learnable LC at 256.
+    """
+    frozen, learnable = cells.curve(FROZEN), cells.curve(LEARNABLE)
+    return [Part("decline of frozen LC", at(frozen, AT) - at(frozen, 2 * AT)),
+            Part(f"frozen minus learnable LC at E = {2 * AT}", at(frozen, 2 * AT) - at(learnable, 2 * AT))]
+
+
+on_robustness = partial(on_figure_4, where="Section 4.1, Figure 4c")
+
+
+@on_robustness("13a", title="robustness rises with E", needs=(FROZEN,))
+def robustness_rises(cells):
+    """Robust accuracy of frozen random networks rises with E.
+
+    The slope of frozen LC per doubling of E.
+    """
+    return [Part("per doubling of E", slope(cells.curve(FROZEN, "robust_accuracy")))]
+
+
+@on_robustness("13b", title="robustness passes learnable LC", needs=LC)
+def robustness_passes_learnable(cells):
+    """Frozen random networks end more robust than the learnable LC ones.
+
+    Robust accuracy of frozen minus learnable LC at the largest E.
+    """
+    gap = cells.gap(FROZEN, LEARNABLE, "robust_accuracy")
+    return [Part(f"at E = {max(gap)}", gap[max(gap)])]
+
+
+@on_robustness("13c", title="robustness passes plain", needs=(PLAIN, FROZEN))
+def robustness_passes_plain(cells):
+    """Frozen random networks end more robust than the plain network.
+
+    Robust accuracy of frozen LC at the largest E minus that of the plain network.
+    """
+    frozen = cells.curve(FROZEN, "robust_accuracy")
+    return [Part(f"at E = {max(frozen)}", frozen[max(frozen)] - cells.plain("robust_accuracy"))]
+
+
+@on_robustness("13d", title="robustness has not levelled off", needs=(FROZEN,))
+def robustness_has_not_levelled_off(cells):
+    """The robust accuracy of frozen random networks has not levelled off at the largest E.
+
+    Its gain in the last step of E.
+    """
+    (before, second), (last, first) = list(cells.curve(FROZEN, "robust_accuracy").items())[-2:]
+    return [Part(f"from E = {before} to {last}", first - second)]
+
+
+@on_figure_5("14", where="Section 4.1", title="more diverse, yet less robust", needs=(PLAIN, FROZEN))
+def more_diverse_yet_less_robust(cells):
+    """Diversity explains robustness only in part: at E = 16 and 32 frozen random networks are more
+    diverse than the plain one and yet less robust.
+
+    At each of these E that the grid has, frozen minus plain FVE of the last layer, and plain minus
+    frozen robust accuracy.
+    """
+    diverse, robust = cells.curve(FROZEN, "fve_last"), cells.curve(FROZEN, "robust_accuracy")
+    tested = [e for e in paper.DIVERSE_BUT_LESS_ROBUST_AT if e in diverse]
+    if not tested:
+        raise LookupError("no E = 16 or 32")
+    return [part for e in tested for part in (
+        Part(f"frozen minus plain FVE at E = {e}", diverse[e] - cells.plain("fve_last"), "FVE"),
+        Part(f"plain minus frozen robust accuracy at E = {e}",
+             cells.plain("robust_accuracy") - robust[e]))]
+
+
+@on_figure_5("15", where="Section 4.1, Figure 5a", title="diversity of the first layer", needs=ALL)
+def diversity_of_the_first_layer(cells):
+    """In the first layer, the diversity of frozen random networks falls with E, to end slightly
+    below the plain network and well above the learnable LC ones.
+
+    Of normalised FVE, frozen LC at the smallest E minus at the largest, and at the largest, plain
+    minus frozen LC and frozen minus learnable LC.
+    """
+    first, last = ends(cells.curve(FROZEN, "fve_first_normalized"))
+    learnable = cells.curve(LEARNABLE, "fve_first_normalized")
+    return [Part("fall of frozen LC", first - last, "FVE"),
+            Part("plain minus frozen LC", cells.plain("fve_first_normalized") - last, "FVE"),
+            Part("frozen minus learnable LC", last - learnable[max(learnable)], "FVE")]
+
+
+@on_figure_5("16", where="Section 4.1, Figure 5b", title="diversity of the last layer", needs=ALL)
+def diversity_of_the_last_layer(cells):
+    """In the last layer, learnable LC networks are less diverse than the plain one at every E,
+    though they gain with E. Frozen random ones lose diversity with E, but stay above both.
+
+    Of normalised FVE, the fall of frozen and the gain of learnable LC from the smallest to the
+    largest E, frozen LC at the largest E minus plain, and plain minus learnable LC at each E.
+    """
+    plain = cells.plain("fve_last_normalized")
+    learnable = cells.curve(LEARNABLE, "fve_last_normalized")
+    (frozen, least), (low, high) = ends(cells.curve(FROZEN, "fve_last_normalized")), ends(learnable)
+    return [Part("fall of frozen LC", frozen - least, "FVE"),
+            Part("gain of learnable LC", high - low, "FVE"),
+            Part("frozen LC at the largest E minus plain", least - plain, "FVE"),
+            *(Part(f"plain minus learnable LC at E = {e}", plain - effect, "FVE")
+              for e, effect in learnable.items())]
+
+
+@on_figure_4("17", where="Section 4.1", title="freezing regularises", needs=ALL)
+def freezing_regularises(cells):
+    """Freezing regularises: frozen random networks overfit less, than the plain network and than
+    the learnable LC ones.
+
+    Accuracy on training images minus that on test images, at the largest E: of the plain, and of
+    the learnable LC network, minus that of the frozen one.
+    """
+    frozen, learnable = cells.curve(FROZEN, "generalisation"), cells.curve(LEARNABLE, "generalisation")
+    e = max(frozen)
+    return [Part(f"plain minus frozen LC at E = {e}", cells.plain("generalisation") - frozen[e]),
+            Part(f"learnable minus frozen LC at E = {e}", at(learnable, e) - frozen[e])]
+
+
+def gap_falls(cells, x):
+    """The parts of claims 18a and 19a."""
+    return [Part(f"per doubling of the {x}", slope(cells.gap(x=x)), expected=BELOW)]
+
+
+def gap_closes(cells, x, unit, place):
+    """The parts of claims 18b and 19b: about the place means within a factor of two."""
+    return [Part("gap closes at", Crossing(cells.gap(x=x)), unit, (place, place), 1.0)]
+
+
+@on_width("18a", title="the gap falls with width")
+def gap_falls_with_width(cells):
+    """With width alone, at E = 1, what freezing costs falls.
+
+    The slope of learnable minus frozen LC per doubling of W.
+    """
+    return gap_falls(cells, "width")
+
+
+@on_width("18b", title=f"it closes near W = {paper.BREAK_EVEN_WIDTH}")
+def gap_closes_in_width(cells):
+    """With width alone, at E = 1, frozen random networks break even near W = 128.
+
+    The W at which learnable minus frozen LC falls to zero, interpolated against log W. Near means
+    within a factor of two.
+    """
+    return gap_closes(cells, "width", "W", paper.BREAK_EVEN_WIDTH)
+
+
+@on_depth("19a", title="the gap falls with depth")
+def gap_falls_with_depth(cells):
+    """With depth alone, at E = 1, what freezing costs falls.
+
+    The slope of learnable minus frozen LC per doubling of D.
+    """
+    return gap_falls(cells, "depth")
+
+
+@on_depth("19b", title=f"it closes near D = {paper.BREAK_EVEN_DEPTH}")
+def gap_closes_in_depth(cells):
+    """With depth alone, at E = 1, frozen random networks break even near D = 260.
+
+    The D at which learnable minus frozen LC falls to zero, interpolated against log D. Near means
+    within a factor of two.
+    """
+    return gap_closes(cells, "depth", "D", paper.BREAK_EVEN_DEPTH)

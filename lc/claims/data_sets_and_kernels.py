@@ -1,0 +1,197 @@
+"""Claims 20 to 32: data sets, kernel sizes, operations and the same start (Sections 4.2 to 6)."""
+
+from functools import partial
+
+import numpy as np
+
+from .. import paper, study
+from ..effects import average, slope
+from .cells import FROZEN, LEARNABLE, PLAIN, Published
+from .combinations import ALL, LC, ends
+from .verdict import BELOW, Part, claim
+
+UNIFORM = np.log2(1.1)  # the margin of the paper's "uniform", which is ours
+on_table_1 = partial(claim, notebook="07", where="Section 4.2, Table 1", runs=study.table1)
+on_table_2 = partial(claim, notebook="08", where="Section 4.2, Table 2", runs=study.table2)
+on_table_3 = partial(claim, notebook="13", where="Appendix C, Table 3", runs=study.table3, needs=LC)
+on_figure_8 = partial(claim, runs=study.figure8, needs=LC)
+TABLE_1 = Published({(role, name): mean for name, means in paper.TABLE_1.items()
+                     for role, mean in zip(ALL, means)}, "dataset")
+TABLE_3 = Published({(role, between): mean for between, means in paper.TABLE_3.items()
+                     for role, mean in zip((FROZEN, LEARNABLE), means)}, "between")
+
+
+@on_table_1("20", title="the order on other data sets", needs=ALL,
+            published=lambda: order_on_other_data_sets(TABLE_1))
+def order_on_other_data_sets(cells):
+    """On several data sets, frozen random LC networks match or pass the plain network, and
+    learnable ones are below it.
+
+    Frozen LC minus plain and plain minus learnable LC, each as the mean over the data sets.
+    """
+    return [Part(label, average(cells.gap(a, b, x="dataset").values())) for label, a, b in (
+        ("frozen LC minus plain", FROZEN, PLAIN), ("plain minus learnable LC", PLAIN, LEARNABLE))]
+
+
+@on_table_2("21", title="ImageNet: frozen LC gains with E", needs=LC)
+def frozen_gains_on_imagenet(cells):
+    """On ImageNet, too, frozen random LC networks gain with E, and pass the learnable ones.
+
+    The slope of frozen LC per doubling of E, and frozen minus learnable LC at the largest E that
+    both have.
+    """
+    lead = cells.gap(FROZEN, LEARNABLE)
+    return [Part("per doubling of E", slope(cells.curve(FROZEN))),
+            Part(f"frozen minus learnable LC at E = {max(lead)}", lead[max(lead)])]
+
+
+@on_table_2("22", title="ImageNet: plain is not passed", needs=(PLAIN, FROZEN))
+def plain_is_not_passed_on_imagenet(cells):
+    """On ImageNet, frozen random LC networks do not pass the plain, learnable network at any E.
+
+    Plain minus frozen LC at each E.
+    """
+    return [Part(f"plain minus frozen LC at E = {e}", cells.plain() - frozen)
+            for e, frozen in cells.curve(FROZEN).items()]
+
+
+@on_figure_8("23", "09", "Section 4.3, Figure 8a", "the gap grows with kernel size")
+def gap_grows_with_kernel_size(cells):
+    """Freezing costs more accuracy the larger the kernels are.
+
+    The slope of learnable minus frozen LC, mean over E, per pixel of kernel size.
+    """
+    return [Part("per pixel of kernel size", slope(cells.gap_by_kernel(), log=False))]
+
+
+@on_figure_8("24", "09", "Section 4.3, Figure 8a", "the gap falls with E for every kernel size")
+def gap_falls_for_every_kernel_size(cells):
+    """What freezing costs falls as E grows, for every kernel size.
+
+    The slope of learnable minus frozen LC per doubling of E, for each kernel size.
+    """
+    return [Part(f"per doubling of E at k = {k}", slope(of_size.gap()), expected=BELOW)
+            for k, of_size in cells.by_kernel().items()]
+
+
+@on_figure_8("25a", "11", "Section 4.3, Figure 8b", "learned filters vary at their centre")
+def learned_filters_vary_at_their_centre(cells):
+    """Learned filters vary most at their centre, the more so the larger they are.
+
+    log2 of the variance at the centre over the mean of the map, learnable minus frozen LC, mean
+    over E: its slope per pixel of kernel size, and its value for the largest kernels.
+    """
+    excess = cells.gap_by_kernel(column="centre")
+    return [Part("per pixel of kernel size", slope(excess, log=False), "log2"),
+            Part(f"at k = {max(excess)}", excess[max(excess)], "log2")]
+
+
+@on_figure_8("25b", "11", "Section 4.3, Figure 8b", "frozen filters vary alike everywhere")
+def frozen_filters_vary_alike(cells):
+    """Frozen random filters vary alike everywhere in the kernel.
+
+    log2 of the variance at the centre over the mean of the map, frozen LC, for each kernel size and
+    E. Alike means that the two differ by at most a tenth.
+    """
+    return [Part(f"at k = {k}, E = {e}", effect, "log2", (0.0, 0.0), UNIFORM)
+            for k, of_size in cells.by_kernel().items()
+            for e, effect in of_size.curve(FROZEN, "centre").items()]
+
+
+def diversity_by_kernel_size(cells, column):
+    """Of claims 26 and 27: whether the lead of frozen filters grows with kernel size."""
+    lead = cells.gap_by_kernel(FROZEN, LEARNABLE, column)
+    return Part("lead of frozen LC per pixel of kernel size", slope(lead, log=False), "FVE")
+
+
+@on_figure_8("26", "12", "Appendix D, Figure 11", "first layer's diversity by kernel size")
+def first_layers_diversity_by_kernel_size(cells):
+    """In the first layer, frozen random networks lose diversity with E for every kernel size, and
+    their lead over learnable ones grows with it.
+
+    Of FVE, the slope of frozen minus learnable LC, mean over E, per pixel of kernel size, and
+    frozen LC at the smallest E minus at the largest for each kernel size.
+    """
+    falls = {k: ends(of_size.curve(FROZEN, "fve_first")) for k, of_size in cells.by_kernel().items()}
+    return [diversity_by_kernel_size(cells, "fve_first"),
+            *(Part(f"fall of frozen LC at k = {k}", first - last, "FVE")
+              for k, (first, last) in falls.items())]
+
+
+@on_figure_8("27", "12", "Appendix D, Figure 12", "last layer's diversity by kernel size")
+def last_layers_diversity_by_kernel_size(cells):
+    """In the last layer, the lead of frozen random networks in diversity grows with kernel size,
+    and learnable ones collapse for kernels larger than 3x3.
+
+    Of FVE, the slope of frozen minus learnable LC, mean over E, per pixel of kernel size, and
+    learnable LC, mean over E, with 3x3 kernels minus each larger size.
+    """
+    learnable = {k: average(of_size.curve(LEARNABLE, "fve_last").values())
+                 for k, of_size in cells.by_kernel().items()}
+    return [diversity_by_kernel_size(cells, "fve_last"),
+            *(Part(f"learnable LC at k = 3 minus k = {k}", learnable[3] - effect, "FVE")
+              for k, effect in learnable.items() if k > 3)]
+
+
+@claim("28", "10", "Section 4.3, Figure 7", "frozen filters are never as sharp", study.figure8,
+       (PLAIN, FROZEN))
+def frozen_filters_are_never_as_sharp(cells):
+    """Combined filters of frozen random networks never reach the sharpness of large learned filters.
+
+    The share of the first layer's energy in the central 3 x 3 of the largest kernels, plain minus
+    frozen LC at each E.
+    """
+    largest = list(cells.by_kernel().values())[-1]
+    return [Part(f"plain minus frozen LC at E = {e}", largest.plain("first_share") - frozen, "share")
+            for e, frozen in largest.curve(FROZEN, "first_share").items()]
+
+
+def effect_of(cells, between, than=""):
+    """What an operation between the convolutions changes against another, of both kinds."""
+    curves = {"frozen": cells.curve(FROZEN, x="between"), "learnable": cells.curve(LEARNABLE, x="between")}
+    return [Part(f"{kind} LC: {between[1:]} minus {than[1:] or 'nothing'}", curve[between] - curve[than])
+            for kind, curve in curves.items()]
+
+
+@on_table_3("29", title="BatchNorm alone lowers the accuracy",
+            published=lambda: batchnorm_lowers_the_accuracy(TABLE_3))
+def batchnorm_lowers_the_accuracy(cells):
+    """BatchNorm alone between the two convolutions lowers the accuracy, frozen or learnable.
+
+    BatchNorm minus nothing, of frozen and of learnable LC.
+    """
+    return [Part(part.label, part.effect, expected=BELOW) for part in effect_of(cells, "+BN")]
+
+
+@on_table_3("30", title="ReLU turns the order", published=lambda: relu_turns_the_order(TABLE_3))
+def relu_turns_the_order(cells):
+    """ReLU raises the accuracy of both, and learnable LC networks then pass the frozen ones, which
+    are ahead without it.
+
+    ReLU minus nothing of either kind, learnable minus frozen LC with ReLU, and frozen minus
+    learnable LC without.
+    """
+    ahead = cells.gap(x="between")
+    return [*effect_of(cells, "+ReLU"), Part("learnable minus frozen LC with ReLU", ahead["+ReLU"]),
+            Part("learnable minus frozen LC without", ahead[""], expected=BELOW)]
+
+
+@on_table_3("31", title="BatchNorm and ReLU are best",
+            published=lambda: batchnorm_and_relu_are_best(TABLE_3))
+def batchnorm_and_relu_are_best(cells):
+    """BatchNorm and ReLU together are best, frozen or learnable.
+
+    Both minus ReLU alone, of frozen and of learnable LC.
+    """
+    return effect_of(cells, "+BN+ReLU", "+ReLU")
+
+
+@claim("32", "03", "Section 6", "an identity start learns worse", study.twin, (PLAIN, LEARNABLE))
+def an_identity_start_learns_worse(cells):
+    """An LC network that starts as the same function as a plain one, with identity pointwise
+    weights, learns worse than it.
+
+    Plain minus learnable LC of that start.
+    """
+    twin = cells.curve(LEARNABLE)
+    return [Part("plain minus its twin", cells.plain() - twin[np.min(list(twin))])]

@@ -1,0 +1,223 @@
+"""The verdicts as a table, and as the box that opens a notebook."""
+
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from .. import paper, study
+from ..effects import Crossing
+from .verdict import (AS_IN_PAPER, CLAIMS, CONTRARY, TINY, UNDECIDED, cells_of, found, holm, judge,
+                      p_value, weakest)
+
+COLORS = {AS_IN_PAPER: "#009E73", CONTRARY: "#CC79A7", UNDECIDED: "#666666"}
+DIGITS = {"points": 2, "FVE": 3, "share": 3, "log2": 2, "E": 1, "W": 0, "D": 0}
+BORROWED = "direction only, spread of other networks"
+
+
+def verdicts(notebook=None):
+    """The verdict on every claim, or on the claims of one notebook.
+
+    Returns:
+        A DataFrame with a row for each claim: `number, notebook, where, title, claim, statistic`;
+        `profile, trained` (in words), `n` (seeds); `part` and `effect` (text) of the part that is
+        least on the claim's side, its `value, low, high`, and `scaled, scaled_low, scaled_high`:
+        how far it lies on the claim's side of its bound, in half-widths of the interval; `parts`,
+        the text of all parts; `verdict`; `why`, what leaves it undecided or limits it; `p`, the
+        smallest level at which the rows decide it; `holm`, whether the verdict survives Holm's
+        correction over all claims that decisive rows could be asked of; `by_paper`, what the
+        paper's own means and spreads say of it under the same rule.
+
+    Raises:
+        ValueError: if no claim belongs to the notebook.
+        lc.ResultsError: if the results are damaged.
+    """
+    known = sorted({claim.notebook for claim in CLAIMS})
+    if notebook not in (None, *known):
+        raise ValueError(f"no claim belongs to notebook {notebook!r}; those with claims: "
+                         f"{', '.join(known)}")
+    table = pd.DataFrame([judged(claim) for claim in CLAIMS])
+    asked = table.index[table["p"].notna()]
+    survive = dict(zip(asked, holm(table["p"][asked].tolist())))
+    table["holm"] = [survive.get(i, False) and verdict != UNDECIDED
+                     for i, verdict in table["verdict"].items()]
+    return table if notebook is None else table[table["notebook"] == notebook].reset_index(drop=True)
+
+
+def judged(claim):
+    """The row of a claim in `verdicts`, without `holm`."""
+    profile, parts, why = found(claim)
+    row = dict(number=claim.number, notebook=claim.notebook, where=claim.where, title=claim.title,
+               claim=claim.text, statistic=claim.statistic, profile=profile, trained="", n=0,
+               part="", effect="", value=np.nan, low=np.nan, high=np.nan, scaled=np.nan,
+               scaled_low=np.nan, scaled_high=np.nan, parts=[], verdict=UNDECIDED, why=why, p=np.nan,
+               by_paper=by_paper(claim))
+    if not parts:
+        return row
+    least = weakest(parts)
+    low, high = least.effect.interval()
+    decisive = profile in claim.profiles
+    verdict = judge(parts) if decisive else UNDECIDED
+    return row | dict(
+        trained=trained(claim, profile), n=min(part.effect.n for part in parts), part=least.label,
+        effect=effect_text(least), value=least.effect.value, low=low, high=high,
+        **dict(zip(("scaled", "scaled_low", "scaled_high"), least.scaled)),
+        parts=[f"{part.label}: {effect_text(part)}" for part in parts], verdict=verdict,
+        p=p_value(parts) if decisive else np.nan, why=because(claim, profile, parts, verdict))
+
+
+def because(claim, profile, parts, verdict):
+    """What leaves a claim undecided, or limits the verdict; empty if nothing does."""
+    if profile == TINY:
+        return "only tiny runs"
+    if profile not in claim.profiles:
+        return f"a number of points holds for {epochs(claim, 'paper')} epochs alone"
+    if verdict == UNDECIDED:
+        unclear = [part.unclear for part in parts if part.unclear]
+        if unclear:
+            return "the grid does not tell {:g} from {:g}".format(*unclear[0])
+        if any(np.isnan(part.effect.interval()[0]) for part in parts):
+            return "one seed, and too few repeated networks to tell how much seeds differ"
+        least = weakest(parts)
+        if isinstance(least.effect, Crossing) and np.isinf(least.effect.value):
+            return f"beyond the largest {least.unit} tested"
+        return "the interval is too wide"
+    return BORROWED if any(part.direction_only for part in parts) else ""
+
+
+def epochs(claim, profile):
+    """The epochs of a claim's runs in a profile."""
+    return claim.runs(profile)[0].recipe.epochs
+
+
+def trained(claim, profile):
+    """What was trained, in words: epochs, and networks and data where they differ from the paper's.
+    """
+    runs, papers = claim.runs(profile), claim.runs("paper")
+    total = epochs(claim, "paper")
+    words = [f"{total} epochs" if profile == "paper" else f"{epochs(claim, profile)} of {total} epochs"]
+    shapes, theirs = ({run.architecture[:2] for run in each} for each in (runs, papers))
+    depths = {depth for depth, _ in shapes}
+    if len(shapes) == 1 and shapes != theirs:
+        words.append("ResNet-{}-{}".format(*shapes.pop()))
+    elif len(depths) == 1 and depths != {depth for depth, _ in theirs}:
+        words.append(f"depth {depths.pop()}")
+    if not {run.dataset for run in runs} <= {run.dataset for run in papers}:
+        words.append(" and ".join(sorted({run.dataset for run in runs})))
+    return ", ".join(words)
+
+
+def number(value, digits, unit=""):
+    """A number as text, with a minus sign; a place beyond all that were tested in words."""
+    if np.isinf(value):
+        return f"beyond the largest {unit} tested" if value > 0 else f"below the smallest {unit} tested"
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
+def effect_text(part):
+    """An effect and its interval: "2.31 points (2.08 to 2.54)"."""
+    effect, digits = part.effect, DIGITS[part.unit]
+    low, high = effect.interval()
+    place = isinstance(effect, Crossing)
+    if part.unclear:
+        return "{} between {:g} and {:g}".format(part.unit, *part.unclear)
+    value, low, high = (number(each, digits, part.unit) for each in (effect.value, low, high))
+    ends = "no interval" if "nan" in (low, high) else f"{low} to {high}"
+    said = f"{part.unit} = {value}" if place and "tested" not in value else value
+    return f"{said} ({ends})" if place else f"{value} {part.unit} ({ends})"
+
+
+def by_paper(claim):
+    """The verdict of the paper's own means on a claim: its ± is taken as the standard deviation
+    over four normal seeds. Empty where the paper prints no spreads."""
+    if claim.published is None:
+        return ""
+    parts = claim.published()
+    least, verdict = weakest(parts), judge(parts)
+    said = "decided" if verdict == AS_IN_PAPER else "not decided" if verdict == UNDECIDED else verdict
+    return f"{said}: {effect_text(least)}, {least.label}"
+
+
+def doubt(claim):
+    """What the rows of the paper's recipe, however few, say of a claim that smaller runs
+    contradict: a sentence."""
+    cells = cells_of(claim, "paper", covering=0)
+    try:
+        least = weakest(claim.parts(cells)) if cells else None
+    except LookupError:
+        least = None
+    if least is None:
+        return "We do not know why: no runs of the paper's recipe can tell yet."
+    same = judge([least], 0.999) == AS_IN_PAPER or least.holds(0.999)
+    of = f"{epochs(claim, 'paper')} epochs, n = {least.effect.n}"
+    if same:
+        return (f"The runs of the paper's recipe point its way ({effect_text(least)}, {least.label}; "
+                f"{of}), so shorter training may be the reason.")
+    return (f"We do not know why: the runs of the paper's recipe say the same "
+            f"({effect_text(least)}, {least.label}; {of}).")
+
+
+class box:
+    """The verdicts on a notebook's claims, as HTML and as text.
+
+    Each has the claim, what these rows show and the verdict; what decides it folds away.
+
+    Args:
+        notebook: such as "03".
+        profile: of the notebook. In "smoke", the box says that it is of the committed rows.
+
+    Raises:
+        ValueError: as `verdicts`.
+    """
+
+    def __init__(self, notebook, profile="paper"):
+        self.rows = list(verdicts(notebook).itertuples())
+        self.note = ("These verdicts are of the committed rows, not of what this notebook trained."
+                     if profile == "smoke" else "")
+
+    def _lines(self, row):
+        """What a box says of a claim: `(what, text)` for each line."""
+        claim = next(each for each in CLAIMS if each.number == row.number)
+        yield f"The paper, {row.where}", row.claim
+        if row.by_paper:
+            yield "By the paper's own numbers", row.by_paper
+        if row.effect:
+            least = f", the least of {len(row.parts)} parts" if len(row.parts) > 1 else ""
+            yield "Here", f"{row.part}: {row.effect}{least}; {row.trained}, n = {row.n}"
+        if row.verdict == CONTRARY:
+            yield "Why", doubt(claim)
+
+    @staticmethod
+    def _verdict(row):
+        return f"{row.verdict}: {row.why}" if row.why else row.verdict
+
+    def __repr__(self):
+        lines = [self.note] if self.note else []
+        for row in self.rows:
+            lines += [f"Claim {row.number}, {row.title}: {self._verdict(row)}"]
+            lines += [f"  {what}: {text}" for what, text in self._lines(row)]
+        return "\n".join(lines)
+
+    def _repr_html_(self):
+        parts = []
+        for row in self.rows:
+            lines = "".join(f"<div><b>{what}:</b> {escape(text)}</div>" for what, text in self._lines(row))
+            details = [f"Statistic: {row.statistic}", *row.parts]
+            if not np.isnan(row.p):
+                survives = "survives" if row.holm else "does not survive"
+                details.append(f"p = {row.p:.1g}; the verdict {survives} Holm's correction over all claims"
+                               if row.verdict != UNDECIDED else f"p = {row.p:.1g}")
+            folded = "".join(f"<div>{escape(each)}</div>" for each in details)
+            parts.append(
+                f'<div style="border-left: 4px solid {COLORS[row.verdict]}; padding: 0 0 0 0.8em; '
+                f'margin: 0.8em 0; text-align: left; white-space: normal">'
+                f'<div style="color: {COLORS[row.verdict]}"><b>Claim {row.number}, '
+                f"{escape(row.title)}: {escape(self._verdict(row))}</b></div>{lines}"
+                f"<details><summary>What decides it</summary>{folded}</details></div>")
+        note = f"<div>{escape(self.note)}</div>" if self.note else ""
+        return note + "".join(parts)
+
+
+def report(notebook):
+    """Prints the box of a notebook."""
+    print(box(notebook))

@@ -1,0 +1,193 @@
+"""Effects: differences, means and slopes of networks' numbers over seeds, and their intervals.
+
+A `Cell` is one number of one network over its seeds. An `Effect` is a linear combination of cells,
+and is made by arithmetic: `learnable - frozen`. Networks differ in how much their seeds differ: at
+E = 1 by 0.6 points, at E = 8 by 0.06. So no interval takes their variances as equal unless a
+network has a single seed.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from scipy.special import stdtrit
+
+ENOUGH = 6  # degrees of freedom of a pooled variance that may stand for a network of one seed
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A number of one network: its mean over the seeds and what is known of its spread."""
+
+    mean: float
+    n: int  # seeds
+    variance: float = np.nan  # over the seeds, where `values` is None
+    values: dict | None = field(default=None, repr=False)  # by seed, if they are known
+    pooled: tuple = (np.nan, 0)  # of other networks: their variance over seeds, degrees of freedom
+    answers: np.ndarray | None = field(default=None, repr=False)  # 0 to 100 for each test image
+    images: str = ""  # the data set of `answers`
+
+    @classmethod
+    def of(cls, values, **more):
+        """The cell of values by seed, `{seed: value}`."""
+        return cls(float(np.mean(list(values.values()))), len(values), values=values, **more)
+
+
+class Effect:
+    """A linear combination of cells, `{cell: weight}`, with intervals at any confidence.
+
+    The interval is the wider of two. Student's takes the combination within each seed that all
+    networks have, so it holds whatever their variances, and however runs of one seed are related;
+    Welch's takes its place where only means and spreads are known. The other one gives every
+    network the variance over seeds that all networks of its profile and data set share. It alone
+    counts where a network has one seed, and it can then show the direction only.
+
+    Where all cells know which test images were right, the variance of the combined answers over
+    the images is added to both, so that the interval also covers other test images.
+    """
+
+    def __init__(self, weights):
+        self.weights = weights
+
+    def __add__(self, other):
+        weights = dict(self.weights)
+        for cell, weight in other.weights.items():
+            weights[cell] = weights.get(cell, 0) + weight
+        return Effect(weights)
+
+    def __mul__(self, factor):
+        return Effect({cell: factor * weight for cell, weight in self.weights.items()})
+
+    def __sub__(self, other):
+        return self + other * -1
+
+    def __truediv__(self, divisor):
+        return self * (1 / divisor)
+
+    @cached_property
+    def value(self):
+        return float(sum(weight * cell.mean for cell, weight in self.weights.items()))
+
+    @cached_property
+    def by_seed(self):
+        """The combination within each seed that all cells have, or None if seeds are unknown."""
+        if any(cell.values is None for cell in self.weights):
+            return None
+        seeds = set.intersection(*(set(cell.values) for cell in self.weights))
+        return {seed: sum(weight * cell.values[seed] for cell, weight in self.weights.items())
+                for seed in sorted(seeds)}
+
+    @property
+    def n(self):
+        """The number of seeds behind it: those that all cells have."""
+        least = min(cell.n for cell in self.weights)
+        return least if self.by_seed is None else max(1, len(self.by_seed))
+
+    @cached_property
+    def errors(self):
+        """The standard errors of its intervals with their degrees of freedom: none, one or two."""
+        images = self._over_images()
+        own = self._own()
+        found = [own] if own else []
+        pooled = {}  # cells that share an estimate of the variance share its degrees of freedom
+        for cell, weight in self.weights.items():
+            pooled[cell.pooled] = pooled.get(cell.pooled, 0) + weight ** 2 / cell.n
+        if all(freedom >= ENOUGH for _, freedom in pooled):
+            found.append([(variance * factor, freedom)
+                          for (variance, freedom), factor in pooled.items()])
+        return [_satterthwaite(parts + images) for parts in found]
+
+    def _own(self):
+        """The variance that the networks' own seeds give, as `(variance, freedom)` parts."""
+        if self.by_seed is not None:
+            n = len(self.by_seed)
+            variance = np.var(list(self.by_seed.values()), ddof=1) if n > 1 else None
+            return [(variance / n, n - 1)] if n > 1 else None
+        if any(cell.n < 2 for cell in self.weights):
+            return None
+        return [(weight ** 2 * cell.variance / cell.n, cell.n - 1)
+                for cell, weight in self.weights.items()]
+
+    def _over_images(self):
+        """The variance that the choice of test images gives, and its degrees of freedom, of each
+        data set: none unless every cell has answers."""
+        if any(cell.answers is None for cell in self.weights):
+            return []
+        combined = {}
+        for cell, weight in self.weights.items():
+            combined[cell.images] = combined.get(cell.images, 0) + weight * cell.answers
+        return [(each.var(ddof=1) / len(each), len(each) - 1) for each in combined.values()]
+
+    def interval(self, confidence=0.95):
+        """Its two ends; nan if nothing tells how much seeds differ."""
+        halves = [stdtrit(freedom, (1 + confidence) / 2) * error for error, freedom in self.errors]
+        half = max(halves, default=np.nan)
+        return self.value - half, self.value + half
+
+
+def _satterthwaite(parts):
+    """The standard error and the degrees of freedom of a sum of `(variance, freedom)` parts."""
+    total = sum(variance for variance, _ in parts)
+    if not total:
+        return 0.0, 1
+    return total ** 0.5, total ** 2 / sum(variance ** 2 / freedom for variance, freedom in parts)
+
+
+def average(effects):
+    """The mean of several effects."""
+    first, *others = effects
+    return sum(others, start=first) / (1 + len(others))
+
+
+def slope(curve, log=True):
+    """The slope of a least-squares line through `{x: Effect}`, against x or its log2.
+
+    Raises:
+        LookupError: if there is only one x.
+    """
+    if len(curve) < 2:
+        raise LookupError("a slope needs two places")
+    x = np.array(list(curve), float)
+    x = np.log2(x) if log else x
+    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    first, *others = [effect * weight for effect, weight in zip(curve.values(), weights)]
+    return sum(others, start=first)
+
+
+class Crossing:
+    """Where a curve `{x: Effect}` first falls to zero as x grows, interpolated against log x.
+
+    An interval's ends are where the curves of the effects' own ends fall to zero, so it holds the
+    place at least as often as it says. Places beyond the largest x tested are inf, those below the
+    smallest are 0.
+    """
+
+    def __init__(self, curve):
+        self.curve = dict(sorted(curve.items()))
+        self.x = np.array(list(self.curve), float)
+        self.n = min(effect.n for effect in self.curve.values())
+
+    @property
+    def value(self):
+        return self._zero([effect.value for effect in self.curve.values()])
+
+    def interval(self, confidence=0.95):
+        ends = np.array([effect.interval(confidence) for effect in self.curve.values()])
+        return (self._zero(ends[:, 0]), self._zero(ends[:, 1])) if np.isfinite(ends).all() else (
+            np.nan, np.nan)
+
+    def neighbours(self):
+        """The tested places around the value, or None if it is not between two."""
+        i = np.searchsorted(self.x, self.value)
+        between = 0 < i < len(self.x) and np.isfinite(self.value)
+        return (self.x[i - 1], self.x[i]) if between else None
+
+    def _zero(self, values):
+        closed = np.flatnonzero(np.asarray(values) <= 0)
+        if not len(closed):
+            return np.inf
+        i = closed[0]
+        if i == 0:
+            return 0.0
+        at = np.interp(0, [values[i], values[i - 1]], np.log([self.x[i], self.x[i - 1]]))
+        return float(np.exp(at))

@@ -1,0 +1,124 @@
+"""Effects and their intervals: values by hand and by scipy, and coverage by simulation."""
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from lc.effects import Cell, Crossing, Effect, average, slope
+
+
+def effect(*values, seeds=None, **more):
+    return Effect({Cell.of(dict(zip(seeds or range(len(values)), values)), **more): 1.0})
+
+
+def of_known_spread(mean, spread, n=4):
+    return Effect({Cell(mean, n, spread ** 2): 1.0})
+
+
+def test_a_difference_is_paired_by_seed_as_scipys():
+    a, b = np.random.default_rng(0).normal([[80], [79]], [[1], [3]], (2, 4))
+    found, expected = effect(*a) - effect(*b), scipy.stats.ttest_rel(a, b)
+    assert found.interval() == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert found.interval(0.9) == pytest.approx(tuple(expected.confidence_interval(0.9)))
+    assert found.n == 4 and found.value == pytest.approx(a.mean() - b.mean())
+
+
+def test_only_seeds_that_all_networks_have_tell_the_spread():
+    found = effect(5, 7, 9, seeds=[0, 1, 2]) - effect(1, 2, seeds=[2, 1])
+    assert found.by_seed == {1: 5, 2: 8} and found.value == 7 - 1.5 and found.n == 2
+    assert (effect(5, 6) - effect(1, seeds=[3])).n == 1
+
+
+def test_means_with_known_spreads_have_welchs_interval():
+    a, b = np.random.default_rng(1).normal([[91], [90]], [[0.1], [0.4]], (2, 4))
+    found = of_known_spread(a.mean(), a.std(ddof=1)) - of_known_spread(b.mean(), b.std(ddof=1))
+    expected = scipy.stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert found.interval() == pytest.approx(tuple(expected))
+
+
+@pytest.mark.parametrize("frozen, plain, low, high", [
+    ((91.89, 0.10), (91.60, 0.23), -0.05, 0.63), ((61.31, 0.74), (60.84, 0.52), -0.67, 1.61)])
+def test_the_papers_own_differences_of_table_1(frozen, plain, low, high):
+    found = of_known_spread(*frozen) - of_known_spread(*plain)
+    assert found.interval() == pytest.approx((low, high), abs=0.005)
+
+
+def test_one_seed_takes_the_spread_of_other_networks_if_enough_are_repeated():
+    pool, few = (0.04, 12), (0.04, 5)
+    half = scipy.stats.t.ppf(0.975, 12) * 0.2 * 2 ** 0.5
+    found = effect(90, pooled=pool) - effect(88, pooled=pool)
+    assert found.interval() == pytest.approx((2 - half, 2 + half)) and found.n == 1
+    assert np.isnan((effect(90, pooled=few) - effect(88, pooled=few)).interval()).all()
+    assert np.isnan((effect(90, pooled=pool) - effect(88)).interval()).all()
+    # Two seeds that agree by chance do not make the interval narrower than the others' spread
+    low, high = (effect(90, 90, pooled=pool) - effect(88, 88, pooled=pool)).interval()
+    assert high - low == pytest.approx(2 * scipy.stats.t.ppf(0.975, 12) * 0.2)
+
+
+def test_answers_are_paired_by_image():
+    rng = np.random.default_rng(0)
+    shared = rng.random(10_000) < 0.9  # most images are easy or hard for both
+    a, b = (np.where(rng.random(10_000) < 0.9, shared, rng.random(10_000) < 0.5) * 100.0 for _ in "ab")
+    cells = [Cell(answers.mean(), 1, answers=answers, pooled=(0.0, 12), images="cifar10") for answers in (a, b)]
+    difference = Effect({cells[0]: 1.0}) - Effect({cells[1]: 1.0})
+    (error, _), = difference.errors
+    assert error == pytest.approx((a - b).std(ddof=1) / 100)
+    unpaired = np.hypot(a.std(ddof=1), b.std(ddof=1)) / 100
+    assert 0.4 < error / unpaired < 0.7
+    without = Effect({Cell(1, 1, pooled=(0.0, 12)): 1.0})  # a row of before keeps none
+    assert (difference - without).errors == [(0.0, 1)]
+
+
+def test_slopes_and_averages_are_those_of_the_means():
+    curve = {1: effect(1, 3), 2: effect(4, 4), 8: effect(8, 10)}
+    assert slope(curve).value == pytest.approx(np.polyfit([0, 1, 3], [2, 4, 9], 1)[0])
+    assert slope(curve, log=False).value == pytest.approx(np.polyfit([1, 2, 8], [2, 4, 9], 1)[0])
+    assert average(curve.values()).value == pytest.approx(5)
+    with pytest.raises(LookupError):
+        slope({1: effect(1, 3)})
+
+
+def covered(make, truth, rng, times=1000):
+    """The share of intervals that hold the truth."""
+    ends = np.array([make(rng).interval() for _ in range(times)])
+    return ((ends[:, 0] <= truth) & (truth <= ends[:, 1])).mean()
+
+
+@pytest.mark.parametrize("n", [2, 4])
+@pytest.mark.parametrize("what", ["one network", "difference", "slope", "slope of a gap", "average"])
+def test_intervals_cover_where_seeds_differ_ten_times_more_at_e_1(what, n):
+    """As measured: a standard deviation of 0.60 at E = 1 and 0.04 to 0.07 at other E."""
+    places, spreads = (1, 2, 4, 8, 32), (0.6, 0.05, 0.04, 0.06, 0.07)
+
+    def curve(rng):
+        values = {e: rng.normal(0, spread, n) for e, spread in zip(places, spreads)}
+        pool = np.mean([each.var(ddof=1) for each in values.values()]), len(places) * (n - 1)
+        return {e: effect(*each, pooled=pool) for e, each in values.items()}
+
+    make = {"one network": lambda rng: curve(rng)[1],
+            "difference": lambda rng: curve(rng)[1] - curve(rng)[8],
+            "slope": lambda rng: slope(curve(rng)),
+            "slope of a gap": lambda rng: slope(curve(rng)) - slope(curve(rng)),
+            "average": lambda rng: average(curve(rng).values())}[what]
+    # 0.93 less two standard errors of the simulation itself
+    assert covered(make, 0, np.random.default_rng(n)) >= 0.93 - 2 * (0.93 * 0.07 / 1000) ** 0.5
+
+
+def test_one_seed_is_covered_by_the_spread_of_networks_like_it():
+    def make(rng):
+        pool = rng.normal(0, 0.23, (12, 2)).var(axis=1, ddof=1).mean(), 12
+        return effect(rng.normal(0, 0.23), pooled=pool) - effect(rng.normal(0, 0.23), pooled=pool)
+
+    assert 0.93 <= covered(make, 0, np.random.default_rng(0)) <= 0.97
+
+
+def test_a_crossing_is_interpolated_against_the_logarithm():
+    pool = (1 / scipy.stats.t.ppf(0.975, 12) ** 2, 12)  # intervals of ± 1
+    place = Crossing({64: effect(-2, pooled=pool), 16: effect(2, pooled=pool)})
+    assert (place.value, *place.interval()) == pytest.approx((32, 16 * 4 ** 0.25, 16 * 4 ** 0.75))
+    assert place.neighbours() == (16, 64)
+    beyond = Crossing({16: effect(3, pooled=pool), 64: effect(2, pooled=pool)})
+    assert beyond.value == np.inf and beyond.interval() == (np.inf, np.inf) and not beyond.neighbours()
+    below = Crossing({16: effect(-3, pooled=pool), 64: effect(-2, pooled=pool)})
+    assert below.value == 0 and not below.neighbours()
+    assert np.isnan(Crossing({16: effect(2), 64: effect(-2)}).interval()).all()
