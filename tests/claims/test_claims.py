@@ -67,7 +67,7 @@ def columns_if_true(run):
 def columns_if_false(run):
     """The mirror image, in which every difference has the other sign."""
     columns, centre = columns_if_true(run)
-    columns = {name: (1.5 if name.startswith("fve") else 110) - value for name, value in columns.items()}
+    columns = {name: (2 if name.startswith("fve") else 110) - value for name, value in columns.items()}
     if run.model in OFF_THE_SHELF or run.dataset == "imagenet" and not run.model.startswith("ResNet-18d"):
         columns["accuracy"] = accuracy_if_true(replace(run, frozen=not run.frozen))
     elif run.model == "ResNet-20-16" and run.frozen:
