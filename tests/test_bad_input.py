@@ -119,15 +119,15 @@ def test_what_the_calls_are_wrong_about_is_right_otherwise(good, given):
         lc.train(good["run"], device="cpu")
 
 
-@pytest.mark.parametrize("error, call, message", [
-    pytest.param(error, call, message, id=call) for error, cases in LIBRARY.values() for call, message in cases.items()])
-def test_the_library_names_what_is_wrong(error, call, message, good, given):
+@pytest.mark.parametrize("error, call, word", [
+    pytest.param(error, call, word, id=call) for error, cases in LIBRARY.items() for call, word in cases.items()])
+def test_the_library_names_what_is_wrong(error, call, word, good, given):
     helpers = {name: getattr(given, name) for name in ("root", "other", "file", "data", "rows", "arrays", "saved")}
     with pytest.raises(Exception) as raised:
         eval(call, good | helpers)
     text = str(raised.value)
     assert type(raised.value) is error, raised.value
-    assert message in text and "\n" not in text and given.unchanged()
+    assert word in text and "\n" not in text and given.unchanged()
 
 
 def on_the_command_line(given):
@@ -136,21 +136,21 @@ def on_the_command_line(given):
     given.file("file", b"a file")
 
 
-@pytest.mark.parametrize("line, message", COMMANDS.items(), ids=COMMANDS)
-def test_the_command_line_answers_in_one_line(line, message, given):
+@pytest.mark.parametrize("line, word", COMMANDS.items(), ids=COMMANDS)
+def test_the_command_line_answers_in_one_line(line, word, given):
     on_the_command_line(given)
     with pytest.raises(SystemExit) as stopped:
         main(line.split())
     text = stopped.value.code
-    assert text.startswith("lc: ") and message in text and "\n" not in text and given.unchanged()
+    assert text.startswith("lc: ") and word in text and "\n" not in text and given.unchanged()
 
 
-@pytest.mark.parametrize("line, message", USAGE.items(), ids=USAGE)
-def test_the_command_line_says_how_it_is_used(line, message, given, capsys):
+@pytest.mark.parametrize("line, word", USAGE.items(), ids=USAGE)
+def test_the_command_line_says_how_it_is_used(line, word, given, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(line.split())
     usage, *_, last = capsys.readouterr().err.splitlines()
-    assert stopped.value.code == 2 and usage.startswith("usage: python -m lc") and message in last and given.unchanged()
+    assert stopped.value.code == 2 and usage.startswith("usage: python -m lc") and word in last and given.unchanged()
 
 
 def test_a_shell_sees_no_traceback(given):
