@@ -194,9 +194,9 @@ def merge(source, folder=None, replace=False):
         rows = load_rows(folder)
         differing = [i for i in theirs if i in rows and not _same(rows[i], theirs[i])]
         taken = [i for i in theirs if i not in rows] + (differing if replace else [])
-        for run_id in taken:
-            save_npz(arrays_path(run_id, folder), **drawn(load_arrays(run_id, source)))
-            rows[run_id] = theirs[run_id]
+        for each in taken:
+            save_npz(arrays_path(each, folder), **drawn(load_arrays(each, source)))
+            rows[each] = theirs[each]
         _write(rows, folder)
     return taken, differing
 

@@ -318,12 +318,7 @@ def to_result(run, network, trained, spent, images, answers=None, **measured):
         images: how many were seen in training, over all epochs.
         answers: arrays that the run leaves besides those of its filters.
         measured: the other columns.
-
-    Raises:
-        TrainingError: if the loss is not finite.
     """
-    if not math.isfinite(measured["train_loss"]):
-        raise TrainingError(f"{run.id}: the loss is {measured['train_loss']}; nothing was recorded")
     arrays = filters.summarize(network) | (answers or {})
     weights = list(filters.combined_filters(network).values())
     first, last = weights[0], weights[-1]

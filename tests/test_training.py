@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from helpers import CPU, MODELS, epochs, short_run, trainer_of
 
 import lc
-from lc import training
 from lc.data import draw_epoch
 from lc.training import Trainer
 
@@ -168,15 +167,6 @@ def test_steps_that_the_device_did_not_take_stop_the_run(monkeypatch):
         lc.train(short_run(), device="cpu", progress=False)
 
 
-def test_no_row_takes_a_loss_that_is_not_finite(monkeypatch):
-    def diverged(self, after_step, steps=Trainer.steps):
-        return (yield from steps(self, after_step)) + math.inf
-
-    monkeypatch.setattr(Trainer, "steps", diverged)
-    with pytest.raises(lc.TrainingError, match="tests/seed0: the loss is inf; nothing was recorded"):
-        lc.train(short_run(), device="cpu", progress=False)
-
-
 def test_out_of_memory_names_the_run(monkeypatch):
     def step(self, batch):
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -184,28 +174,6 @@ def test_out_of_memory_names_the_run(monkeypatch):
     monkeypatch.setattr(Trainer, "step", step)
     with pytest.raises(lc.TrainingError, match="digits/ResNet-LC-8-8x2/frozen/tests/seed0: out of memory on cpu"):
         lc.train(short_run(), device="cpu", progress=False)
-
-
-@pytest.mark.parametrize("argument, value, message", [
-    ("device", "gpu", "unknown device 'gpu'"), ("device", "cuda:99", "not on this machine"),
-    ("precision", "fp16", "unknown precision 'fp16'"),
-])
-def test_bad_arguments_fail_before_training(argument, value, message, monkeypatch):
-    monkeypatch.setattr(training, "load_data", None)
-    with pytest.raises(ValueError, match=message):
-        lc.train(short_run(), **{argument: value})
-
-
-@pytest.mark.parametrize("arguments, message", [
-    (("ResNet-20", "cifar10", True, 0, "papr"), "unknown profile 'papr'; known: paper, short, quick, smoke"),
-    (("ResNet-20-17x", "cifar10", True, 0), "unknown model"),
-    (("ResNet-20", "cifar10", True, -1), "seed must be"),
-    (("ResNet-20", "cifar/10", True, 0), "cannot be part of a run's id"),
-    (("ResNet-20", "cifar10", True, 0, lc.Recipe(epochs=3)), "not the profile 'paper'"),
-])
-def test_a_run_is_checked_when_it_is_made(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        lc.Run(*arguments)
 
 
 def test_a_runs_id_is_its_configuration():

@@ -45,26 +45,15 @@ def test_a_training_cut_off_at_every_kind_of_step_ends_with_the_same_bits(model,
     assert path.exists()  # until the result is recorded
 
 
-@pytest.mark.parametrize("depth", [32, pytest.param(260, marks=pytest.mark.slow)])
-def test_a_deep_network_goes_on_from_a_checkpoint(depth, tmp_path):
-    run = short_run(f"ResNet-LC-{depth}-16x1", recipe=lc.Recipe("tests", epochs=1, batch_size=8, train_images=16, test_images=8))
-    with pytest.raises(training.Stopped):
-        train(run, checkpoint=tmp_path / "run.pt", stop=After(1))
-    same_bits(train(run, checkpoint=tmp_path / "run.pt"), train(run))
-
-
-def test_dropout_goes_on_from_a_checkpoint(tmp_path):
-    run = short_run("MobileNet-v2", recipe=lc.Recipe("tests", epochs=1, batch_size=8, train_images=16, test_images=8))
+@pytest.mark.parametrize("model, frozen", [
+    ("ResNet-LC-32-16x1", False), pytest.param("ResNet-LC-260-16x1", False, marks=pytest.mark.slow),
+    ("MobileNet-v2", False), ("ResNet-LC-8-8x2", True)], ids=["deep", "deeper", "dropout", "frozen"])
+def test_each_kind_of_network_goes_on_from_a_checkpoint(model, frozen, tmp_path):
+    recipe = lc.Recipe("tests", epochs=1, batch_size=8, train_images=16, test_images=8)
+    run = short_run(model, frozen, recipe)
     with pytest.raises(training.Stopped):
         train(run, checkpoint=tmp_path / "run.pt", stop=After(1))
     torch.rand(7)
-    same_bits(train(run, checkpoint=tmp_path / "run.pt"), train(run))
-
-
-def test_frozen_filters_stay_through_a_checkpoint(tmp_path):
-    run = short_run(frozen=True)
-    with pytest.raises(training.Stopped):
-        train(run, checkpoint=tmp_path / "run.pt", stop=After(5))
     same_bits(train(run, checkpoint=tmp_path / "run.pt"), train(run))
 
 
@@ -88,21 +77,6 @@ def test_time_before_the_cut_counts(tmp_path):
     result = train(run, checkpoint=path)
     assert 1000 < result.seconds < 1100 and 64 * 3 / 1000 < result.images_per_second < 64 * 3 / 900
     assert 50 < result.setup_seconds < 150
-
-
-@pytest.mark.parametrize("damage, message", [
-    (lambda path: path.write_bytes(path.read_bytes()[:1000]), "damaged checkpoint .*; delete it"),
-    (lambda path: path.write_bytes(b""), "damaged checkpoint .*; delete it"),
-    (lambda path: torch.save([1, 2], path), "damaged checkpoint .*; delete it"),
-    (lambda path: torch.save({"training": print, "state": {}}, path), "damaged checkpoint .*; delete it"),  # code is not loaded
-])
-def test_a_damaged_checkpoint_is_named(damage, message, tmp_path):
-    path = tmp_path / "run.pt"
-    with pytest.raises(training.Stopped):
-        train(short_run(), checkpoint=path, stop=After(1))
-    damage(path)
-    with pytest.raises(CheckpointError, match=f"{path}: {message}"):
-        train(short_run(), checkpoint=path)
 
 
 def test_the_text_that_identifies_a_training_stays_so_that_newer_code_continues_it():
@@ -141,16 +115,6 @@ def test_a_disk_that_takes_no_checkpoint_does_not_stop_the_training(tmp_path, mo
     with pytest.warns(UserWarning, match="no checkpoint could be written"):
         result = train(short_run(), checkpoint=tmp_path / "file" / "run.pt")
     same_bits(result, train(short_run()))
-
-
-def test_a_sweep_stops_where_it_is_and_goes_on_from_there(tmp_path):
-    runs = [short_run(frozen=frozen) for frozen in (False, True)]
-    kept = results.checkpoint_path(runs[1].id, tmp_path)
-    assert study.train_missing(runs, tmp_path, device="cpu", stop=After(13)) == [runs[0].id]
-    assert kept.exists() and list(results.load_rows(tmp_path)) == [runs[0].id]
-    assert study.train_missing(runs, tmp_path, device="cpu") == [runs[1].id]
-    assert not kept.exists()
-    assert results.load_rows(tmp_path)[runs[1].id]["train_loss"] == pytest.approx(train(runs[1]).train_loss, rel=1e-5)
 
 
 def test_a_sweep_leaves_the_run_in_training_at_its_time_limit_and_goes_on_from_there(tmp_path, monkeypatch):
