@@ -122,9 +122,13 @@ def main(argv=None):
 def _claimed(run, again):
     """Lets no other process train the run. Raises ValueError if one does, or if the results have the run and not `again`."""
     from . import results
+    from .utils.device import git_version
 
-    if run.id in results.load_rows() and not again:
+    row = results.load_rows().get(run.id)
+    if row and not again:
         raise ValueError(f"{run.id} is in the results already; --again trains it anew")
+    if row:
+        print(f"The row is of commit {row['git']}, this is {git_version()}. Only the same commit gives the same bits.")
     with results.claim(run.id) as mine:
         if not mine:
             raise ValueError(f"{run.id} is being trained by another process")

@@ -309,6 +309,7 @@ def test_train_records_once_and_merge_takes_over(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="in the results already; --again"):
         main(command)
     main([*command, "--again"])
+    assert "of commit 0123456789, this is " in capsys.readouterr().out
     main(["merge", there, "--results", here])
     assert "took over 1 runs" in capsys.readouterr().out
     assert list(results.load_rows(here)) == ["digits/ResNet-LC-8-8x2/frozen/smoke/seed0"]
