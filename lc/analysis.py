@@ -257,13 +257,15 @@ def hours(table):
     """What runs cost (Table 4), from their own rows.
 
     Returns:
-        A DataFrame with a row for each line of Table 4 that has runs, one more for those of `study.precisions`, each profile and
-        each device: `line`, `profile` (the largest first), `device`, `runs`, `hours` (the sum of the runs' own times, evaluation
-        included), `runs_per_hour`.
+        A DataFrame with a row for each line of Table 4 that has runs, one more for those of `study.precisions` and of
+        `study.decay` each, each profile and each device: `line`, `profile` (the largest first), `device`, `runs`, `hours`
+        (the sum of the runs' own times, evaluation included), `runs_per_hour`.
     """
     def line(row):
         if row["profile"].endswith(("-fp32", "-bf16")):
             return "Precision"
+        if "-decay" in row["profile"]:
+            return "Weight decay"
         if row["between"]:
             return "Ablation"
         # The paper's baselines are those of Section 3; that its other lines include plain networks is our reading.
@@ -271,7 +273,8 @@ def hours(table):
         baseline = on_images or row["dataset"] == "cifar10" and row["model"] in {*OFF_THE_SHELF, "ResNet-20-16"}
         return f"{'Baseline' if baseline else 'LC'} {TITLES.get(row['dataset'], row['dataset'])}"
 
-    groups = table.groupby([table.apply(line, axis=1).rename("line"), "profile", "device"])
+    profiles = table["profile"].str.split("-decay").str[0]  # of the runs with another weight decay too
+    groups = table.groupby([table.apply(line, axis=1).rename("line"), profiles.rename("profile"), "device"])
     costs = pd.DataFrame({"runs": groups.size(), "hours": groups["seconds"].sum() / 3600})
     costs = costs.assign(runs_per_hour=costs["runs"] / costs["hours"]).reset_index()
     return costs.sort_values(["line", "profile"], key=_ranks, kind="stable", ignore_index=True)

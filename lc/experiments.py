@@ -58,7 +58,7 @@ GRIDS = {
         depth=8, expansions=(1, 2, 8, 32, 128), widths=(8, 16, 32), width_depth=8,
         depths=(8, 14, 20), datasets_expansion=8, kernel_expansions=(1, 8), kernel_depth=8,
         kernel_width=8, initial_expansions=(1, 8), map_kernel_sizes=(3, 5, 7),
-        decays=("1e-2", "1e-3"), between_expansion=2, between_depth=8, precision_epochs=2),
+        between_expansion=2, between_depth=8, precision_epochs=2),
     "smoke": Grid(
         seeds=(0,), dataset="digits", networks=("ResNet-20", "MobileNet-v2"), network_seeds=(0,),
         depth=8, expansions=(1, 8), widths=(8, 16), width_depth=8, depths=(8, 14),

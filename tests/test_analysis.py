@@ -126,6 +126,8 @@ def test_hours_by_line_of_table_4_profile_and_device():
     assert (costs["runs_per_hour"] == 2).all()
     costs = analysis.hours(table.assign(profile=["paper"] * 5 + ["paper-fp32", "paper-bf16"]))
     assert list(costs["line"])[-2:] == ["Precision", "Precision"] and list(costs["runs"]) == [1, 1, 1, 2, 1, 1]
+    costs = analysis.hours(table.assign(profile=["short"] * 5 + ["short-decay1e-3", "short-decay-product"], device="A"))
+    assert costs.set_index("line").loc["Weight decay", ["profile", "runs"]].tolist() == ["short", 2]
     costs = analysis.hours(table.assign(profile=["quick", "paper", "quick", "paper", "short", "short", "paper"], device="A"))
     assert list(costs.set_index("line").loc["LC CIFAR-10", "profile"]) == ["short", "quick"]
     assert list(costs.set_index("line").loc["LC SVHN", "profile"]) == ["paper", "short"]
