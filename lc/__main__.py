@@ -54,6 +54,7 @@ def parser():
     sweep.add_argument("--seeds", nargs="+", type=int, metavar="N", help="these seeds in place of the profile's")
     sweep.add_argument("--shard", metavar="I/N", help="only the I-th of N equal parts of the runs, such as 1/4 (docs/cluster.md)")
     sweep.add_argument("--workers", type=int, metavar="N", help="processes that train at once; else one for each GPU")
+    sweep.add_argument("--together", type=int, default=1, metavar="N", help="runs that each process trains at once, for a GPU")
     sweep.add_argument("--time-limit", type=float, metavar="MINUTES", help="end by then; the current run leaves a checkpoint")
 
     notebooks = add("notebooks", "execute notebooks with papermill, and make a page of each")
@@ -136,7 +137,8 @@ def _claimed(run, again):
 
 
 def run_train(a):
-    from . import networks, results, study
+    from . import networks, results
+    from .fast import train
     from .run import Run
     from .utils.signals import stop_on_signals
 
@@ -144,8 +146,8 @@ def run_train(a):
     if a.save:
         networks.check_file(a.save, a.again)
     with _claimed(run, a.again), stop_on_signals() as stop:
-        result = study.train_run(run, data_dir=a.data_dir, device=a.device, precision=a.precision, fuse=a.fuse,
-                                 checkpoint=results.checkpoint_path(run.id), stop=stop)
+        result = train(run, data_dir=a.data_dir, device=a.device, precision=a.precision, fuse=a.fuse,
+                       checkpoint=results.checkpoint_path(run.id), stop=stop)
         if a.save:
             networks.save_network(result, a.save, a.unfolded)
         results.append(result)
@@ -189,8 +191,8 @@ def run_sweep(a):
 
     with stop_on_signals() as stop:
         sweep([*a.experiment, *a.only], a.profile, seeds=a.seeds, shard=a.shard, workers=a.workers, data_dir=a.data_dir,
-              device=a.device, precision=a.precision, fuse=a.fuse, time_limit=a.time_limit, save=a.save, unfolded=a.unfolded,
-              stop=stop)
+              device=a.device, precision=a.precision, fuse=a.fuse, together=a.together, time_limit=a.time_limit, save=a.save,
+              unfolded=a.unfolded, stop=stop)
         if stop():
             raise Stopped
 

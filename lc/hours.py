@@ -1,110 +1,152 @@
-"""How long runs take on a device, and when those that are being trained will end."""
+"""How long runs take on a device: as long as the rows of the same network say, or of the most similar ones."""
 
+import logging
 import math
-import os
 import sys
 import time
 from dataclasses import replace
+from functools import cache
 from heapq import nsmallest
 from statistics import median
 
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from . import results
 from .experiments import GRIDS
 from .imagenet import RECIPES, ImageNetRun
 from .models import build_model
-from .run import PROFILES, Run
+from .run import PROFILES, Recipe, Run
 from .utils.device import device_name, own_randomness, resolve_precision, to_device
 
-# Billions of operations of a forward pass at 224 px. To count them would take longer than `lc status` may.
-OFF_THE_SHELF = {"ResNet-14": 2.7, "ResNet-18": 3.6, "ResNet-18d": 4.1, "ResNet-34": 7.3, "ResNet-50": 8.2, "ResNet-50d": 8.7,
-                 "ResNet-101": 15.6, "ResNeXt-50-32x4d": 8.5, "Wide-ResNet-50x2": 22.8, "MobileNet-v2": 0.6,
-                 "MobileNet-v3-S": 0.11, "MobileNet-v3-L": 0.43}
 MEASURED = Run("ResNet-8-16", "cifar10", False, 0, "quick")
-SILENCE = 600.0  # seconds between two lines about the same run
-
-
-def work(run):
-    """The floating-point operations of a training's forward passes, within a quarter."""
-    return work_per_image(run) * run.training_images * run.recipe.epochs
-
-
-def work_per_image(run):
-    """The floating-point operations of one image's forward pass in training."""
-    depth, width, expansion, kernel, between, *_ = run.architecture
-    if depth:
-        image, combining = 2 * 32**2 * width**2 * kernel**2 * (depth - 2), width / 42
-    else:  # at 32 px, the networks of Figure 1a have fewer strides: they cost as much as at 64 or 128 px
-        size = getattr(run.recipe, "image_size", 128 if run.model == "MobileNet-v2" else 64)
-        image, combining = 1e9 * OFF_THE_SHELF[run.model.partition("-LCx")[0]] * (size / 224)**2, 3 * (224 / size)**2
-    # Filters are combined once a mini-batch, but with operations between the convolutions every image passes E times as many.
-    return image * (expansion if between else 1 + combining * expansion / min(256, run.recipe.batch_size))
+COUNTED = 64  # pixels of the images for which the operations of the off-the-shelf networks are counted
 
 
 def estimator(device, folder=None):
     """A function that estimates the seconds of a run on a device, and text that says what the estimates come from.
 
-    A run takes as long as a row of this device with the same network, data set and profile. Without such a row, its time is
-    proportional to its `work`. The rate is the median of the three rows with the most similar networks, of the same profile if
-    there are any: small networks compute fewer operations a second. Without rows of the device, ten steps are measured.
+    The seconds an image come from the device's rows of the same network, of the same profile if there are any.
+    Without them, they come from the three rows of the networks nearest in cost, in proportion to the cost. Without
+    any row of the device, ten steps are measured.
     """
-    name, known, rates = device_name(device), {}, []
+    name, known = device_name(device), []
     for row in results.load_rows(folder).values():
-        if row["device"] == name:
-            known[row["model"], row["dataset"], row["profile"]] = row["seconds"]
-            low_resolution = math.isnan(row["accuracy_top5"])
-            kind, recipes = (Run, PROFILES) if low_resolution else (ImageNetRun, RECIPES)
-            if row["profile"] in recipes and "~map" not in row["model"]:  # a kind no longer built
-                run = kind(*(row[c] for c in ("model", "dataset", "frozen", "seed", "profile")))
-                rates.append((row["profile"], work_per_image(run), row["seconds"] / work(run)))
+        if row["device"] == name and (run := _run_of(row)):
+            known.append((run, row["seconds"] / _pixels(run)))
     source = "rows of this device"
-    if not rates:
-        source, rates = f"ten steps of {MEASURED.model} just now", [("", 1.0, _measured_rate(device))]
+    if not known:
+        known, source = [(MEASURED, _measured(device))], f"ten steps of {MEASURED.model} just now"
 
     def seconds(run):
-        def unlike(rate):
-            return rate[0] != run.recipe.profile, abs(math.log(rate[1] / work_per_image(run)))
+        def among(*candidates):
+            return median(rate for other, rate in candidates)
 
-        return (known.get((run.model, run.dataset, run.recipe.profile))
-                or work(run) * median(rate for *_, rate in nsmallest(3, rates, unlike)))
+        same = [each for each in known if (type(each[0]), each[0].model) == (type(run), run.model)]
+        if same:
+            return _pixels(run) * among(*([e for e in same if e[0].recipe.profile == run.recipe.profile] or same))
+        # counting the operations of networks off the shelf takes seconds
+        family = [each for each in known if each[0].architecture.depth] if run.architecture.depth else []
+        rates = [(other, rate / cost(other)) for other, rate in family or known]
+        return _pixels(run) * cost(run) * among(*nsmallest(3, rates, key=lambda each: (
+            each[0].recipe.profile != run.recipe.profile, abs(math.log(cost(each[0]) / cost(run))))))
 
     return seconds, source
 
 
-def _measured_rate(device, steps=10):
-    """Seconds per operation of a small network's training, without the optimiser, whose import takes a second."""
+def _run_of(row):
+    """The run of a row, with its epochs and images, or None if nothing is known of its images or its network."""
+    what, profile = [row[column] for column in ("model", "dataset", "frozen", "seed")], row["profile"]
+    if "~map" in row["model"]:  # a kind no longer built
+        return None
+    if math.isnan(row["accuracy_top5"]):
+        own = Recipe(profile, epochs=row["epochs"], train_images=row["train_images"])
+        return Run(*what, PROFILES.get(profile, own))
+    return ImageNetRun(*what, profile) if profile in RECIPES else None
+
+
+def _pixels(run):
+    """What the run's time grows with: the images of all epochs, times the pixels of one on ImageNet."""
+    return run.training_images * run.recipe.epochs * getattr(run.recipe, "image_size", 1) ** 2
+
+
+@cache
+def cost(run):
+    """About the operations of one forward pass on an image, on ImageNet on one of its pixels."""
+    depth, width, expansion, kernel, between, *_ = run.architecture
+    name = run.model.partition("-LCx")[0]
+    if depth:
+        image, combining = 2 * 32 ** 2 * width ** 2 * kernel ** 2 * (depth - 2), width / 42
+    elif isinstance(run, ImageNetRun):
+        image, combining = _operations(name, True) / COUNTED ** 2, 3 * (224 / run.recipe.image_size) ** 2
+    else:
+        image, combining = _operations(name, False), 1.0
+    # Filters are combined once a mini-batch. With operations between the convolutions every image passes E times as
+    # many filters.
+    return image * (expansion if between else 1 + combining * expansion / min(256, run.recipe.batch_size))
+
+
+@cache
+def _operations(name, imagenet):
+    """The operations of a forward pass of a network off the shelf on an image, counted by PyTorch."""
+    if imagenet:
+        from .imagenet.networks import build_imagenet_model as build  # timm takes seconds to import
+    else:
+        build = build_model
+    size = COUNTED if imagenet else 32
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        build(name).eval()(torch.empty(1, 3, size, size))
+    return counter.get_total_flops()
+
+
+def _measured(device, steps=10):
+    """Seconds an image of a small network's training, without the optimiser, whose import takes a second."""
     batch = 2048 if device.type == "cuda" else 32  # a small mini-batch would measure the launching of kernels
     bf16 = resolve_precision("auto", device) == "bf16"
     with own_randomness(0, device), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         network = to_device(build_model(MEASURED.model), device)
-        images, labels = torch.randn(batch, 3, 32, 32, device=device), torch.zeros(batch, dtype=torch.int64, device=device)
+        images = torch.randn(batch, 3, 32, 32, device=device)
+        labels = torch.zeros(batch, dtype=torch.int64, device=device)
         for step in range(1 + steps):
             if step == 1:  # the first one allocates memory
                 began = time.perf_counter()
             loss = F.cross_entropy(network(images), labels)
             loss.backward()
             loss.item()  # waits for the device
-    images = MEASURED.training_images * MEASURED.recipe.epochs
-    return (time.perf_counter() - began) / (steps * batch) * images / work(MEASURED)
+    return (time.perf_counter() - began) / (steps * batch)
 
 
-def announce(runs, device, folder=None, gpus=1):
-    """Prints how many runs there are, on which device, and about how long they take there, one after another on each GPU.
+def announce(runs, device, folder=None, workers=1, gpus=1):
+    """Prints how many runs there are, on which device, and about how long its workers take to train them all.
 
-    Where that is more than an hour on a CPU, it names the largest profile in which these networks take less. It prints nothing
-    if there is no run. Returns the expected seconds of each run.
+    Where that is more than an hour on a CPU, it names the largest profile in which these networks take less. It
+    prints nothing if there is no run.
+
+    Args:
+        workers: the number of processes. They share the threads of a CPU. On a GPU each is taken to be as fast as
+            all that share it.
+        gpus: on how many GPUs they are.
+
+    Returns:
+        The seconds that each run adds to the time of all.
     """
     if not runs:
         return []
-    seconds, source = estimator(device, folder)
-    expected = [seconds(run) for run in runs]
-    said = f"{len(runs)} run{'s' * (len(runs) > 1)} on {f'{gpus} x ' * (gpus > 1)}{device_name(device)}: about "
-    said += f"{_words(sum(expected) / gpus)}, estimated from {source}."
+    at_once, threads = (gpus if device.type == "cuda" else workers), torch.get_num_threads()
+    try:
+        if device.type == "cpu":
+            torch.set_num_threads(max(1, threads // workers))
+        seconds, source = estimator(device, folder)
+        name = device_name(device).replace(" 1 threads", " 1 thread")
+    finally:
+        torch.set_num_threads(threads)
+    expected = [seconds(run) / at_once for run in runs]
+    said = f"{len(runs)} run{'s' * (len(runs) > 1)} on {f'{gpus} x ' * (gpus > 1)}{name}"
+    said += f"{f', by {workers} workers' * (workers > 1)}: about {_words(sum(expected))}, estimated from {source}."
     if device.type == "cpu" and sum(expected) > 3600:
         for profile in list(GRIDS)[1:]:
-            smaller = sum(seconds(replace(run, recipe=profile)) for run in runs)
+            smaller = sum(seconds(replace(run, recipe=profile)) / at_once for run in runs)
             if smaller < 3600:
                 said += f" The profile {profile} would take about {_words(smaller)}."
                 break
@@ -116,35 +158,16 @@ def _words(seconds):
     return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{max(1, round(seconds / 60))} min"
 
 
-class Progress:
-    """Says which of some runs is on, and when the last one ends unless other processes train some of them.
+def log():
+    """The logger that says which run is on.
 
-    It writes to the process's own standard error. The logs of papermill and of workers show it; a notebook does not store it.
-
-    Args:
-        expected: the seconds of each run.
-        silent: whether to write nothing.
+    Unless the program has configured logging, its lines go to standard error, in a notebook to the log of its
+    kernel, which papermill's own log shows and the notebook does not store.
     """
-
-    def __init__(self, runs, expected, silent):
-        self.runs, self.expected, self.silent = runs, expected, silent
-        self.start, self.passed = time.monotonic(), 0.0  # `passed` is in expected seconds
-
-    def begin(self, i):
-        """Says that run `i` begins."""
-        pace = (time.monotonic() - self.start) / self.passed if self.passed else 1.0
-        ends = time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + pace * sum(self.expected[i:])))
-        self.line = f"run {i + 1} of {len(self.runs)}: {self.runs[i].id}; the last ends at about {ends}\n"
-        self.passed += self.expected[i]
-        self.said = -math.inf
-        self.tell()
-
-    def tell(self):
-        """Repeats the line, but not more often than every ten minutes."""
-        if not self.silent and time.monotonic() - self.said > SILENCE:
-            self.said = time.monotonic()
-            try:
-                own = sys.stderr.fileno()  # in a notebook, the standard error of its kernel
-            except OSError:  # it is redirected
-                own = 2
-            os.write(own, self.line.encode())
+    logger = logging.getLogger("lc")
+    if not logger.hasHandlers():
+        shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+        kernel = getattr(shell, "kernel", None)
+        logger.addHandler(logging.StreamHandler(kernel and kernel.log.handlers[0].stream))
+        logger.setLevel(logging.INFO)
+    return logger

@@ -1,5 +1,6 @@
 """How a notebook or a sweep gets the runs of an experiment: read what the results have, train what they lack."""
 
+import itertools
 import math
 import sys
 import time
@@ -12,7 +13,7 @@ from . import experiments, hours, networks, results
 from .data import DataUnavailable, load_data
 from .experiments import (decay, figure1a, figure4, figure6a, figure6b, figure8, figure8b, initialisation, precisions,
                           table1, table3, twin)
-from .fast import train
+from .fast import in_turn, stepwise
 from .imagenet import ImageNetRun
 from .imagenet.experiments import figure1b, table2
 from .models import Architecture
@@ -155,76 +156,105 @@ def found_and_missing(runs, folder=None):
     return table.join(shapes), [run for run in runs if run.id not in have]
 
 
-def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision="auto", fuse=False, time_limit=None,
-                  save=None, unfolded=False, progress=None, stop=None):
-    """Trains the runs that the results lack, one after another. Each is recorded as it ends.
+def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision="auto", **options):
+    """Trains the runs that the results lack, and records each as it ends.
 
-    Before, it prints about how long they take. Several processes may work on one results folder: a run that another one is
-    training is skipped. If a run fails, the others are still trained. An interrupted run continues from its checkpoint.
+    Before, it prints about how long they take. Several processes may work on one results folder: a run that another
+    one is training is skipped. If a run fails, the others are still trained. An interrupted run continues from its
+    checkpoint.
 
     Args:
         folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project.
-        data_dir, device, precision, fuse: as for `lc.train`.
-        time_limit: stop after this many minutes. The current run is checkpointed (ImageNet: last full epoch). An epoch that a
-            GPU has queued and an evaluation are finished.
-        save: a folder for the trained networks, one `<run's id>.safetensors` for each: see `save_network`.
-        unfolded: whether they keep their LC-Blocks.
-        progress: whether to show a progress bar; by default on a terminal. Without it, the log has a line for each run.
-        stop: a function that is called after every step. If it returns True, the current run is checkpointed and this ends.
+        data_dir, device, precision: as for `lc.train`.
+        options: as for `train_each`.
 
     Returns:
         The ids of the runs that were trained.
 
     Raises:
-        ValueError: before any training, if the limit, device, precision or `save` is bad, the results are damaged or cannot
-            be written, or no data set can be had. If only some can be had, their runs are trained and a warning names the others.
+        ValueError: before any training, if the limit, device, precision or `save` is bad, the results are damaged or
+            cannot be written, or no data set can be had. If only some can be had, their runs are trained and a
+            warning names the others.
         TrainingError: at the end, if runs failed, naming each.
     """
-    check_options(time_limit, save)
-    deadline = time.monotonic() + (math.inf if time_limit is None else 60 * time_limit)
+    check_options(**options)
     _, missing = found_and_missing(runs, folder)
     where = resolve_device(device)
     resolve_precision(precision, where)
     missing = available(missing, data_dir)
-    trained, failed = [], []
     expected = hours.announce(missing, where, folder)
-    log = hours.Progress(missing, expected, silent=sys.stderr.isatty() if progress is None else progress)
+    return train_each(missing, expected, folder, data_dir=data_dir, device=device, precision=precision, **options)
+
+
+def train_each(runs, expected, folder=None, *, device="auto", fuse=False, together=1, time_limit=None, save=None,
+               unfolded=False, progress=None, stop=None, **options):
+    """Trains runs that no other process trains and that have no row yet, as `train_missing`, without its checks.
+
+    Args:
+        expected: the seconds that each run adds to the time of all.
+        fuse: as for `lc.train`.
+        together: how many runs are trained at once in this process, a step of each in turn: see `in_turn`.
+        time_limit: stop after this many minutes. The current runs are checkpointed (ImageNet: last full epoch). An
+            epoch that a GPU has queued and an evaluation are finished.
+        save: a folder for the trained networks, one `<run's id>.safetensors` for each: see `save_network`.
+        unfolded: whether they keep their LC-Blocks.
+        progress: whether to show progress bars; by default on a terminal. Without them, the log has a line for each
+            run (`hours.log`).
+        stop: a function that is called after every step. If it returns True, the current runs are checkpointed and
+            this ends.
+        options: `data_dir` and `precision`, as for `lc.train`.
+    """
+    began, trained, failed, stopped = time.monotonic(), [], [], []
+    deadline = began + (math.inf if time_limit is None else 60 * time_limit)
+    silent = sys.stderr.isatty() if progress is None else progress
 
     def end():
-        log.tell()
-        return time.monotonic() > deadline or stop is not None and stop()
+        return bool(stopped) or time.monotonic() > deadline or stop is not None and stop()
 
-    for i, run in enumerate(missing):
-        if time.monotonic() > deadline:
-            break
+    def say_which(i, run):
+        done = sum(expected[:i])
+        pace = (time.monotonic() - began) / done if done else 1.0
+        ends = time.localtime(time.time() + pace * sum(expected[i:]))
+        hours.log().info("run %d of %d: %s; the last ends at about %s", i + 1, len(runs), run.id,
+                         time.strftime("%Y-%m-%d %H:%M", ends))
+
+    def one(i, run):
         with results.claim(run.id, folder) as mine:
             if not mine or run.id in results.load_rows(folder):
-                continue
-            log.begin(i)
+                return
+            if not silent:
+                say_which(i, run)
             try:
-                result = train_run(run, data_dir=data_dir, device=device, precision=precision, fuse=fuse,
-                                   progress=progress, label=f"{i + 1}/{len(missing)} ",
-                                   checkpoint=results.checkpoint_path(run.id, folder), stop=end)
-            except Stopped:
-                break
+                result = yield from stepwise_run(
+                    run, device=device, fuse=fuse, progress=progress, label=f"{i + 1}/{len(runs)} ",
+                    checkpoint=results.checkpoint_path(run.id, folder), stop=end, **options)
             except (TrainingError, CheckpointError, results.ResultsError) as error:
                 failed.append(str(error))
-                continue
+                return
+            except Stopped:
+                stopped.append(run.id)
+                return
             if save:
                 networks.save_network(result, Path(save) / f"{run.id}.safetensors", unfolded)
             results.append(result, folder)
         trained.append(run.id)
+
+    waiting = (one(i, run) for i, run in itertools.takewhile(lambda _: not end(), enumerate(runs)))
+    in_turn(waiting, together, resolve_device(device))
     if failed:
         raise TrainingError("; ".join(failed))
     return trained
 
 
-def train_run(run, *, fuse=False, **options):
-    """Trains and evaluates a run of either kind: see `lc.train` and `train_imagenet`, where `fuse` has no effect."""
+def stepwise_run(run, *, fuse=False, **options):
+    """Trains and evaluates a run of either kind, as a generator that pauses after each step, but for ImageNet.
+
+    See `lc.train` and `train_imagenet`, where `fuse` has no effect.
+    """
     if isinstance(run, ImageNetRun):
         from .imagenet.training import train_imagenet  # timm takes seconds to import
         return train_imagenet(run, **options)
-    return train(run, fuse=fuse, **options)
+    return (yield from stepwise(run, fuse=fuse, **options))
 
 
 def find_data(run, data_dir=None):
@@ -236,9 +266,10 @@ def find_data(run, data_dir=None):
         load_data(run.dataset, data_dir)
 
 
-def check_options(time_limit=None, save=None, **_):
+def check_options(time_limit=None, save=None, together=1, **_):
     """Raises ValueError if `train_missing` cannot have these options."""
     check.number("the time limit in minutes", time_limit or 0, 0, math.inf)
+    check.integer("together", together)
     if save:
         networks.check_folder(save)
 

@@ -92,6 +92,15 @@ def counts(network):
     return tuple(sum(p.numel() for p in network.parameters() if p.requires_grad or not learnable) for learnable in (False, True))
 
 
+def at_once(function):
+    """A generator function in the place of `study.stepwise_run` that calls a function of its arguments."""
+    def steps(*arguments, **options):
+        return function(*arguments, **options)
+        yield
+
+    return steps
+
+
 class After:
     """A `stop` that says yes when it is asked for the n-th time."""
 

@@ -172,7 +172,7 @@ def test_a_disk_that_fills_up_is_said_in_one_line_and_once_freed_the_sweep_goes_
 
 def sweep_read_only(protect, store):
     protect(store)
-    lc.study.train_run = None  # is not called
+    lc.study.stepwise_run = None  # is not called
     assert sweep(RUNS[:1], store) == []  # nothing is missing: nothing to write
     return sweep(RUNS, store)
 
@@ -192,7 +192,7 @@ def test_a_read_only_store_is_said_before_any_training(protect, reason, nursery,
 
 def no_room(store):
     faults.full_tmpfs(store, 65536)[0]()
-    lc.study.train_run = None
+    lc.study.stepwise_run = None
     return sweep(RUNS, store)
 
 

@@ -14,11 +14,12 @@ from lc.utils.device import device_name
 
 CPU = torch.device("cpu")
 HERE = device_name(CPU)
+SPOKEN = HERE.replace(" 1 threads", " 1 thread")
 
 
 def row(run, seconds, device=HERE):
     return Result(run.id, run.model, run.dataset, run.frozen, run.recipe.profile, run.seed, *[1.0] * 3, 1, 1, *[1.0] * 4,
-                  epochs=run.recipe.epochs, train_images=getattr(run.recipe, "train_images", None) or 50_000, seconds=seconds,
+                  epochs=run.recipe.epochs, train_images=run.training_images, seconds=seconds,
                   images_per_second=1.0, device=device, precision="fp32", torch="2", git="0",
                   accuracy_top5=1.0 if isinstance(run, imagenet.ImageNetRun) else float("nan"))
 
@@ -32,39 +33,43 @@ def estimate(run, folder, *rows):
 @pytest.fixture
 def no_measurement(monkeypatch):
     """Nothing is trained to measure how long it takes."""
-    monkeypatch.setattr(hours, "_measured_rate", lambda *_: pytest.fail("a step was measured"))
+    monkeypatch.setattr(hours, "_measured", lambda *_: pytest.fail("a step was measured"))
 
 
-def test_a_run_takes_as_long_as_the_same_one_else_in_proportion_to_its_work(no_measurement, tmp_path):
-    small, large = lc.Run("ResNet-8-16", "cifar10", False, 0, "short"), lc.Run("ResNet-20-16", "cifar10", False, 0, "short")
-    known = study.figure6b("quick", seeds=[7])[0]  # ResNet-LC-8-16x1
-    assert estimate(known, tmp_path, row(study.figure6b("quick")[0], 60.0)) == 60.0
-    assert estimate(large, tmp_path) == pytest.approx(60.0 * hours.work(large) / hours.work(known))
-    assert estimate(large, tmp_path) / estimate(small, tmp_path) == pytest.approx(18 / 6)
+def test_a_run_takes_as_long_as_the_same_network_by_its_images_and_epochs(no_measurement, tmp_path):
+    run = lc.Run("ResNet-8-16", "cifar10", False, 0, "quick")
+    assert estimate(run, tmp_path, row(run, 60.0)) == pytest.approx(60.0)
+    assert estimate(replace(run, frozen=True, seed=3), tmp_path) == pytest.approx(60.0)
+    short = replace(run, recipe="short")
+    assert estimate(short, tmp_path) == pytest.approx(60.0 * (50_000 * 15) / (5_000 * 4))
+    assert estimate(short, tmp_path, row(short, 700.0), row(replace(short, seed=1), 900.0)) == pytest.approx(800.0)  # the same profile
+    assert estimate(run, tmp_path) == pytest.approx(60.0)
 
 
-def test_rows_of_the_same_profile_and_of_similar_networks_count_more(no_measurement, tmp_path):
+def test_another_network_takes_as_long_as_the_nearest_in_cost_by_their_costs(no_measurement, tmp_path):
     small, similar, large = (lc.Run(f"ResNet-{shape}", "cifar10", False, 0, "short") for shape in ("8-8", "8-64", "20-64"))
-    rates = {small: 9.0, similar: 1.0, replace(similar, seed=1): 2.0, replace(similar, seed=2): 2.0,
-             replace(large, recipe="quick", seed=3): 5.0}
-    for run, rate in rates.items():
-        results.append(row(run, rate * hours.work(run) / 1e12), tmp_path)
-    assert estimate(large, tmp_path) == pytest.approx(2.0 * hours.work(large) / 1e12)
+    assert hours.cost(large) / hours.cost(similar) == 3  # 18 layers, not 6
+    rows = [row(similar, 100.0), row(lc.Run("ResNet-8-56", "cifar10", False, 0, "short"), 100.0 * (56 / 64) ** 2),
+            row(lc.Run("ResNet-8-80", "cifar10", False, 0, "short"), 100.0 * (80 / 64) ** 2), row(small, 99.0),
+            row(lc.Run("ResNet-20-48", "cifar10", False, 0, "quick"), 1.0)]  # of another profile
+    assert estimate(large, tmp_path, *rows) == pytest.approx(300.0)
 
 
 def counted(run):
-    """The operations of the forward passes, by PyTorch's counter."""
+    """The operations of the forward passes of a mini-batch by PyTorch's counter, for an image or, on ImageNet, a pixel."""
     size, batch = getattr(run.recipe, "image_size", 32), min(256, run.recipe.batch_size)
-    build = imagenet.build_imagenet_model if isinstance(run, imagenet.ImageNetRun) else lc.build_model
+    on_images = isinstance(run, imagenet.ImageNetRun)
+    build = imagenet.build_imagenet_model if on_images else lc.build_model
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         build(run.model).train()(torch.empty(batch, 3, size, size))
-    return counter.get_total_flops() / batch * run.training_images * run.recipe.epochs
+    return counter.get_total_flops() / batch / (size ** 2 if on_images else 1)
 
 
-@pytest.mark.parametrize("model", ["ResNet-8-16", "ResNet-14-16-k5", "ResNet-LC-8-16x99", "ResNet-LC-8-8x4+BN+ReLU", "ResNet-14"])
-def test_work_is_about_the_operations_of_the_network(model):
+@pytest.mark.parametrize("model", [
+    "ResNet-8-16", "ResNet-14-16-k5", "ResNet-LC-8-16x99", "ResNet-LC-8-8x4+BN+ReLU", "ResNet-14"])
+def test_the_cost_is_about_the_operations_of_the_network(model):
     run = lc.Run(model, "cifar10", True, 0, "quick")
-    assert hours.work(run) == pytest.approx(counted(run), rel=0.25)
+    assert hours.cost(run) == pytest.approx(counted(run), rel=0.25)
 
 
 NETWORKS = list({(type(run), run.model, run.recipe): run for profile in ("paper", "short")
@@ -73,20 +78,19 @@ NETWORKS = list({(type(run), run.model, run.recipe): run for profile in ("paper"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("run", NETWORKS, ids=lambda run: f"{run.model}-{run.recipe.profile}")
-def test_work_of_off_the_shelf_networks_is_about_theirs(run):
-    assert hours.work(run) == pytest.approx(counted(run), rel=0.25)
+def test_the_cost_of_networks_off_the_shelf_is_about_their_operations(run):
+    assert hours.cost(run) == pytest.approx(counted(run), rel=0.25)
 
 
-def test_every_experiment_has_its_work():
+def test_every_low_resolution_network_of_ours_has_its_cost():
     for profile in study.PROFILES:
-        for run in study.everything(profile):
-            assert hours.work(run) > 0
+        assert all(hours.cost(run) > 0 for run in study.everything(profile) if run.architecture.depth)
 
 
 def test_rows_of_ones_own_images_and_recipes_do_no_harm(no_measurement, tmp_path):
     own = [imagenet.ImageNetRun("ResNet-18d-LCx2", "flowers", False, 0, "smoke"), lc.Run("ResNet-8-8", "mine", True, 0, "quick"),
            lc.Run("ResNet-8-8", "digits", True, 0, lc.Recipe("own", epochs=1))]
-    assert [estimate(run, tmp_path, *(row(each, 60.0) for each in own)) for run in own] == [60.0] * 3
+    assert [estimate(run, tmp_path, *(row(each, 60.0) for each in own)) for run in own] == pytest.approx([60.0] * 3)
 
 
 def test_hours_on_images_follow_their_number_and_size(no_measurement, tmp_path):
@@ -101,7 +105,7 @@ def test_without_rows_of_the_device_ten_steps_are_measured(tmp_path):
     files = set(tmp_path.rglob("*"))
     seconds, source = hours.estimator(CPU, tmp_path)
     small, large = (lc.Run(model, "cifar10", False, 0, "quick") for model in ("ResNet-8-16", "ResNet-20-64"))
-    assert 0 < seconds(small) < seconds(large) == pytest.approx(seconds(small) * hours.work(large) / hours.work(small))
+    assert 0 < seconds(small) < seconds(large) == pytest.approx(seconds(small) * hours.cost(large) / hours.cost(small))
     assert source == "ten steps of ResNet-8-16 just now" and set(tmp_path.rglob("*")) == files
 
 
@@ -110,28 +114,19 @@ def test_one_line_says_runs_device_and_hours_and_which_profile_takes_less_on_a_c
     results.append(row(runs[0], 7200.0), tmp_path)
     expected = hours.announce(runs, CPU, tmp_path)
     said = capsys.readouterr().out
-    assert re.fullmatch(rf"4 runs on {re.escape(HERE)}: about \d\.\d hours, estimated from rows of this device\. "
+    assert re.fullmatch(rf"4 runs on {re.escape(SPOKEN)}: about \d\.\d hours, estimated from rows of this device\. "
                         r"The profile quick would take about \d+ min\.\n", said)
-    assert expected[0] == 7200.0 and len(expected) == 4
+    assert expected[0] == pytest.approx(7200.0) and len(expected) == 4
     hours.announce([replace(runs[0], recipe="smoke")], CPU, tmp_path)
-    assert capsys.readouterr().out == f"1 run on {HERE}: about 1 min, estimated from rows of this device.\n"
+    assert capsys.readouterr().out == f"1 run on {SPOKEN}: about 1 min, estimated from rows of this device.\n"
 
 
-def test_a_line_says_which_run_is_on_and_when_the_last_ends(monkeypatch, capfd):
-    now = [1000.0]
-    monkeypatch.setattr(hours.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(hours.time, "time", lambda: now[0])
-    monkeypatch.setattr(hours.time, "localtime", hours.time.gmtime)
-    runs = study.figure4("smoke")[:3]
-    progress = hours.Progress(runs, [60.0, 60.0, 600.0], silent=False)
-    progress.begin(0)
-    now[0] += 120.0  # twice as long as expected
-    progress.tell()
-    progress.begin(1)
-    assert capfd.readouterr().err.splitlines() == [
-        f"run 1 of 3: {runs[0].id}; the last ends at about 1970-01-01 00:28",
-        f"run 2 of 3: {runs[1].id}; the last ends at about 1970-01-01 00:40"]
-    now[0] += hours.SILENCE + 1
-    progress.tell()
-    progress.tell()
-    assert capfd.readouterr().err.count("run 2 of 3") == 1
+def test_workers_share_the_work_of_one_estimate_at_their_share_of_the_threads(no_measurement, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: threads.append(n))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
+    threads, run = [4], lc.Run("ResNet-8-16", "cifar10", False, 0, "quick")
+    results.append(row(run, 3000.0, HERE.rpartition(",")[0] + ", 4 threads"), tmp_path)
+    results.append(row(replace(run, seed=1), 6000.0, HERE.rpartition(",")[0] + ", 2 threads"), tmp_path)
+    runs = [replace(run, seed=seed) for seed in range(2, 6)]
+    assert hours.announce(runs, CPU, tmp_path, workers=2) == pytest.approx([3000.0] * 4) and threads == [4, 2, 4]
+    assert ", 2 threads, by 2 workers: about 3.3 hours" in capsys.readouterr().out

@@ -9,8 +9,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import lc
-from lc import imagenet, networks, results, study
-from lc.__main__ import main, parser
+from lc import fast, imagenet, networks, results, study
+from lc.__main__ import main
 from lc.data import to_unit
 from lc.sweep import workers
 from lc.utils import checkpoint
@@ -80,7 +80,7 @@ def test_an_interrupted_run_saves_the_same_network(tmp_path, monkeypatch):
 
 
 def test_the_commands_save(made_up, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(study, "train_run", lambda *_, **__: made_up)
+    monkeypatch.setattr(fast, "train", lambda *_, **__: made_up)
     file, folder = tmp_path / "n.safetensors", ["--results", str(tmp_path)]
     main([*TRAIN, *folder, "--save", str(file)])
     assert lc.load_network(file).row["id"] == made_up.id and not blocks(lc.load_network(file))
@@ -90,10 +90,10 @@ def test_the_commands_save(made_up, tmp_path, monkeypatch, capsys):
     assert blocks(lc.load_network(file)) == 7
 
     started = []
-    monkeypatch.setattr(workers, "_train_with", lambda command, *others: started.append(command) or [])
+    monkeypatch.setattr(workers, "_train_with", lambda *arguments: started.append(arguments) or [])
     main([*SWEEP, "--workers", "2", *folder, "--save", str(tmp_path), "--unfolded"])
-    worker = parser().parse_args(started[0][3:])
-    assert (worker.save, worker.unfolded) == (str(tmp_path), True)
+    (_, _, options, _), = started
+    assert (options["save"], options["unfolded"]) == (str(tmp_path), True)
 
 
 @pytest.mark.parametrize("command, place, said", [
@@ -105,8 +105,9 @@ def test_the_commands_save(made_up, tmp_path, monkeypatch, capsys):
 ])
 def test_a_place_that_cannot_be_written_is_said_before_any_training(command, place, said, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setattr(study, "train_run", lambda *_, **__: pytest.fail("it trains"))
-    monkeypatch.setattr(workers, "_start", lambda *_: pytest.fail("it starts a worker"))
+    monkeypatch.setattr(fast, "train", lambda *_, **__: pytest.fail("it trains"))
+    monkeypatch.setattr(study, "stepwise_run", lambda *_, **__: pytest.fail("it trains"))
+    monkeypatch.setattr(workers, "_train_with", lambda *_: pytest.fail("it starts a worker"))
     with pytest.raises(SystemExit, match=said):
         main([*command, "--results", str(tmp_path / "results"), "--save", str(tmp_path / place)])
 

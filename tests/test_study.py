@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from helpers import result
+from helpers import at_once, result
 
 import lc
-from lc import hours, imagenet, results, study
+from lc import fast, hours, imagenet, results, study
 from lc.__main__ import main
 from lc.data import DataUnavailable
 from lc.training import Stopped
@@ -20,7 +20,7 @@ def fake_train(run, **_):
 def store(tmp_path, monkeypatch):
     """An empty results folder, and a training that takes no time and needs no data."""
     monkeypatch.setenv("LC_RESULTS_DIR", str(tmp_path))
-    monkeypatch.setattr(study, "train_run", fake_train)
+    monkeypatch.setattr(study, "stepwise_run", at_once(fake_train))
     monkeypatch.setattr(study, "find_data", lambda run, data_dir: None)
     monkeypatch.setattr(hours, "estimator", lambda device, folder: (lambda run: 60.0, "nothing"))
     return tmp_path
@@ -129,7 +129,7 @@ def test_a_sweep_without_names_trains_every_experiment(store, capsys):
     assert set(results.load_rows()) == {run.id for run in runs}
     n = len(runs)
     said = capsys.readouterr().out
-    assert f"trained {n} runs in 0:00:0" in said and f"; 0 of {n} are still missing" in said
+    assert f"trained {n} runs in 0:0" in said and f"; 0 of {n} are still missing" in said
     main(["sweep", "--profile", "smoke", "--device", "cpu"])
     assert f"trained 0 runs in 0:00:00; 0 of {n} are still missing" in capsys.readouterr().out
 
@@ -170,7 +170,7 @@ def test_at_the_time_limit_a_sweep_ends_as_at_its_end(experiment, store, monkeyp
             pass
         raise Stopped(run.id)
 
-    monkeypatch.setattr(study, "train_run", train)
+    monkeypatch.setattr(study, "stepwise_run", at_once(train))
     main(["sweep", experiment, "--profile", "smoke", "--device", "cpu", "--time-limit", "0.005"])
     runs = study.EXPERIMENTS[experiment]("smoke")
     assert f"{len(runs)} of {len(runs)} are still missing" in capsys.readouterr().out
@@ -184,7 +184,7 @@ def test_a_run_that_fails_costs_no_other_and_is_named(store, monkeypatch):
             raise lc.TrainingError(f"{run.id}: out of memory")
         return fake_train(run)
 
-    monkeypatch.setattr(study, "train_run", train)
+    monkeypatch.setattr(study, "stepwise_run", at_once(train))
     with pytest.raises(lc.TrainingError, match=runs[1].id):
         study.train_missing(runs)
     assert set(results.load_rows()) == {runs[0].id, runs[2].id}
@@ -277,13 +277,30 @@ def test_what_a_training_will_take_is_said_before_it_and_never_without_one(store
     assert said.endswith(capsys.readouterr().out)
 
 
-def test_a_log_has_a_line_for_each_run(store, capfd):
+def test_a_log_has_a_line_for_each_run(store, caplog):
+    caplog.set_level("INFO")
     runs = study.figure4("smoke")[:2]
     study.train_missing(runs)
-    assert [line.partition(";")[0] for line in capfd.readouterr().err.splitlines()] == [
+    assert [message.partition("; the last ends at about 20")[0] for message in caplog.messages] == [
         f"run {i} of 2: {run.id}" for i, run in enumerate(runs, 1)]
     study.train_missing(study.figure4("smoke")[2:], progress=True)
-    assert "run 1 of" not in capfd.readouterr().err
+    assert len(caplog.messages) == 2
+
+
+def test_runs_that_are_trained_together_are_recorded_as_those_that_are_trained_alone(store, monkeypatch):
+    def steps(run, **_):
+        begun.append(run)
+        yield
+        return fake_train(run)
+
+    begun, runs = [], study.figure4("smoke")
+    monkeypatch.setattr(study, "stepwise_run", steps)
+    tally = []
+    monkeypatch.setattr(results, "append", lambda result, folder: tally.append((result.id, len(begun))))
+    assert study.train_missing(runs, together=2) == [run.id for run in runs]
+    assert tally == [(run.id, min(2 * (i // 2) + 2, 6)) for i, run in enumerate(runs)]
+    with pytest.raises(ValueError, match="together must be an integer of at least 1"):
+        study.train_missing(runs, together=0)
 
 
 def test_no_row_at_all_is_an_error(store):
@@ -301,7 +318,7 @@ def test_notebook_parameters_are_checked(changes, message):
 
 
 def test_train_records_once_and_merge_takes_over(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(study, "train_run", fake_train)
+    monkeypatch.setattr(fast, "train", fake_train)
     there, here = str(tmp_path / "there"), str(tmp_path / "here")
     command = ["train", "ResNet-LC-8-8x2", "--dataset", "digits", "--frozen", "--profile", "smoke", "--results", there]
     main(command)

@@ -1,5 +1,6 @@
 """The training step on a GPU: weights in few large tensors, compiled regions, and one CUDA graph for the whole step."""
 
-from .trainer import FastTrainer, train
+from .in_turn import in_turn
+from .trainer import FastTrainer, stepwise, train
 
-__all__ = ["FastTrainer", "train"]
+__all__ = ["FastTrainer", "in_turn", "stepwise", "train"]

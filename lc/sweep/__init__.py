@@ -1,4 +1,4 @@
-"""Many runs: workers on all GPUs of a machine, NVIDIA's Multi-Process Service, and the status of all experiments."""
+"""Many runs: processes on all GPUs of a machine, the status of all experiments, and the check of a machine."""
 
 from .workers import sweep
 

@@ -18,8 +18,8 @@ def in_fresh_process(function, *arguments, stop=None, **options):
     """Calls a function of a module of `lc` in a new process.
 
     Args:
-        function: it takes `stop` too. What it takes and returns must be able to be pickled.
-        stop: as for `lc.train`.
+        function: what it takes and returns must be able to be pickled.
+        stop: if it is given, the function gets a `stop` of its own, which returns True once this one has.
 
     Returns:
         What the function returns, with all tensors on the CPU. What it raises is raised.
@@ -28,7 +28,7 @@ def in_fresh_process(function, *arguments, stop=None, **options):
         ChildProcessError: if the process dies.
     """
     with tempfile.TemporaryDirectory(prefix="lc-") as folder:
-        torch.save((function, arguments, options), Path(folder, "call"))
+        torch.save((function, arguments, options, stop is not None), Path(folder, "call"))
         process, told, ready = subprocess.Popen([sys.executable, "-c", CODE, folder]), False, Path(folder, "ready")
         try:
             while process.poll() is None:
@@ -51,11 +51,11 @@ def in_fresh_process(function, *arguments, stop=None, **options):
 
 def main(folder):
     """What the new process does: it reads `call`, and writes what the function returns or raises to `outcome`."""
-    function, arguments, options = torch.load(Path(folder, "call"), weights_only=False)
+    function, arguments, options, stops = torch.load(Path(folder, "call"), weights_only=False)
     with stop_on_signals() as stop:
         Path(folder, "ready").touch()
         try:
-            outcome = function(*arguments, stop=stop, **options)
+            outcome = function(*arguments, **options, **({"stop": stop} if stops else {}))
         except Exception as error:
             outcome = error
     torch.save(outcome, Path(folder, "outcome"))

@@ -23,7 +23,7 @@ def test_a_machine_that_is_right(tmp_path, capsys):
 
 
 def test_what_cannot_be_read_or_written_is_said(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "_trainings", lambda devices: [])
+    monkeypatch.setattr(doctor, "_train", lambda *_: (2.3, 0.0))
     (tmp_path / "cifar10.npz").write_bytes(b"no archive")
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match="lc: 2 of this machine's parts cannot be used"):
@@ -38,9 +38,10 @@ def test_a_gpu_that_pytorch_cannot_use_is_wrong_and_not_trained_on(tmp_path, mon
 
     monkeypatch.setattr(doctor, "resolve_device", refuse)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(doctor, "_trainings", lambda devices: [(True, str(devices))])
-    lines = list(doctor.examine(tmp_path, tmp_path))
-    assert (False, "PyTorch cannot use this GPU") in lines and lines[-1][1] == str([torch.device("cpu")])
+    trained = []
+    monkeypatch.setattr(doctor, "_train", lambda device, *_: trained.append(str(device)) or (2.3, 0.0))
+    assert (False, "PyTorch cannot use this GPU") in list(doctor.examine(tmp_path, tmp_path))
+    assert set(trained) == {"cpu"}
 
 
 @pytest.mark.parametrize("broken, message", [
@@ -49,6 +50,11 @@ def test_a_gpu_that_pytorch_cannot_use_is_wrong_and_not_trained_on(tmp_path, mon
 ])
 def test_a_device_that_does_not_learn_is_wrong(broken, message, tmp_path, monkeypatch):
     """The CPU plays the GPU: its steps with `graph` are broken."""
+    train_on = doctor._train
+    monkeypatch.setattr(doctor, "_train", lambda device, *how: train_on(torch.device("cpu"), *how))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(doctor, "device_name", str)
+    monkeypatch.setattr(doctor, "resolve_precision", lambda *_: "fp32")
     def train(run, device, precision, graph, progress):
         with monkeypatch.context() as patch:
             if graph:
@@ -56,9 +62,19 @@ def test_a_device_that_does_not_learn_is_wrong(broken, message, tmp_path, monkey
             return lc.train(run, device="cpu", precision="fp32", progress=progress)
 
     monkeypatch.setattr(doctor, "train", train)
-    lines = list(doctor._trainings([torch.device("cpu"), torch.device("cuda")]))
-    assert [right for right, _ in lines] == [True, True, True, True, False]
-    assert message in lines[-1][1] and "cuda in auto, as one CUDA graph" in lines[-1][1]
+    *right, last = doctor.examine(tmp_path, tmp_path)
+    assert all(each for each, _ in right) and len(right) == 9 and not last[0]
+    assert message in last[1] and "cuda:0 in auto, as one CUDA graph" in last[1]
+
+
+def test_a_fold_that_computes_something_else_is_wrong(tmp_path, monkeypatch):
+    def fold(network):
+        folded = lc.fold(network)
+        folded.fc.bias.data += 0.1
+        return folded
+
+    monkeypatch.setattr(doctor, "fold", fold)
+    assert len(wrong(data_dir=tmp_path, folder=tmp_path)) == 2
 
 
 @pytest.mark.gpu

@@ -23,7 +23,7 @@ def test_rows_are_counted_by_experiment_and_profile_and_missing_runs_named(tmp_p
         results.append(made_up, tmp_path)
     printed = lines(["figure4"], None, tmp_path)
     assert [line.split() for line in printed[1:5]] == [
-        ["figure4", "paper", "0", "80", "80.00"], ["figure4", "short", "0", "24", "24.00"],
+        ["figure4", "paper", "0", "80", "80.00"], ["figure4", "short", "0", "28", "28.00"],
         ["figure4", "quick", "23", "24", "1.00"], ["figure4", "smoke", "0", "6", "6.00"]]
     one = lines(["figure4"], "quick", tmp_path)
     assert one[1].split() == ["figure4", "quick", "23", "24", "1.00"]
