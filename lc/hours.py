@@ -18,7 +18,7 @@ from .experiments import GRIDS
 from .imagenet import RECIPES, ImageNetRun
 from .models import build_model
 from .run import PROFILES, Recipe, Run
-from .utils.device import device_name, own_randomness, resolve_precision, to_device
+from .utils.device import device_name, own_randomness, resolve_precision, said_name, to_device
 
 MEASURED = Run("ResNet-8-16", "cifar10", False, 0, "quick")
 COUNTED = 64  # pixels of the images for which the operations of the off-the-shelf networks are counted
@@ -138,7 +138,7 @@ def announce(runs, device, folder=None, workers=1, gpus=1):
         if device.type == "cpu":
             torch.set_num_threads(max(1, threads // workers))
         seconds, source = estimator(device, folder)
-        name = device_name(device).replace(" 1 threads", " 1 thread")
+        name = said_name(device)
     finally:
         torch.set_num_threads(threads)
     expected = [seconds(run) / at_once for run in runs]

@@ -10,11 +10,11 @@ from torch.utils.flop_counter import FlopCounterMode
 import lc
 from lc import hours, imagenet, results, study
 from lc.run import Result
-from lc.utils.device import device_name
+from lc.utils.device import device_name, said_name
 
 CPU = torch.device("cpu")
 HERE = device_name(CPU)
-SPOKEN = HERE.replace(" 1 threads", " 1 thread")
+SPOKEN = said_name(CPU)
 
 
 def row(run, seconds, device=HERE):

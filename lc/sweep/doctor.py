@@ -10,7 +10,7 @@ from ..data import data_folder, load_data
 from ..fast import train
 from ..run import Recipe, Run
 from ..utils.check import one_line
-from ..utils.device import arithmetic, device_name, resolve_device, resolve_precision, seen_by_driver
+from ..utils.device import arithmetic, resolve_device, resolve_precision, said_name, seen_by_driver
 
 RECIPE = Recipe("doctor", epochs=1, batch_size=32, learning_rate=0.05, train_images=320, test_images=64)
 RUN = Run("ResNet-LC-8-8x2", "digits", True, 0, RECIPE)
@@ -48,7 +48,7 @@ def examine(data_dir=None, folder=None):
     reference = None
     for device in devices:
         try:
-            yield True, f"{device}: {device_name(device)}, precision {resolve_precision('auto', device)}"
+            yield True, f"{device}: {said_name(device)}, precision {resolve_precision('auto', device)}"
         except (RuntimeError, ValueError) as error:
             yield False, f"{device}: {one_line(error)}"
         last = None

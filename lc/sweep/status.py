@@ -1,7 +1,7 @@
 """What the results have, what they lack, and how long the rest would take on this device."""
 
 from .. import hours, results, study
-from ..utils.device import device_name, resolve_device
+from ..utils.device import resolve_device, said_name
 
 
 def report(experiments=(), profile=None, folder=None, device="auto"):
@@ -20,6 +20,6 @@ def report(experiments=(), profile=None, folder=None, device="auto"):
         yield f"{name:14} {chosen:8} {len(runs) - len(missing):4} {len(runs):5} {left:>11}"
         if profile:
             yield from (f"  missing: {text}" for text in study.by_seeds(run.id for run in missing))
-    yield f"hours: on {device_name(device)}, estimated from {source}"
+    yield f"hours: on {said_name(device)}, estimated from {source}"
     if not profile:
         yield "--profile NAME lists the missing runs"

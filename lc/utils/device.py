@@ -137,6 +137,11 @@ def device_name(device):
     return f"{model} CPU, {torch.get_num_threads()} threads"
 
 
+def said_name(device):
+    """The name for a sentence. The rows have "1 threads", so that those of all versions are of one device."""
+    return device_name(device).replace(" 1 threads", " 1 thread")
+
+
 class Meter:
     """Counts the seconds of a run, of its set-up and of its training, those before an interruption included."""
 

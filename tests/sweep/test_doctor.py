@@ -53,7 +53,7 @@ def test_a_device_that_does_not_learn_is_wrong(broken, message, tmp_path, monkey
     train_on = doctor._train
     monkeypatch.setattr(doctor, "_train", lambda device, *how: train_on(torch.device("cpu"), *how))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(doctor, "device_name", str)
+    monkeypatch.setattr(doctor, "said_name", str)
     monkeypatch.setattr(doctor, "resolve_precision", lambda *_: "fp32")
     def train(run, device, precision, graph, progress):
         with monkeypatch.context() as patch:
