@@ -25,9 +25,10 @@ test: .venv/installed
 test-all: .venv/installed
 	$(PYTEST) --nbval $(TESTS)
 
-# After new results: execute the notebooks in place, as they are committed.
+# After new results: execute the notebooks in place, as they are committed, and write the numbers of README.md and the guides.
 notebooks: .venv/installed
 	LC_FIGURES_DIR=$(CURDIR)/figures $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+	$(BIN)/python docs/fill_numbers.py
 
 # A static site of the committed notebooks, as they were executed: build/site/index.html
 site: .venv/installed

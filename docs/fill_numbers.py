@@ -1,0 +1,61 @@
+"""Writes the numbers that README.md and the guides name, from the results: part of `make notebooks`.
+
+They stand between two comments, such as `<!-- speeds -->` and `<!-- end -->`, which no page shows. A
+line that began with a comment would end its paragraph.
+"""
+
+import re
+from textwrap import fill
+
+from lc import claims, results
+from lc.benchmark import table
+from lc.claims.verdict import AS_IN_PAPER, CONTRARY, UNDECIDED
+from lc.paper import TABLE_1
+from lc.utils.files import ROOT
+
+PAGES = ROOT / "README.md", ROOT / "docs" / "performance.md"
+
+
+def accuracies():
+    """Three runs of the paper's recipe beside its Table 1."""
+    rows = results.load_rows(ROOT / "results")
+    runs = "ResNet-20-16/learnable", "ResNet-LC-20-16x128/learnable", "ResNet-LC-20-16x128/frozen"
+    ours = (rows[f"cifar10/{run}/paper/seed0"]["accuracy"] for run in runs)
+    numbers = (number for pair in zip(ours, TABLE_1["cifar10"]) for number in pair)
+    return fill("ResNet-20-16 reaches {:.2f} % (paper: {}), and ResNet-LC-20-16x128 learnable {:.2f} % "
+                "({}), frozen {:.2f} % ({}).".format(*numbers), 100)
+
+
+def verdicts():
+    """How many claims are decided, and how."""
+    said = list(claims.verdicts()["verdict"])
+    counts = [len(said), *(said.count(verdict) for verdict in (AS_IN_PAPER, CONTRARY, UNDECIDED))]
+    return "of {}, {} are as in the paper, {} contrary, {} not decided".format(*counts)
+
+
+def speeds():
+    """A step of the plain network on two CPU cores, and of frozen LC networks."""
+    rows = table.with_ratios(table.load_table(ROOT / "results"))
+    rows = rows[rows["device"].str.endswith("CPU, 2 threads") & (rows["path"] == "eager")]
+    rows = rows.set_index(["model", "frozen"])
+    plain = rows.loc["ResNet-20-16", False]
+    ours = rows.loc[[(f"ResNet-LC-20-16x{e}", True) for e in (1, 8, 128)]]
+    return fill(
+        "on two CPU cores with bf16 instructions, ResNet-20-16 at batch 256 takes "
+        f"{plain['images_per_second']:.0f} images/s, {plain['of_loop']:.1f} times the conventional loop; "
+        "with frozen LC-Blocks {:.0f} (x1), {:.0f} (x8) and {:.0f} (x128), ".format(*ours["images_per_second"])
+        + "with {:.1f}, {:.1f} and {:.1f} times the plain network's memory. ".format(*ours["memory_of_plain"])
+        + "That is {:.1f}, {:.0f} and {:.0f} times as many images/s as through the expanded features.".format(
+            *ours["of_unfolded"]), 100)
+
+
+def filled(text):
+    """A page with all its numbers written anew."""
+    known = {"accuracies": accuracies, "verdicts": verdicts, "speeds": speeds}
+    return re.sub(rf"(<!-- ({'|'.join(known)}) -->).*?(<!-- end -->)",
+                  lambda found: found[1] + known[found[2]]() + found[3], text, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(filled(page.read_text()))
