@@ -5,6 +5,8 @@ SMOKE = build/smoke
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 NOTEBOOKS ?= # those of make reproduce, such as "03 13"; all if empty
 TESTS ?= tests notebooks
+space := $() $()
+url = $(subst $(space),%20,$(1))
 
 .PHONY: reproduce test test-all notebooks site lab benchmark clean
 
@@ -16,7 +18,7 @@ reproduce: .venv/installed
 	LC_RESULTS_DIR=$(SMOKE)/results LC_FIGURES_DIR=$(SMOKE)/figures \
 		$(BIN)/python -m lc notebooks 03 --profile smoke --train --out $(SMOKE)
 	@echo "Done. Figures: build/figures. Trained just now: $(SMOKE)/03_expansion.html. Pages: build/notebooks. Open one of them:"
-	@echo "file://$(CURDIR)/build/notebooks/03_expansion.html"
+	@echo "file://$(call url,$(CURDIR))/build/notebooks/03_expansion.html"
 
 # Two processes of one thread each, a test file or notebook at a time
 test: .venv/installed
@@ -27,7 +29,7 @@ test-all: .venv/installed
 
 # After new results: execute the notebooks in place, as they are committed, and write the numbers of README.md and the guides.
 notebooks: .venv/installed
-	LC_FIGURES_DIR=$(CURDIR)/figures $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+	LC_FIGURES_DIR="$(CURDIR)/figures" $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 	$(BIN)/python docs/fill_numbers.py
 
 # A static site of the committed notebooks, as they were executed: build/site/index.html
@@ -35,7 +37,7 @@ site: .venv/installed
 	rm -rf build/site
 	$(BIN)/python docs/sources.py build/docs
 	$(BIN)/sphinx-build -W --keep-going -q -c docs build/docs build/site
-	@echo "file://$(CURDIR)/build/site/index.html"
+	@echo "file://$(call url,$(CURDIR))/build/site/index.html"
 
 # JupyterLab on the README, shown as a page whose links open the notebooks.
 lab: .venv/installed

@@ -159,9 +159,10 @@ def run_imagenet(a):
     from .imagenet import ImageNetRun, images
     from .imagenet.processes import rank, world
     from .imagenet.training import train_imagenet
+    from .utils.files import expanded
     from .utils.signals import stop_on_signals
 
-    folder = os.path.expanduser(a.data or images.find(a.dataset or "imagenet"))
+    folder = expanded(a.data or images.find(a.dataset or "imagenet"))
     name = a.dataset or os.path.basename(os.path.abspath(folder))
     run = ImageNetRun(a.model, name, a.frozen, a.seed, a.recipe)
     kept = results.checkpoint_path(run.id)

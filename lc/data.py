@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from .utils.check import one_line
-from .utils.files import lock, open_npz, save_npz
+from .utils.files import expanded, lock, open_npz, save_npz
 
 # name: (torchvision class, channel mean, channel standard deviation, pad-flip-crop augmentation in training)
 KNOWN = {
@@ -22,6 +22,8 @@ KNOWN = {
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "fashion-mnist": "Fashion-MNIST",
           "imagenet": "ImageNet", "tiny-imagenet-40": "Tiny-ImageNet, 40 classes"}
 TRAINING_IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "fashion-mnist": 60_000, "digits": 1_437}
+LAYOUT = ("x_train and x_test, uint8 [N, size, size, 1 or 3]; y_train and y_test, integers [N] from 0; "
+          "classes, an array of text, not of objects")
 SIZE = 32
 PAD = 4
 
@@ -56,7 +58,11 @@ class Data:
 def data_folder(data_dir=None):
     """The folder of the data sets: `data_dir`, else $LC_DATA_DIR, else `lc` in the user's cache directory."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(data_dir or os.environ.get("LC_DATA_DIR") or Path(cache) / "lc").expanduser()
+    try:
+        return expanded(data_dir or os.environ.get("LC_DATA_DIR") or Path(cache, "lc"))
+    except ValueError:
+        raise DataError("the user's home folder, and so that of the data sets, is not known; set "
+                        "LC_DATA_DIR or data_dir to one that can be written") from None
 
 
 def load_data(name, data_dir=None):
@@ -64,11 +70,12 @@ def load_data(name, data_dir=None):
 
     The known names are "cifar10", "cifar100", "svhn", "fashion-mnist", and "digits" (scikit-learn's handwritten digits,
     which need no download). Any other name stands for a file of your own in the same layout: `x_train`, `x_test` uint8
-    `[N, height, width, 3]` (or 1 channel, or no channel axis), `y_train`, `y_test` integers `[N]` from 0, `classes` strings.
+    `[N, height, width, 3]` (or 1 channel, or no channel axis), `y_train`, `y_test` integers `[N]` from 0, `classes` strings
+    or byte strings in UTF-8.
     Your own data are normalised by their training mean and standard deviation and are not augmented.
 
     Args:
-        data_dir: the folder; by default $LC_DATA_DIR, else `lc` in the user's cache directory.
+        data_dir: the folder; by default $LC_DATA_DIR, else `lc` in the user's cache directory. The digits need none.
 
     Returns:
         `Data` on the CPU, the same object as long as the file does not change. Images smaller than 32x32 are upscaled
@@ -78,15 +85,17 @@ def load_data(name, data_dir=None):
         DataError: if the data set is unknown or unreachable, its file is damaged or has wrong shapes, or a label is outside
             the classes.
     """
+    if name == "digits":  # needs no folder
+        return _load(name, None, None)
     path = data_folder(data_dir) / f"{name}.npz"
-    if name != "digits" and not path.exists():
+    if not path.exists():
         _make(name, path)
-    return _load(name, path, path.stat().st_mtime_ns if path.exists() else None)
+    return _load(name, path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=4)  # the sets of Table 1; a sweep then reads each file once
 def _load(name, path, changed):
-    arrays = _digits() if name == "digits" else _read(path)
+    arrays = _digits() if name == "digits" else _read(name, path)
     x_train, x_test = _upscale(arrays["x_train"]), _upscale(arrays["x_test"])
     if name in KNOWN:
         _, mean, std, augment = KNOWN[name]
@@ -99,7 +108,11 @@ def _load(name, path, changed):
         raise DataError(f"{name} has {len(mean)} channels, but the images of {path} have {x_train.shape[-1]}")
     return Data(name, x_train=x_train, y_train=torch.from_numpy(arrays["y_train"]),
                 x_test=x_test, y_test=torch.from_numpy(arrays["y_test"]),
-                classes=tuple(str(c) for c in arrays["classes"]), mean=mean, std=std, augment=augment)
+                classes=tuple(map(_text, arrays["classes"])), mean=mean, std=std, augment=augment)
+
+
+def _text(name):
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
 
 
 def _make(name, path):
@@ -116,13 +129,17 @@ def _make(name, path):
             _download(name, path)
 
 
-def _read(path):
-    """The checked arrays of one `.npz`: images `[N, h, w, c]` uint8, labels int64."""
+def _read(name, path):
+    """The checked arrays of one `.npz`: images `[N, h, w, c]` uint8, labels int64, classes text."""
+    arrays, key = {}, None
     try:
         with open_npz(path) as f:
-            arrays = {key: f[key] for key in ("x_train", "y_train", "x_test", "y_test", "classes")}
+            for key in ("x_train", "y_train", "x_test", "y_test", "classes"):
+                arrays[key] = f[key]
     except Exception as error:  # numpy, zipfile and zlib raise many kinds
-        raise DataError(f"{path} is damaged or not in lc's layout ({one_line(error)}); delete it to have it made again") from None
+        what = f": {key} cannot be read" if key else " is damaged or not in lc's layout"
+        remedy = "delete it to have it made again" if name in KNOWN else f"it must hold {LAYOUT}"
+        raise DataError(f"{path}{what} ({one_line(error)}); {remedy}") from None
     if arrays["classes"].ndim != 1:
         raise DataError(f"{path}: classes must be a list of names, not {arrays['classes'].tolist()!r}")
     for split in ("train", "test"):

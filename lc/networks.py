@@ -3,7 +3,6 @@
 import json
 import tempfile
 from collections import OrderedDict
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -16,7 +15,7 @@ from .blocks import fold
 from .conversion import freeze_spatial
 from .evaluate import Normalize
 from .utils.check import one_line
-from .utils.files import replacing
+from .utils.files import check_replaceable, expanded, replacing
 
 FORMAT = "a network of lc, version 1"
 
@@ -53,7 +52,7 @@ def load_network(file):
         ValueError: if the file is missing, damaged, or not of `save_network`.
     """
     try:
-        with safe_open(file, "pt") as f:
+        with safe_open(expanded(file), "pt") as f:
             metadata = f.metadata() or {}
             tensors = {name: f.get_tensor(name).clone() for name in f.keys()}  # not the mapped file, which may change
         if metadata.get("format") != FORMAT:
@@ -77,7 +76,7 @@ def load_network(file):
 def check_folder(folder):
     """Raises ValueError if no network can be saved in a folder: before hours of training, not after."""
     try:
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=expanded(folder)):
             pass
     except OSError as error:
         raise ValueError(f"no network can be saved in {folder} ({error.strerror}); make the folder, or name another") from None
@@ -85,9 +84,14 @@ def check_folder(folder):
 
 def check_file(file, replace=False):
     """Raises ValueError if no network can be saved as a file, or if it exists already and must not be replaced."""
-    check_folder(Path(file).parent)
-    if Path(file).is_dir() or Path(file).exists() and not replace:
+    path = expanded(file)
+    check_folder(path.parent)
+    if path.is_dir() or path.exists() and not replace:
         raise ValueError(f"{file} exists already; name another file to save, or move it away")
+    try:
+        check_replaceable(path)
+    except OSError as error:
+        raise ValueError(f"no network can be saved as {file} ({error.strerror}); name another file") from None
 
 
 def _build(row, num_classes, channels):

@@ -1,7 +1,6 @@
 """One look for all figures: seaborn's statistical plots with the project's colours, labels and axes."""
 
 import os
-from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -14,7 +13,7 @@ from matplotlib.transforms import ScaledTranslation
 from .analysis import central_share, gaps_by_seed
 from .axes import break_below, log_ticks
 from .tables import LABELS, told
-from .utils.files import ROOT
+from .utils.files import build_folder, expanded
 
 FROZEN, LEARNABLE, BASELINE = "#0072B2", "#D55E00", "#555555"  # Okabe and Ito's colour-blind-safe blue and vermilion
 COLORS = {True: FROZEN, False: LEARNABLE}
@@ -41,15 +40,24 @@ def use_style():
 
 def figures_folder():
     """The folder that figures are written to: $LC_FIGURES_DIR, else `build/figures` of this project."""
-    return Path(os.environ.get("LC_FIGURES_DIR") or ROOT / "build" / "figures")
+    chosen = os.environ.get("LC_FIGURES_DIR")
+    return expanded(chosen) if chosen else build_folder() / "figures"
 
 
 def save(figure, name):
-    """Writes `name.png` and `name.pdf` without dates, so that the same figure gives the same bytes."""
+    """Writes `name.png` and `name.pdf` without dates, so that the same figure gives the same bytes.
+
+    Where they cannot be written, it says so in a line, and the figure is only drawn.
+    """
     folder = figures_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.png", metadata={"Software": None})
-    figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+        figure.savefig(folder / f"{name}.pdf",
+                       metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    except OSError as error:
+        print(f"{name} is drawn and not kept: {folder} cannot be written ({error.strerror or error}); "
+              "set LC_FIGURES_DIR to a folder that can")
 
 
 def against(axes, table, x, column, ylabel, larger=None):

@@ -20,7 +20,8 @@ from filelock import Timeout
 from .filters import drawn
 from .run import COLUMNS, ID, OPTIONAL, run_id
 from .utils.check import one_line
-from .utils.files import ROOT, lock, open_npz, replacing, results_folder, save_npz, unfinished
+from .utils.files import (ROOT, check_replaceable, lock, open_npz, replacing, results_folder, save_npz,
+                          unfinished)
 
 SCRATCH = ROOT / "build" / "results"
 ROOM = 1 << 20  # bytes that the disk must take before a run is trained
@@ -29,6 +30,8 @@ CONFLICT = b"<<<<<<<", b"=======", b">>>>>>>"  # what git writes between the row
 TEXTS = {bool: ("True|False", "True".__eq__), int: (r"\d+", int), str: (".*", str),
          float: (r"((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|nan)?", lambda text: float(text or "nan"))}
 IDENTITY = "dataset", "model", "frozen", "profile", "seed"  # the columns that make the id
+SPREADSHEET = ("a spreadsheet saved it; restore the file, or save it as UTF-8 with commas between the "
+               "fields, decimal points, and True or False")
 FORMER = ["energy"]  # columns that files of earlier versions have
 
 
@@ -52,7 +55,7 @@ def load_rows(folder=None):
     """All rows as `{id: {column: value}}`, empty if there is no file yet. Raises as `load_table`."""
     if folder is None and not os.environ.get("LC_RESULTS_DIR"):
         return load_rows(results_folder()) | load_rows(SCRATCH)
-    path = Path(folder or results_folder()) / "runs.csv"
+    path = results_folder(folder) / "runs.csv"
     try:
         file = path.stat()
         return dict(_read(path, (file.st_ino, file.st_mtime_ns, file.st_size)))
@@ -66,6 +69,12 @@ def load_rows(folder=None):
 def _read(path, version):
     """The rows of one version of the file, which is read once."""
     content = path.read_bytes()
+    first = content.partition(b"\n")[0]
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ResultsError(f"{path} is in UTF-16: {SPREADSHEET}")
+    if b"," not in first and (b";" in first or b"\t" in first):
+        other = "semicolons" if b";" in first else "tabs"
+        raise ResultsError(f"{path} has {other} between its fields: {SPREADSHEET}")
     for number, line in enumerate(content.splitlines(), 1):
         if line.startswith(CONFLICT):
             raise ResultsError(f"{path}, line {number}: a merge conflict; keep the rows of both sides "
@@ -96,6 +105,8 @@ def _read(path, version):
     for name, kind in COLUMNS.items():
         pattern, parse = TEXTS[kind]
         texts = table[name] if name in table else pd.Series("", table.index)
+        if kind is bool and texts.isin(["TRUE", "FALSE"]).any():
+            raise ResultsError(f"{path}: {name} is TRUE or FALSE, not True or False: {SPREADSHEET}")
         refuse(~texts.str.fullmatch(pattern), f"{name} cannot be {{!r}}", name)
         parsed[name] = texts.map(parse)
     expected = [run_id(*row) for row in parsed[list(IDENTITY)].itertuples(index=False)]
@@ -166,8 +177,9 @@ def _path(folder, kind, run_id, suffix):
 
 def _home(run_id, folder):
     """The folder of a run: `folder` if it is given, else $LC_RESULTS_DIR, else one of the project."""
-    by_default = SCRATCH if "/smoke" in run_id else results_folder()
-    return Path(folder or os.environ.get("LC_RESULTS_DIR") or by_default)
+    chosen = results_folder(folder)
+    by_default = not folder and not os.environ.get("LC_RESULTS_DIR")
+    return SCRATCH if by_default and "/smoke" in run_id else chosen
 
 
 def merge(source, folder=None, replace=False):
@@ -184,7 +196,7 @@ def merge(source, folder=None, replace=False):
         ResultsError: if either folder is damaged, the other has no rows, both are the same, or this one cannot be written.
             Its rows are then unchanged.
     """
-    folder, source = Path(folder or results_folder()), Path(source)
+    folder, source = results_folder(folder), results_folder(source)
     if source.resolve() == folder.resolve():
         raise ResultsError(f"{source} is the results folder to merge into: name another one")
     theirs = load_rows(source)
@@ -220,6 +232,8 @@ def claim(run_id, folder=None):
             Path(claimed.lock_file).parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder, suffix=".partial") as f:  # before hours of training, not after
                 f.write(bytes(ROOM))
+            for path in (folder / "runs.csv", folder / "filters" / f"{run_id}.npz"):
+                check_replaceable(path)
             claimed.acquire()
     except Timeout:
         yield False
@@ -241,7 +255,7 @@ def _writing(folder):
 
 @contextmanager
 def _disk(folder):
-    """Turns an error of the disk into a `ResultsError` that names the folder."""
+    """Turns an error of the disk into a `ResultsError` that names the folder, or the file in it."""
     try:
         yield
     except Timeout:
@@ -249,7 +263,18 @@ def _disk(folder):
     except OSError as error:
         no_locks = error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
         reason = "its file system has no locks" if no_locks else error.strerror or error
-        raise ResultsError(f"{folder} cannot be written: {reason}; the rows in it are as they were") from None
+        where = error.filename or folder
+        while not os.path.lexists(where) and where != os.path.dirname(where):
+            where = os.path.dirname(where)  # what cannot be made in a folder is the folder's fault
+        if error.errno == errno.EACCES and os.stat(where).st_uid != os.geteuid():
+            reason += ("; another user made it: where a group shares results, each sets umask 002, "
+                       "and runs chmod -R g+w on what they made before")
+        if no_locks or os.path.realpath(where) == os.path.realpath(folder):
+            where, rows = folder, "it"
+        else:
+            rows = folder
+        raise ResultsError(f"{where} cannot be written: {reason}; the rows in {rows} are as they "
+                           "were") from None
 
 
 def _write(rows, folder):

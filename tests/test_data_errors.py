@@ -83,12 +83,21 @@ def test_files_not_in_the_layout(tmp_path, layout, change, message):
     np.savez(tmp_path / "mine.npz", **{k: v for k, v in (layout() | change).items() if v is not None})
     with pytest.raises(lc.DataError, match=message) as error:
         lc.load_data("mine", tmp_path)
-    assert str(tmp_path / "mine.npz") in str(error.value)
+    assert str(tmp_path / "mine.npz") in str(error.value) and "delete" not in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", ["U7", "S7", int], ids=["text", "bytes", "numbers"])
+def test_names_of_classes_are_text(tmp_path, layout, dtype):
+    names = ["Äpfel", "b", "c", "d"] if dtype != int else ["1", "2", "3", "4"]
+    classes = np.array([name.encode() for name in names] if dtype == "S7" else names).astype(dtype)
+    np.savez(tmp_path / "mine.npz", **layout() | {"classes": classes})
+    assert lc.load_data("mine", tmp_path).classes == tuple(names)
 
 
 @pytest.mark.parametrize("kind", ["empty", "truncated", "text", "npy", "folder"])
-def test_files_that_are_no_npz(tmp_path, layout, kind):
-    path = tmp_path / "mine.npz"
+@pytest.mark.parametrize("name, advice", [("mine", "x_train and x_test, uint8"), ("cifar10", "delete it")])
+def test_files_that_are_no_npz(tmp_path, layout, kind, name, advice):
+    path = tmp_path / f"{name}.npz"
     save_npz(path, **layout())
     whole = path.read_bytes()
     if kind == "npy":
@@ -99,8 +108,9 @@ def test_files_that_are_no_npz(tmp_path, layout, kind):
         path.mkdir()
     else:
         path.write_bytes({"empty": b"", "truncated": whole[:len(whole) // 2], "text": b"x_train = 1"}[kind])
-    with pytest.raises(lc.DataError, match="mine.npz is damaged or not in lc's layout.*delete it"):
-        lc.load_data("mine", tmp_path)
+    with pytest.raises(lc.DataError, match=f"{name}.npz is damaged or not in lc's layout.*{advice}") as error:
+        lc.load_data(name, tmp_path)
+    assert ("delete" in str(error.value)) == (name == "cifar10")  # what lc cannot make again, it does not advise to delete
 
 
 def test_a_known_set_with_other_channels(tmp_path, layout):

@@ -4,10 +4,13 @@ import json
 import os
 import re
 import runpy
+import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -123,9 +126,21 @@ def test_the_readme_takes_five_minutes():
     assert len(text.split()) <= 800
 
 
+def test_make_works_in_a_folder_with_a_space_in_its_name(tmp_path):
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    shutil.copy(ROOT / "Makefile", folder)
+    for target in ("notebooks", "reproduce", "site"):
+        command = ["make", "--dry-run", "--old-file", ".venv/installed", target]
+        said = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+        words = {word for word in shlex.split(said) if "folder" in word}
+        assert words == {f"LC_FIGURES_DIR={folder}/figures"} or all(
+            word.startswith(f"file://{tmp_path}/a%20folder/build/") for word in words)
+
+
 @pytest.mark.slow
 def test_the_readmes_commands_change_no_committed_file(tmp_path):
-    clone = tmp_path / "clone"
+    clone = tmp_path / "a clone"
     subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
     environment = {name: value for name, value in os.environ.items() if name not in ("LC_RESULTS_DIR", "LC_FIGURES_DIR")}
     environment["PYTHONPATH"] = str(clone)
@@ -144,6 +159,7 @@ def test_the_readmes_commands_change_no_committed_file(tmp_path):
     assert (clone / "build" / "results" / "runs.csv").exists()
     assert (clone / "build" / "figures" / "figure_4.png").exists()
     for last in (said["NOTEBOOKS=03"].splitlines()[-1], said["site"].splitlines()[-1]):
-        assert last.startswith(f"file://{clone}/build/") and Path(last.removeprefix("file://")).exists()
+        path = Path(unquote(last.removeprefix("file://")))
+        assert last.startswith("file:///") and path.is_relative_to(clone / "build") and path.exists()
     assert re.search(r"notebook +state +seconds +error\n(training.*\n)?03_expansion +done", said["NOTEBOOKS=03"])
     assert "ERROR" not in said["NOTEBOOKS=03"]

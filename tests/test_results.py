@@ -105,6 +105,20 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
     assert list(results.load_table(tmp_path)["seed"]) == [0, 1]
 
 
+@pytest.mark.parametrize("save", [
+    lambda text: text.replace(",", ";").replace("87.5", "87,5").encode(),
+    lambda text: text.replace(",", "\t").encode("utf-16"),
+    lambda text: b"\xef\xbb\xbf" + text.replace("True", "TRUE").encode(),
+], ids=["semicolons", "UTF-16", "TRUE"])
+def test_a_file_that_a_spreadsheet_saved_is_told_from_another_version(tmp_path, save):
+    append_many(tmp_path, range(2))
+    path = tmp_path / "runs.csv"
+    path.write_bytes(save(path.read_text()))
+    with pytest.raises(lc.ResultsError, match="a spreadsheet saved it") as error:
+        results.load_table(tmp_path)
+    assert "another version" not in str(error.value) and str(path) in str(error.value)
+
+
 def test_merge_takes_over_what_is_missing_and_reports_what_differs(tmp_path):
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     append_many(ours, range(2))

@@ -18,6 +18,7 @@ from ..models import architecture, build_model, canonical_name
 from ..run import Recipe
 from ..utils import check
 from ..utils.device import device_name, git_version, out_of_memory, resolve_device, resolve_precision
+from ..utils.files import check_replaceable, results_folder
 from .measure import CHUNK, peak_memory, seconds_of
 from .plain_loop import plain_loop
 from .table import COLUMNS, RATIOS, load_table, save, with_ratios
@@ -60,6 +61,7 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
             raise ValueError(f"unknown path {path!r}; known on {device}: {', '.join(possible)}")
     names = [canonical_name(name) for name in models or MODELS]
     load_table(folder)  # raises its errors now
+    check_replaceable(results_folder(folder) / "speed.csv")
     about = dict(started=time.strftime("%Y-%m-%d %H:%M:%S"), device=device_name(device), torch=torch.__version__,
                  git=git_version())
     print("{device}, torch {torch}, {}".format(precision, **about))

@@ -1,7 +1,6 @@
 """The table `results/speed.csv`: a row for each network and way to compute its training step."""
 
 import math
-from pathlib import Path
 
 import pandas as pd
 
@@ -25,7 +24,7 @@ def load_table(folder=None):
     Raises:
         ValueError: if the file has other columns.
     """
-    path = Path(folder or results_folder()) / "speed.csv"
+    path = results_folder(folder) / "speed.csv"
     table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
     if list(table.columns) != COLUMNS:
         raise ValueError(f"{path} has other columns than this version of lc writes; move the file away")
@@ -35,7 +34,7 @@ def load_table(folder=None):
 def save(rows, folder=None):
     """Writes rows (dicts) to `speed.csv`. A row of the same device, precision, network, path and batch is replaced."""
     table = pd.DataFrame([*load_table(folder).to_dict("records"), *rows], columns=COLUMNS)
-    with replacing(Path(folder or results_folder()) / "speed.csv") as f:
+    with replacing(results_folder(folder) / "speed.csv") as f:
         table.drop_duplicates(KEYS, keep="last").to_csv(f, index=False, float_format="%.6g")
 
 

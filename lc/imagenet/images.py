@@ -18,6 +18,7 @@ from torchvision.datasets import ImageFolder
 
 from ..data import DataError, DataUnavailable, data_folder, load_data
 from ..utils.check import one_line
+from ..utils.files import expanded
 from .processes import rank, world
 
 
@@ -60,7 +61,7 @@ def open_folder(folder, recipe):
         DataError: if a split is missing, a class is missing in one split or has no image, or there are fewer classes or images
             than the recipe takes, or the first image of a split cannot be read.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     options = dict(input_size=recipe.image_size, interpolation="bicubic", use_prefetcher=True)  # which normalises
     augmented = create_transform(**options, is_training=True, scale=(recipe.min_crop, 1), color_jitter=None,
                                  auto_augment=recipe.rand_augment)

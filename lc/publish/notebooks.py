@@ -5,7 +5,6 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import nbconvert
 import nbformat
@@ -13,7 +12,7 @@ import papermill
 from tqdm.auto import tqdm
 
 from ..utils import check
-from ..utils.files import ROOT
+from ..utils.files import ROOT, check_replaceable, expanded, no_project
 
 NOTEBOOKS = ROOT / "notebooks"
 COMMON = {"profile", "train", "data_dir", "device"}  # the parameters of all notebooks
@@ -36,12 +35,14 @@ def execute(names=(), out=None, workers=None, /, **parameters):
         `{name: None or its error}`. The training before the notebooks has the name "training".
 
     Raises:
-        ValueError: before anything runs, if a name or parameter is unknown. If the notebooks train, also as `lc.sweep.sweep`.
-        OSError: before anything runs, if `out` cannot be made.
+        ValueError: before anything runs, if a name or parameter is unknown, `out` cannot be made, or
+            this is no project folder, which has the notebooks. If they train, also as `lc.sweep.sweep`.
         Stopped: if a signal ended the training.
     """
     parameters = {name: value for name, value in parameters.items() if value is not None}
-    out = Path(out or ROOT / "build" / "notebooks")
+    if not NOTEBOOKS.is_dir():
+        raise ValueError(no_project())
+    out = expanded(out) if out else ROOT / "build" / "notebooks"
     if workers is not None:
         check.integer("workers", workers)
     if out.resolve() == NOTEBOOKS.resolve():
@@ -56,7 +57,10 @@ def execute(names=(), out=None, workers=None, /, **parameters):
         for name in parameters.keys() - known.keys():
             raise ValueError(f"{path.stem} has no parameter {name!r}; known: {', '.join(known) or 'none'}")
         experiments.update(nbformat.read(path, as_version=4).metadata.get("lc", {}).get("experiments", []))
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{out} cannot be made ({error.strerror}); choose another folder with --out") from None
     trains = parameters.get("train") is True
     outcome = _train(experiments, parameters, workers) if trains and parameters.keys() <= COMMON else {}
     with ThreadPoolExecutor(1 if trains else 2) as pool:
@@ -109,6 +113,7 @@ def _execute_one(out, parameters, path):
     with open(target.with_suffix(".log"), "w", encoding="utf-8") as log:
         try:
             for old in (target, target.with_suffix(".html")):
+                check_replaceable(old)
                 old.unlink(missing_ok=True)
             try:
                 # The log level is the kernel's. jupyter_client interrupts a kernel before it shuts it down, and the kernel

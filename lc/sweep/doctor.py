@@ -33,7 +33,12 @@ def examine(data_dir=None, folder=None):
     except ValueError as error:
         del devices[1:]
         yield False, str(error)
-    for path in sorted(data_folder(data_dir).glob("*.npz")):
+    try:
+        data_sets = sorted(data_folder(data_dir).glob("*.npz"))
+    except ValueError as error:
+        data_sets = []
+        yield False, str(error)
+    for path in data_sets:
         try:
             data = load_data(path.stem, path.parent)
             yield True, f"{path.name}: {len(data.x_train)} training images, {len(data.classes)} classes"
@@ -43,7 +48,7 @@ def examine(data_dir=None, folder=None):
         rows = results.load_rows(folder)
         with results.claim(RUN.id, folder):  # writes
             yield True, f"results: {len(rows)} rows, and more can be written"
-    except results.ResultsError as error:
+    except ValueError as error:
         yield False, str(error)
     reference = None
     for device in devices:

@@ -2,12 +2,11 @@
 
 import time
 import warnings
-from pathlib import Path
 
 import torch
 
 from .check import one_line
-from .files import replacing
+from .files import expanded, replacing
 
 INTERVAL = 120.0  # seconds between two checkpoints; shorter runs write none
 
@@ -25,7 +24,7 @@ class Checkpoint:
     """
 
     def __init__(self, path, training):
-        self.path, self.training = path and Path(path), training
+        self.path, self.training = path and expanded(path), training
         self.written = time.monotonic()
 
     def load(self):

@@ -1,8 +1,11 @@
-"""Where the project keeps its files, how a file is replaced as a whole, and locks that end with their process."""
+"""Where files lie, how a file is replaced as a whole, and locks that end with their process."""
 
+import errno
 import inspect
 import os
-from contextlib import contextmanager
+import shutil
+import stat
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +23,39 @@ def is_project():
     return about.is_file() and 'name = "lc-companion"' in about.read_text(encoding="utf-8")
 
 
-def results_folder():
-    """The folder of the results: $LC_RESULTS_DIR, else `results` of this project."""
-    return Path(os.environ.get("LC_RESULTS_DIR") or ROOT / "results")
+def no_project(or_else=""):
+    """What to do where there is no project folder, as text for an error."""
+    return (f"{ROOT} is no folder of the project, but where lc was installed: clone the project and "
+            f"install it with `pip install -e .`{or_else}")
+
+
+def expanded(path):
+    """A path with the user's home folder for `~`. Raises ValueError if that is not known."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path}: the home folder is not known; write the path without ~") from None
+
+
+def results_folder(folder=None):
+    """The folder of the results: `folder`, else $LC_RESULTS_DIR, else `results` of this project.
+
+    Raises:
+        ValueError: if it would be the project's, and `lc` does not lie in its project folder.
+    """
+    if chosen := folder or os.environ.get("LC_RESULTS_DIR"):
+        return expanded(chosen)
+    if not is_project():
+        raise ValueError(no_project(", or set LC_RESULTS_DIR to a folder for results of your own"))
+    return ROOT / "results"
+
+
+def build_folder():
+    """The folder of what can be made again: `build` of this project, else of the results folder.
+
+    Without either, it is that of the working directory.
+    """
+    return (ROOT if is_project() else expanded(os.environ.get("LC_RESULTS_DIR") or ".")) / "build"
 
 
 def lock(path, timeout=-1):
@@ -34,22 +67,63 @@ def lock(path, timeout=-1):
 def replacing(path):
     """Yields a binary file that replaces `path` at the end. After an error, `path` is unchanged.
 
-    Only one process at a time may write to a path. A process that is killed leaves `unfinished(path)`, which the next
-    writer overwrites.
+    A link stays a link, and the file that it names is replaced. That file's mode, group, access
+    list and, as far as this user may, owner stay. Only one process at a time may write to a path. A
+    process that is killed leaves `unfinished(path)`, which the next writer replaces.
+
+    Raises:
+        OSError: as `check_replaceable`, or if the disk is full or not writable.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(expanded(path)))
     path.parent.mkdir(parents=True, exist_ok=True)
+    check_replaceable(path)
     try:
-        with open(unfinished(path), "wb") as f:
+        unfinished(path).unlink(missing_ok=True)  # it may be another user's
+        with open(unfinished(path), "xb") as f:
             yield f
             f.flush()
             os.fsync(f.fileno())
+        if path.exists():
+            _keep_attributes(path, unfinished(path))
         os.replace(unfinished(path), path)
     except BaseException as error:
         unfinished(path).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:  # the error of a full disk names no file
             error.filename = str(path)
         raise
+
+
+def check_replaceable(path):
+    """Raises OSError if what is at a path must not be replaced, or not as a whole.
+
+    That is a folder, a device or a pipe, a file that is read-only or that this user may not write,
+    and a file with several names (hard links), of which the others would keep the old content.
+    """
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(there.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(there.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    if not there.st_mode & 0o222 or not os.access(path, os.W_OK):  # root may write all files
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    if there.st_nlink > 1:
+        raise OSError(errno.EMLINK, "it has other names (hard links), which would keep the old "
+                      "content; copy it to a file of its own", str(path))
+
+
+def _keep_attributes(old, new):
+    """Gives a new file the owner, group, mode and access list of the old one, as far as possible."""
+    there = os.stat(old)
+    try:
+        os.chown(new, there.st_uid, there.st_gid)
+    except PermissionError:
+        with suppress(PermissionError):
+            os.chown(new, -1, there.st_gid)
+    shutil.copystat(old, new)
+    os.utime(new)  # it was written now
 
 
 def unfinished(path):

@@ -1,0 +1,212 @@
+"""What a file is after it was replaced, and where files lie: in the project, or where one says."""
+
+import errno
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import types
+
+import matplotlib.pyplot as plt
+import pytest
+from helpers import append_many, result
+
+import lc
+from lc import plots, results
+from lc.benchmark import table
+from lc.utils import files
+from lc.utils.checkpoint import Checkpoint
+from lc.utils.files import ROOT, replacing
+
+
+def write(path, content=b"new"):
+    with replacing(path) as f:
+        f.write(content)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_replaced_file_keeps_its_mode_group_and_attributes(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    path.chmod(0o664)
+    if os.geteuid() == 0:
+        os.chown(path, 1234, 5678)
+    try:
+        os.setxattr(path, "user.note", b"kept")
+    except OSError:  # not on this file system
+        attributes = {}
+    else:
+        attributes = {"user.note": b"kept"}
+    os.utime(path, (0, 0))
+    before = path.stat()
+    write(path)
+    there = path.stat()
+    assert path.read_bytes() == b"new" and there.st_mtime > before.st_mtime
+    for name in ("st_mode", "st_uid", "st_gid"):
+        assert getattr(there, name) == getattr(before, name)
+    assert {name: os.getxattr(path, name) for name in attributes} == attributes
+
+
+def test_a_link_stays_a_link_and_its_file_is_replaced(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "file").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("disk/file")
+    (tmp_path / "dangling").symlink_to("disk/none")
+    for name, target in (("link", "file"), ("dangling", "none")):
+        write(tmp_path / name)
+        assert (tmp_path / name).is_symlink() and (tmp_path / "disk" / target).read_bytes() == b"new"
+    assert names(tmp_path) == ["dangling", "disk", "link"] and names(tmp_path / "disk") == ["file", "none"]
+
+
+def test_what_must_not_be_replaced_is_refused(tmp_path):
+    for name in ("read-only", "one name", "stale.partial"):
+        (tmp_path / name).write_bytes(b"old")
+    (tmp_path / "read-only").chmod(0o444)
+    (tmp_path / "other name").hardlink_to(tmp_path / "one name")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    before = names(tmp_path)
+    for name, number in (("read-only", errno.EACCES), ("one name", errno.EMLINK),
+                         ("folder", errno.EISDIR), ("pipe", errno.EINVAL)):
+        with pytest.raises(OSError) as error:
+            write(tmp_path / name)
+        assert error.value.errno == number and name in str(error.value)
+    assert names(tmp_path) == before and stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert (tmp_path / "read-only").read_bytes() == (tmp_path / "one name").read_bytes() == b"old"
+    with pytest.raises(OSError, match="no regular file"):
+        write("/dev/null")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_what_a_killed_process_left_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "file.partial").symlink_to("elsewhere")
+    (tmp_path / "elsewhere").write_bytes(b"old")
+    write(tmp_path / "file")
+    assert names(tmp_path) == ["elsewhere", "file"] and (tmp_path / "elsewhere").read_bytes() == b"old"
+
+
+def test_read_only_rows_or_arrays_are_said_before_any_training(tmp_path):
+    append_many(tmp_path, range(1))
+    for path in (tmp_path / "runs.csv", results.arrays_path(result().id, tmp_path)):
+        before = path.read_bytes()
+        path.chmod(0o444)
+        for use in (lambda: results.append(result(accuracy=1.0), tmp_path),
+                    results.claim(result().id, tmp_path).__enter__):
+            with pytest.raises(lc.ResultsError, match=f"{path} cannot be written: Permission denied"):
+                use()
+        assert path.read_bytes() == before
+        path.chmod(0o644)
+
+
+@pytest.mark.parametrize("name", ["runs.csv.lock", ".claims"])
+@pytest.mark.parametrize("theirs", [True, False], ids=["another user's", "one's own"])
+def test_a_lock_that_cannot_be_opened_is_named(name, theirs, tmp_path, monkeypatch):
+    append_many(tmp_path, range(1))
+    opened = os.open
+
+    def refuse(path, flags, *others, **more):
+        if name in str(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, flags, *others, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + theirs)
+    with pytest.raises(lc.ResultsError, match=rf"{name}\S* cannot be written: Permission") as error:
+        with results.claim(result().id, tmp_path):
+            results.append(result(1), tmp_path)
+    assert ("umask 002" in str(error.value)) == theirs
+
+
+def test_one_rule_for_the_home_folder_in_all_paths(tmp_path, monkeypatch, layout):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    append_many("~/rows", range(1))
+    monkeypatch.setenv("LC_RESULTS_DIR", "~/rows")
+    assert len(results.load_rows()) == len(results.load_rows("~/rows")) == 1
+    assert results.merge("~/rows", "~/other")[0] == [result().id]
+    table.save([dict.fromkeys(table.COLUMNS, "ResNet-20-16")])
+    network = lc.build_model("ResNet-LC-8-8x2", in_channels=1)
+    lc.save_network(result(network=network, classes=tuple("0123456789"), mean=(0.5,), std=(0.5,)), "~/n.st")
+    assert lc.load_network("~/n.st").row["seed"] == 0
+    Checkpoint("~/c.pt", "x").save({})
+    monkeypatch.setenv("LC_FIGURES_DIR", "~/figures")
+    plots.save(plt.figure(), "f")
+    plt.close()
+    assert names(tmp_path) == ["c.pt", "figures", "n.st", "other", "rows"]
+    assert {"runs.csv", "speed.csv"} <= {*names(tmp_path / "rows")} and "f.pdf" in names(tmp_path / "figures")
+
+
+def test_without_a_home_folder_the_digits_are_there_and_the_rest_says_what_to_set(monkeypatch):
+    for name in ("HOME", "XDG_CACHE_HOME", "LC_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "pwd", types.SimpleNamespace(getpwuid=lambda uid: {}[uid]))
+    assert len(lc.load_data("digits").classes) == 10
+    for use in (lambda: lc.load_data("cifar10"), lambda: lc.load_data("mine", "~/data")):
+        with pytest.raises(lc.DataError, match="set LC_DATA_DIR"):
+            use()
+    with pytest.raises(ValueError, match="~/results: the home folder is not known"):
+        results.load_rows("~/results")
+
+
+def test_a_figure_that_cannot_be_kept_is_drawn(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LC_FIGURES_DIR", str(tmp_path / "file" / "figures"))
+    plots.save(plt.figure(), "figure_4")
+    plt.close()
+    said = capsys.readouterr().out
+    assert "figure_4 is drawn and not kept" in said and "LC_FIGURES_DIR" in said and said.count("\n") == 1
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """A function that runs Python where `lc` was installed without -e, and gives what it says."""
+    shutil.copytree(ROOT / "lc", tmp_path / "site-packages" / "lc", ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
+    environment |= {"PYTHONPATH": str(tmp_path / "site-packages"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def run(code, **variables):
+        return subprocess.run([sys.executable, "-c", code], env=environment | variables, cwd=tmp_path,
+                              capture_output=True, text=True)
+
+    return run
+
+
+COMMANDS = """if True:
+    import sys
+    from lc.__main__ import main
+    for line in ("status --profile smoke --device cpu", "merge rows", "notebooks 03",
+                 "train ResNet-8-8 --dataset digits --profile smoke --device cpu"):
+        try:
+            main(line.split())
+        except SystemExit as error:
+            print(error)
+"""
+
+
+def test_installed_without_e_the_commands_say_what_to_do_and_the_library_works(installed, tmp_path):
+    append_many(tmp_path / "rows", range(1))
+    before = {*tmp_path.rglob("*")}
+    done = installed(COMMANDS)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4 and not done.stderr
+    for line in lines:
+        assert "is no folder of the project" in line and "pip install -e ." in line
+        assert ("LC_RESULTS_DIR" in line) == (line != lines[2])
+    assert {*tmp_path.rglob("*")} == before
+
+    code = """if True:
+        import torch, lc
+        block = lc.convert(torch.nn.Conv2d(3, 4, 3), 2)
+        lc.fold(block), lc.build_model("ResNet-LC-8-4x2"), lc.load_data("digits")
+        print(lc.utils.device.git_version(), lc.utils.files.build_folder())
+    """
+    mine = installed("import lc.utils.device, lc.utils.files\n" + code, LC_RESULTS_DIR="rows")
+    assert mine.stdout == "unknown rows/build\n"
+    status = installed("from lc.__main__ import main; main('status table1 --profile smoke --device cpu'.split())",
+                       LC_RESULTS_DIR="rows")
+    assert "table1" in status.stdout and not status.stderr
+    assert {*tmp_path.rglob("*")} == before
