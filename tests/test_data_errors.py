@@ -47,22 +47,6 @@ def test_unknown_sets_list_the_known(tmp_path):
     assert isinstance(error.value, ValueError) and not (tmp_path / "none").exists()
 
 
-def test_any_damage_is_noticed(tmp_path, layout):
-    path, arrays = tmp_path / "mine.npz", layout(size=8)
-    save_npz(path, **arrays)
-    whole = path.read_bytes()
-    noticed = 0
-    for position in range(0, len(whole), 17):
-        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0xA5]) + whole[position + 1:])
-        try:
-            data = lc.load_data("mine", tmp_path)
-        except lc.DataError:
-            noticed += 1
-        else:  # the byte was a time stamp or the like
-            assert data.y_train.tolist() == arrays["y_train"].tolist() and data.classes == tuple(arrays["classes"])
-    assert noticed > len(whole) / 17 * 0.8
-
-
 @pytest.mark.parametrize("change, message", [
     (dict(x_train=None), "x_train"), (dict(y_test=None), "y_test"), (dict(classes=None), "classes"),
     (dict(x_train=np.zeros((12, 32, 32, 3), np.float32)), r"x_train must be uint8.*float32 \[12, 32, 32, 3\]"),

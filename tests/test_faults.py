@@ -41,34 +41,6 @@ def nursery(reference):
         yield call
 
 
-def kill_at_random(folder, reference, sweeps, kills):
-    """Sweeps at once on one store, each killed and started again until all is there; with a new store, until `kills`."""
-    chance, began = random.Random(sweeps), time.monotonic()
-    assert len(word(start(sweep, RUNS, folder / "measured"))) == len(RUNS)
-    longest = 2 * (time.monotonic() - began) / len(RUNS)  # an attempt ends a run, on average
-    killed, number = 0, 0
-    while killed < kills:
-        store, number = folder / f"store{number}", number + 1
-        children = [start(sweep, RUNS, store) for _ in range(sweeps)]
-        while len(results.load_rows(store)) < len(RUNS):
-            time.sleep(chance.uniform(0, longest / sweeps))
-            longest *= 1.02  # an attempt that gets nowhere is not repeated for ever
-            i = chance.randrange(sweeps)
-            children[i].kill()
-            killed += word(children[i]) is None
-            children[i] = start(sweep, RUNS, store)
-        for child in children:
-            word(child)
-        check(store, reference, but=[results.checkpoint_path(run.id, store) for run in RUNS])  # as in `fault_at`
-    return killed
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("sweeps, kills", [(1, 30), (2, 10)])
-def test_sweeps_that_are_killed_at_random_end_with_the_same_bits(sweeps, kills, nursery, reference, tmp_path):
-    assert nursery(kill_at_random, tmp_path, reference, sweeps, kills) >= kills
-
-
 def two_at_once(store, reference):
     words = [word(child) for child in [start(sweep, RUNS, store) for _ in range(2)]]
     assert sorted(sum(words, [])) == sorted(run.id for run in RUNS)

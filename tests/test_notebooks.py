@@ -83,7 +83,8 @@ def execute(name, monkeypatch, tmp_path, store):
     return names
 
 
-@pytest.mark.parametrize("store", ["whole", "one row each", "frozen alone", "learnable alone"])
+@pytest.mark.parametrize("store", ["whole", "one row each", *(pytest.param(f"{kind} alone", marks=pytest.mark.slow)
+                                                              for kind in ("frozen", "learnable"))])
 @pytest.mark.parametrize("name", PATHS)
 def test_notebooks_draw_whatever_rows_there_are(name, store, stores, monkeypatch, tmp_path, capsys):
     names = execute(name, monkeypatch, tmp_path, stores[store])

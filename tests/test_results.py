@@ -1,6 +1,5 @@
 """The store: what is written comes back, and no kill, second process, or damage loses or invents a row."""
 
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -303,20 +303,6 @@ def test_runs_that_are_trained_together_are_recorded_as_those_that_are_trained_a
         study.train_missing(runs, together=0)
 
 
-def test_no_row_at_all_is_an_error(store):
-    with pytest.raises(ValueError, match="set train = True"):
-        study.collect(study.figure4, "smoke")
-
-
-@pytest.mark.parametrize("changes, message", [
-    ({"profile": "papr"}, "unknown profile"), ({"train": "yes"}, "train must be true or false"),
-    ({"data_dir": 3}, "data_dir must be text"), ({"device": "gpu"}, "unknown device"),
-])
-def test_notebook_parameters_are_checked(changes, message):
-    with pytest.raises(ValueError, match=message):
-        study.check_parameters(**{"profile": "paper", "train": False, "data_dir": "", "device": "auto"} | changes)
-
-
 def test_train_records_once_and_merge_takes_over(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fast, "train", fake_train)
     there, here = str(tmp_path / "there"), str(tmp_path / "here")
