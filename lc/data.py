@@ -88,7 +88,7 @@ def load_data(name, data_dir=None):
     if name == "digits":  # needs no folder
         return _load(name, None, None)
     path = data_folder(data_dir) / f"{name}.npz"
-    if not path.exists():
+    if not os.path.exists(path):  # nor in a folder that one may not enter
         _make(name, path)
     return _load(name, path, path.stat().st_mtime_ns)
 
@@ -119,14 +119,18 @@ def _make(name, path):
     """Downloads a known data set to `path`. Two processes at once download it once."""
     if name not in KNOWN:
         raise DataError(f"unknown data set {name!r}; known: {', '.join(KNOWN)}, digits, or a file of your own at {path}")
+    claimed = lock(path.with_suffix(".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        claimed.acquire()
     except OSError as error:
-        raise DataError(f"{path.parent} cannot be the folder of the data sets ({error.strerror}); set LC_DATA_DIR or data_dir "
-                        "to one that can be written") from None
-    with lock(path.with_suffix(".lock")):
+        raise DataError(f"{path} is missing, and {error.filename or path.parent} cannot be written "
+                        f"({error.strerror}); set LC_DATA_DIR or data_dir to a folder that can") from None
+    try:
         if not path.exists():
             _download(name, path)
+    finally:
+        claimed.release()
 
 
 def _read(name, path):
@@ -136,6 +140,8 @@ def _read(name, path):
         with open_npz(path) as f:
             for key in ("x_train", "y_train", "x_test", "y_test", "classes"):
                 arrays[key] = f[key]
+    except PermissionError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); ask its owner to let you") from None
     except Exception as error:  # numpy, zipfile and zlib raise many kinds
         what = f": {key} cannot be read" if key else " is damaged or not in lc's layout"
         remedy = "delete it to have it made again" if name in KNOWN else f"it must hold {LAYOUT}"

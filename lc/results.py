@@ -267,8 +267,9 @@ def _disk(folder):
         while not os.path.lexists(where) and where != os.path.dirname(where):
             where = os.path.dirname(where)  # what cannot be made in a folder is the folder's fault
         if error.errno == errno.EACCES and os.stat(where).st_uid != os.geteuid():
-            reason += ("; another user made it: where a group shares results, each sets umask 002, "
-                       "and runs chmod -R g+w on what they made before")
+            reason += ("; another user made it: set LC_RESULTS_DIR to a folder of your own, or, where "
+                       "a group shares this one, each sets umask 002 and runs chmod -R g+w on what "
+                       "they made before")
         if no_locks or os.path.realpath(where) == os.path.realpath(folder):
             where, rows = folder, "it"
         else:

@@ -27,7 +27,8 @@ def load_table(folder=None):
     path = results_folder(folder) / "speed.csv"
     table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
     if list(table.columns) != COLUMNS:
-        raise ValueError(f"{path} has other columns than this version of lc writes; move the file away")
+        raise ValueError(f"{path} has other columns than this version of lc writes, or a spreadsheet saved it "
+                         "without commas; move the file away")
     return table
 
 
