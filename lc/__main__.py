@@ -109,6 +109,8 @@ def main(argv=None):
     arguments = parser().parse_args(argv)
     if getattr(arguments, "results", None):
         os.environ["LC_RESULTS_DIR"] = arguments.results  # for worker processes too
+    if arguments.command == "benchmark":  # PyTorch reads it once; its profiler would warn of what it cannot know
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from .training import Stopped, TrainingError
 
     try:

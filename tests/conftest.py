@@ -45,3 +45,9 @@ def flowers(tmp_path_factory):
             for i in range(images):
                 Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / split / name / f"{i}.JPEG")
     return folder
+
+
+def pytest_ignore_collect(collection_path, config):
+    """`pytest -m gpu` opens only files with such tests: where there is a GPU, packages of other tests may be missing."""
+    if config.option.markexpr == "gpu" and collection_path.name.startswith("test_") and collection_path.suffix == ".py":
+        return "mark.gpu" not in collection_path.read_text(encoding="utf-8") or None

@@ -17,11 +17,11 @@ from ..fast import FastTrainer
 from ..models import architecture, build_model, canonical_name
 from ..run import Recipe
 from ..utils import check
-from ..utils.device import device_name, git_version, out_of_memory, resolve_device, resolve_precision
+from ..utils.device import device_name, git_version, out_of_memory, resolve_device, resolve_precision, said_name
 from ..utils.files import check_replaceable, results_folder
 from .measure import CHUNK, peak_memory, seconds_of
 from .plain_loop import plain_loop
-from .table import COLUMNS, RATIOS, load_table, save, with_ratios
+from .table import COLUMNS, RATIOS, load_table, save, sweep_options, with_ratios
 
 ROUNDS = 3  # every case is timed once a round, and its best round counts: other programs only ever slow a step down
 UNFOLDED_CPU_BATCH = 16  # memory has no room for the expanded features of more; images/s hardly depend on it
@@ -30,9 +30,14 @@ PATHS = {
     "eager": "operation by operation",
     "graph": "as one CUDA graph, as `train` does on a GPU",
     "fused": "the same, with BatchNorm, addition and ReLU compiled",
+    **{f"graphs-{n}": f"{n} networks in turn, each as one CUDA graph on a stream of its own, as with --together {n}"
+       for n in (2, 4, 8)},
     "unfolded": "through the expanded features, operation by operation",
     "loop": "by a plain PyTorch loop: DataLoader, fp32, operation by operation",
 }
+
+
+TOGETHER = {path: int(path.removeprefix("graphs-")) for path in PATHS if path.startswith("graphs-")}
 
 
 def benchmark(device="auto", precision="auto", batch=256, models=None, paths=None, seconds=1.0, folder=None):
@@ -55,7 +60,7 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
     check.integer("batch", batch)
-    possible = [path for path in PATHS if device.type == "cuda" or path not in ("graph", "fused")]
+    possible = [path for path in PATHS if device.type == "cuda" or path not in ("graph", "fused", *TOGETHER)]
     for path in paths or ():
         if path not in possible:
             raise ValueError(f"unknown path {path!r}; known on {device}: {', '.join(possible)}")
@@ -64,7 +69,7 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
     check_replaceable(results_folder(folder) / "speed.csv")
     about = dict(started=time.strftime("%Y-%m-%d %H:%M:%S"), device=device_name(device), torch=torch.__version__,
                  git=git_version())
-    print("{device}, torch {torch}, {}".format(precision, **about))
+    print(f"{said_name(device)}, torch {torch.__version__}, {precision}")
     # only LC-Blocks unfold, and only CIFAR-ResNets are fused
     cases = [about | dict(precision="fp32" if path == "loop" else precision, model=name, frozen=frozen, path=path,
                           batch=min(batch, UNFOLDED_CPU_BATCH) if path == "unfolded" and device.type == "cpu" else batch)
@@ -78,6 +83,8 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
     shown = table.assign(frozen=table["frozen"].map({True: "frozen", False: "learnable"}), memory_mib=table["memory_mib"].round())
     columns = ["model", "frozen", "path", *COLUMNS[8:], *RATIOS]
     print(f"\n{shown[columns].to_string(index=False, float_format='{:.2f}'.format, na_rep='')}", flush=True)
+    if options := sweep_options(table):
+        print(f"most images a second: lc sweep {options}", flush=True)
     return table
 
 
@@ -99,11 +106,15 @@ def _measure(cases, device, seconds):
     times = [math.inf] * len(steps)
     for _ in tqdm(range(ROUNDS), "measuring", unit="round", leave=False, disable=None):
         times = [min(best, seconds_of(step, device, seconds)) for best, step in zip(times, steps)]
-    return [row | dict(milliseconds=1000 * best, images_per_second=row["batch"] / best) for row, best in zip(rows, times)]
+    return [row | dict(milliseconds=1000 * best,
+                       images_per_second=row["batch"] * TOGETHER.get(row["path"], 1) / best)
+            for row, best in zip(rows, times)]
 
 
 def _set_up(case, device):
     """The memory of a step by column, and a function that takes the next step."""
+    if case["path"] in TOGETHER:
+        return _set_up_together([_set_up(case | {"path": "graph"}, device) for _ in range(TOGETHER[case["path"]])], device)
     trainer, step = make_step(device, *(case[column] for column in ("model", "frozen", "path", "batch", "precision")))
     step()  # makes the momentum
     trainer.optimizer.zero_grad()  # drop gradients, so that the measured step allocates them itself
@@ -113,6 +124,18 @@ def _set_up(case, device):
     if case["path"] in ("graph", "fused"):
         trainer.capture()
     return {"memory_mib": memory / 2**20}, step
+
+
+def _set_up_together(each, device):
+    """The same of several networks that take a step each in turn, as `in_turn` lets them."""
+    streams = [torch.cuda.Stream(device) if device.type == "cuda" else None for _ in each]
+
+    def step():
+        for stream, (_, take) in zip(streams, each):
+            with torch.cuda.stream(stream):
+                take()
+
+    return {"memory_mib": sum(costs["memory_mib"] for costs, _ in each)}, step
 
 
 def make_step(device, model, frozen, path, batch, precision):

@@ -61,3 +61,21 @@ def with_ratios(table):
                         of_unfolded=ratios("images_per_second", "unfolded", "started", "model", "frozen"),
                         of_loop=ratios("images_per_second", "loop", "started", "model", "frozen"),
                         memory_of_plain=ratios("memory_mib", "plain", "started", "shape", "path"))
+
+
+def sweep_options(table):
+    """The options of `lc sweep` that train most images a second, from the rows of one benchmark; empty text if none does.
+
+    A path counts if every network that was measured as a single CUDA graph was measured with it too, and if it is at
+    least 2 % faster over all of them.
+    """
+    def seconds(path):
+        part = table[table["path"] == path]
+        return dict(zip(zip(part["model"], part["frozen"]), 1 / part["images_per_second"]))
+
+    single = seconds("graph")
+    times = {path: sum(seconds(path).values()) for path in table["path"].unique()
+             if single.keys() and seconds(path).keys() == single.keys()}
+    faster = {path: time for path, time in times.items() if 1.02 * time < times["graph"]}
+    together = min((path for path in faster if path.startswith("graphs-")), key=faster.get, default="")
+    return " ".join(["--fuse"] * ("fused" in faster) + [together.replace("graphs-", "--together ")] * bool(together))

@@ -1,36 +1,40 @@
 """The benchmark prints and keeps every case with its ratios; how fast they are is not tested."""
 
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
 import torch
 
-from lc.benchmark import benchmark, table
+from lc.benchmark import benchmark, steps, table
 from lc.benchmark.measure import peak_memory
+from lc.utils.files import ROOT
 
 CPU = torch.device("cpu")
 
 
 def test_every_case_is_printed_with_its_ratios_and_kept(capsys, tmp_path):
     models = ["ResNet-8-8", "ResNet-LC-8-8x2", "ResNet-8-16"]
-    steps = {(s.model, s.frozen, s.path): s for s in benchmark("cpu", "fp32", 4, models, seconds=0, folder=tmp_path).itertuples()}
-    assert set(steps) == {(model, frozen, path) for frozen in (False, True) for model, path in (
+    found = {(s.model, s.frozen, s.path): s for s in benchmark("cpu", "fp32", 4, models, seconds=0, folder=tmp_path).itertuples()}
+    assert set(found) == {(model, frozen, path) for frozen in (False, True) for model, path in (
         ("ResNet-8-8", "eager"), ("ResNet-8-8", "loop"), ("ResNet-LC-8-8x2", "eager"), ("ResNet-LC-8-8x2", "unfolded"),
         ("ResNet-LC-8-8x2", "loop"), ("ResNet-8-16", "eager"),
         ("ResNet-8-16", "loop"))}
-    assert all(s.images_per_second > 0 and s.memory_mib > 0 for s in steps.values())
+    assert all(s.images_per_second > 0 and s.memory_mib > 0 for s in found.values())
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     printed = {tuple(line[:3]): line for line in lines if line and line[0] in models}
     assert printed["ResNet-8-8", "learnable", "eager"][7] == printed["ResNet-8-16", "learnable", "eager"][7] == "1.00"
-    ours, unfolded, loop, plain = (steps[key] for key in (
+    ours, unfolded, loop, plain = (found[key] for key in (
         ("ResNet-LC-8-8x2", True, "eager"), ("ResNet-LC-8-8x2", True, "unfolded"), ("ResNet-LC-8-8x2", True, "loop"),
         ("ResNet-8-8", False, "eager")))
     assert printed["ResNet-LC-8-8x2", "frozen", "eager"][7:] == [
         *(f"{ours.images_per_second / other.images_per_second:.2f}" for other in (plain, unfolded, loop)),
         f"{ours.memory_mib / plain.memory_mib:.2f}"]
     kept = pd.read_csv(tmp_path / "speed.csv")
-    assert list(kept.columns) == table.COLUMNS and len(kept) == len(steps)
+    assert list(kept.columns) == table.COLUMNS and len(kept) == len(found)
     for row in kept.itertuples():
-        step = steps[row.model, row.frozen, row.path]
+        step = found[row.model, row.frozen, row.path]
         assert row.milliseconds == pytest.approx(step.milliseconds, rel=1e-5) and row.device == step.device
 
 
@@ -64,8 +68,8 @@ def test_a_case_that_does_not_fit_is_said_and_left_out(monkeypatch, capsys, tmp_
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("lc.benchmark.steps.unfold", unfold)
-    steps = benchmark("cpu", "fp32", 2, ["ResNet-LC-8-4x2"], ["eager", "unfolded"], 0, tmp_path)
-    assert set(steps["path"]) == {"eager"}
+    found = benchmark("cpu", "fp32", 2, ["ResNet-LC-8-4x2"], ["eager", "unfolded"], 0, tmp_path)
+    assert set(found["path"]) == {"eager"}
     assert "ResNet-LC-8-4x2 frozen, unfolded: 2 images do not fit on cpu" in capsys.readouterr().out
 
 
@@ -84,6 +88,37 @@ def test_a_table_of_other_columns_is_not_written_over(monkeypatch, tmp_path):
     (tmp_path / "speed.csv").write_text("device,speed\na,1\n")
     with pytest.raises(ValueError, match="speed.csv has other columns than this version of lc writes; move the file away"):
         benchmark("cpu", folder=tmp_path)
+
+
+def test_networks_in_turn_take_a_step_each(monkeypatch):
+    monkeypatch.setattr(steps.FastTrainer, "capture", lambda self: trainers.append(self))
+    trainers, case = [], dict(model="ResNet-8-4", frozen=True, batch=2, precision="fp32")
+    alone, _ = steps._set_up(case | {"path": "graph"}, CPU)
+    memory, step = steps._set_up(case | {"path": "graphs-4"}, CPU)
+    before = [trainer.count.item() for trainer in trainers[1:]]
+    step()
+    assert [trainer.count.item() for trainer in trainers[1:]] == [count + 1 for count in before] and len(before) == 4
+    assert memory["memory_mib"] == pytest.approx(4 * alone["memory_mib"], rel=0.1)
+
+
+@pytest.mark.parametrize("speeds, options", [
+    (dict(eager=1), ""), (dict(graph=100, fused=101), ""), (dict(graph=100, fused=150), "--fuse"),
+    ({"graph": 100, "graphs-2": 150, "graphs-4": 170, "graphs-8": 160, "fused": 50}, "--together 4"),
+    ({"graph": 100, "graphs-2": 150, "fused": 120}, "--fuse --together 2"),
+])
+def test_the_options_that_train_most_images_a_second(speeds, options):
+    rows = pd.DataFrame([(model, False, path, speed) for model in "ab" for path, speed in speeds.items()],
+                        columns=["model", "frozen", "path", "images_per_second"])
+    assert table.sweep_options(rows) == options
+    one_missing = rows[~((rows["model"] == "a") & (rows["path"] != "graph"))]
+    assert table.sweep_options(one_missing) == ""
+
+
+def test_the_command_prints_its_table_alone(tmp_path):
+    command = [sys.executable, "-m", "lc", "benchmark", "--device", "cpu", "--seconds", "0", "--batch", "2", "--paths", "eager",
+               "--results", str(tmp_path), "ResNet-8-4"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stderr == "" and "images_per_second" in done.stdout
 
 
 def test_memory_is_that_of_the_tensors_alive_at_once():
