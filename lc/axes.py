@@ -16,7 +16,7 @@ def log_ticks(axes, values):
     octave = axes.get_position().width * axes.figure.get_figwidth() * 72 / octaves  # in points
     for value in reversed(values):
         label = str(value)
-        near = (np.log2(last / value) * octave < 2.8 * len(label + labels[-1]) + 3) if labels else False
+        near = np.log2(last / value) * octave < 2.8 * (len(label) + len(str(last))) + 3
         labels.append("" if near else label)
         last = last if near else value
     axes.set_xscale("log", base=2)

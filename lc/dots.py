@@ -1,4 +1,4 @@
-"""Dot plots: accuracies of networks below each other (Figure 1), and the paper's tables (Tables 1 and 3)."""
+"""Dot plots: networks below each other (Figure 1), and the paper's Tables 1 and 3."""
 
 import seaborn as sns
 
@@ -12,7 +12,7 @@ ROLE_COLORS = {"Plain": BASELINE, "LC, learnable": LEARNABLE, "LC, frozen random
 
 
 def by_network(axes, table, gaps, larger, combines=combines):
-    """Figure 1: the accuracy of each network, learnable and frozen, and what freezing changes in points.
+    """Figure 1: each network's accuracy, learnable and frozen, and what freezing changes in points.
 
     Above the dotted line stand networks whose blocks combine their spatial filters.
 
@@ -24,7 +24,8 @@ def by_network(axes, table, gaps, larger, combines=combines):
     size = table.groupby("model")["learnable_parameters"].max()
     names = sorted(size.index, key=lambda name: (not combines(name), size[name]))
     means = table.groupby(["model", "frozen"])["accuracy"].mean().unstack().reindex(names)
-    axes.hlines(range(len(names)), means.min(axis=1), means.max(axis=1), color="0.75", linewidth=2, zorder=1)
+    axes.hlines(range(len(names)), means.min(axis=1), means.max(axis=1), color="0.75",
+                linewidth=2, zorder=1)
     sns.pointplot(table.assign(filters=table["frozen"].map(LABELS)), x="accuracy", y="model",
                   order=names, hue="filters", hue_order=LABELS.values(), palette=COLORS.values(),
                   errorbar="sd", capsize=0.2, linestyle="none", markersize=5, ax=axes)
@@ -46,7 +47,7 @@ def by_network(axes, table, gaps, larger, combines=combines):
 
 
 def beside_paper(axes, here, published):
-    """Table 1 as dots: a colour for each role, filled markers for rows here, open ones for the paper's.
+    """Table 1 as dots: a colour for each role, filled markers here, open ones for the paper's.
 
     Args:
         axes: one for each line of the table.
@@ -67,9 +68,10 @@ def beside_paper(axes, here, published):
 
 
 def between_convolutions(axes, here, published):
-    """Table 3 as dots, a line for each operation between the convolutions: other recipes left, the paper's right.
+    """Table 3 as dots, a line for each operation between the convolutions.
 
-    Both axes span as many points, so that effects can be compared by eye.
+    Left are other recipes, right is the paper's. Both axes span as many points, so that effects
+    can be compared by eye.
 
     Args:
         axes: two.

@@ -1,4 +1,4 @@
-"""One look for all figures: seaborn's statistical plots with the project's colours, labels and axes."""
+"""One look for all figures: seaborn's plots with the project's colours, labels and axes."""
 
 import os
 
@@ -15,19 +15,22 @@ from .axes import break_below, log_ticks
 from .tables import LABELS, told
 from .utils.files import build_folder, expanded
 
-FROZEN, LEARNABLE, BASELINE = "#0072B2", "#D55E00", "#555555"  # Okabe and Ito's colour-blind-safe blue and vermilion
+# Okabe and Ito's colour-blind-safe blue and vermilion
+FROZEN, LEARNABLE, BASELINE = "#0072B2", "#D55E00", "#555555"
 COLORS = {True: FROZEN, False: LEARNABLE}
-PLAIN = {False: ("Plain network, learnable", BASELINE, "--"), True: ("Plain network, frozen random", FROZEN, ":")}
+PLAIN = {False: ("Plain network, learnable", BASELINE, "--"),
+         True: ("Plain network, frozen random", FROZEN, ":")}
 AXES = {"expansion": "LC expansion E", "width": "Network width W", "depth": "Network depth D",
         "learnable_parameters": "Learnable parameters"}
-WAYS = "#009E73", "#CC79A7", "#8C6D31"  # of computing a step: no colour that stands for filters elsewhere
+WAYS = "#009E73", "#CC79A7", "#8C6D31"  # of computing a step: no colour that means filters
 COLUMN = 3.4  # inches: the width of a column in the paper
 DODGE = 4  # points by which marks of one place stand aside
 
 STYLE = {
     "figure.dpi": 150, "savefig.dpi": 300, "figure.constrained_layout.use": True,
-    "font.size": 8, "figure.titlesize": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7, "legend.frameon": False,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "grid.linewidth": 0.5,
+    "font.size": 8, "figure.titlesize": 8, "axes.titlesize": 8, "axes.labelsize": 8,
+    "legend.fontsize": 7, "legend.frameon": False, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "grid.linewidth": 0.5,
     "lines.linewidth": 1.2, "lines.markersize": 4, "image.cmap": "gray",
 }
 
@@ -39,13 +42,13 @@ def use_style():
 
 
 def figures_folder():
-    """The folder that figures are written to: $LC_FIGURES_DIR, else `build/figures` of this project."""
+    """The folder of the figures: $LC_FIGURES_DIR, else `build/figures` of this project."""
     chosen = os.environ.get("LC_FIGURES_DIR")
     return expanded(chosen) if chosen else build_folder() / "figures"
 
 
 def save(figure, name):
-    """Writes `name.png` and `name.pdf` without dates, so that the same figure gives the same bytes.
+    """Writes `name.png` and `name.pdf` without dates: the same figure gives the same bytes.
 
     Where they cannot be written, it says so in a line, and the figure is only drawn.
     """
@@ -61,7 +64,7 @@ def save(figure, name):
 
 
 def against(axes, table, x, column, ylabel, larger=None):
-    """Draws a column of the rows against `x` on a logarithmic axis: LC networks, and plain ones as lines.
+    """Draws a column against `x` on a logarithmic axis: LC networks, and plain ones as lines.
 
     Points are means, and bars show the standard deviation over seeds. If the plain network with
     frozen filters lies far below all others, the y axis is broken in between.
@@ -112,10 +115,12 @@ def _marks(axes, table, larger, x, column):
         low, high = axes.get_xlim()
         room = 1.9 * max({*table[x], *larger[x]}) if at_edge.any() else 1
         axes.set_xlim(low / 1.1, max(high * 1.1, room))
-    for (profile, plain, frozen), rows in larger.groupby(["profile", larger["expansion"] == 0, "frozen"]):
+    kinds = larger.groupby(["profile", larger["expansion"] == 0, "frozen"])
+    for (profile, plain, frozen), rows in kinds:
         means, color = rows.groupby(x)[column].mean(), PLAIN[frozen][1] if plain else COLORS[frozen]
         if plain and x == "expansion":
-            mark(axes, [1.0], means, profile, color, transform=axes.get_yaxis_transform(), clip_on=False)
+            mark(axes, [1.0], means, profile, color, transform=axes.get_yaxis_transform(),
+                 clip_on=False)
             continue
         aside = 0 if plain or x == "learnable_parameters" else -DODGE if frozen else DODGE
         where = axes.transData + ScaledTranslation(aside / 72, 0, axes.figure.dpi_scale_trans)
@@ -134,7 +139,7 @@ def mark(axes, x, y, profile, color, **options):
 
 
 def name_marks(axes, larger, table):
-    """A line of the legend for each larger profile. It names the network if the curves are of another."""
+    """A line of the legend for each larger profile. It names a network that no curve has."""
     shapes = {*zip(table["depth"], table["width"])}
     for profile, rows in larger.groupby("profile"):
         others = {*zip(rows["depth"], rows["width"])} - shapes
@@ -161,17 +166,18 @@ def legend(figure, axes, columns=3):
     handles = {}
     for each in np.ravel(axes):
         handles |= dict(zip(*reversed(each.get_legend_handles_labels())))
-    handles = {label: handle for label, handle in handles.items() if label not in ("way", "filters")}  # seaborn's headings
+    for heading in ("way", "filters"):  # seaborn's
+        handles.pop(heading, None)
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns)
 
 
 def break_even(axes, at):
-    """A vertical line at a break-even, an `analysis.Estimate`, or "undetermined" if there is none among the tested values."""
+    """A vertical line at a break-even, an `analysis.Estimate`, or the word "undetermined"."""
     found = np.isfinite(at.value)
     if found:
         axes.axvline(at.value, color="black", linestyle=":", linewidth=0.8)
-    axes.text(0.98, 0.04, f"break-even: {at.value:.0f}" if found else "break-even: undetermined", fontsize=7, ha="right",
-              transform=axes.transAxes)
+    axes.text(0.98, 0.04, f"break-even: {at.value:.0f}" if found else "break-even: undetermined",
+              fontsize=7, ha="right", transform=axes.transAxes)
 
 
 def gaps_by_kernel(axes, table, larger):
@@ -201,8 +207,8 @@ def gaps_by_kernel(axes, table, larger):
 def filter_rows(axes, rows, labels):
     """Filters as images, a row for each network (Figures 7 and 10).
 
-    The colours are the weights of the three input channels, as the network sees them. Each row has one symmetric scale, on
-    which grey is 0. Filters of one input channel are grey.
+    The colours are the weights of the three input channels, as the network sees them. Each row has
+    one symmetric scale, on which grey is 0. Filters of one input channel are grey.
 
     Args:
         rows: a list of arrays `[c_out, 3 or 1, k, k]`, of one shape.
@@ -223,9 +229,10 @@ def filter_rows(axes, rows, labels):
 
 
 def heat_maps(figure, axes, maps):
-    """Figure 8b: variance by position, learned above and frozen below, a column for each kernel size, on one scale around 1.
+    """Figure 8b: variance by position, on one scale around 1, a column for each kernel size.
 
-    The number above each map is the share of the variance in its central 3 x 3.
+    Learned is above, frozen below. The number above each map is the share of the variance in its
+    central 3 x 3.
 
     Args:
         axes: `[2, columns]`.
@@ -237,24 +244,29 @@ def heat_maps(figure, axes, maps):
             cell = axes[row, column]
             cell.set_axis_off()
             if (k, frozen) in maps:
-                sns.heatmap(maps[k, frozen], cmap="vlag", vmin=1 - reach, vmax=1 + reach, square=True, cbar=False, ax=cell)
+                sns.heatmap(maps[k, frozen], cmap="vlag", vmin=1 - reach, vmax=1 + reach,
+                            square=True, cbar=False, ax=cell)
                 cell.set_title(f"k = {k}: {central_share(maps[k, frozen]):.2f}", fontsize=7)
             if column == 0:
-                cell.text(-0.2, 0.5, LABELS[frozen], rotation=90, va="center", ha="right", transform=cell.transAxes)
+                cell.text(-0.2, 0.5, LABELS[frozen], rotation=90, va="center", ha="right",
+                          transform=cell.transAxes)
     image = next(cell.collections[0] for cell in axes.flat if cell.collections)
     figure.colorbar(image, ax=axes, label="Variance", shrink=0.8)
 
 
 def costs(axes, steps, column, ylabel):
-    """Images/s or memory of a training step against E, a curve for each way to compute it; the plain network as a line.
+    """Images/s or memory of a training step against E, a curve for each way to compute it.
+
+    The plain network is a line.
 
     Args:
-        steps: rows of `results/speed.csv` of one device with the columns `expansion`, `filters` and `way`.
+        steps: rows of `results/speed.csv` of one device with the columns `expansion`, `filters`
+            and `way`.
     """
     lc, plain = steps[steps["expansion"] > 0], steps[(steps["expansion"] == 0)]
     ways = list(dict.fromkeys(steps["way"]))
-    sns.lineplot(lc, x="expansion", y=column, hue="way", hue_order=ways, style="filters", markers=True,
-                 palette=WAYS[:len(ways)], ax=axes)
+    sns.lineplot(lc, x="expansion", y=column, hue="way", hue_order=ways, style="filters",
+                 markers=True, palette=WAYS[:len(ways)], ax=axes)
     for value in plain.loc[~plain["frozen"] & (plain["way"] == ways[0]), column]:
         axes.axhline(value, color=BASELINE, linestyle="--", label="plain network, this project")
     axes.set_xscale("log", base=2)

@@ -9,7 +9,8 @@ from .paper import PUBLISHED
 from .run import PROFILES
 
 LABELS = {True: "Frozen random", False: "Learnable"}
-LINES = TITLES | {"": "nothing", "+ReLU": "ReLU", "+BN": "BatchNorm", "+BN+ReLU": "BatchNorm + ReLU"}  # of Tables 1 and 3
+LINES = TITLES | {"": "nothing", "+ReLU": "ReLU", "+BN": "BatchNorm",
+                  "+BN+ReLU": "BatchNorm + ReLU"}  # of Tables 1 and 3
 
 
 def told(rows):
@@ -76,18 +77,24 @@ class FoldOut:
 
 
 def signed(value):
-    """A number of points with its sign and one decimal; "0.0" without a sign if it rounds to zero."""
+    """A number of points with its sign and one decimal; "0.0" has no sign."""
     return "0.0" if abs(value) < 0.05 else f"{value:+.1f}".replace("-", "−")
 
 
 def plus_minus(means, column):
-    """A column of `analysis.summary` as text: "mean ± standard deviation", the mean alone for one seed, a dash for none."""
-    return ["–" if mean != mean else f"{mean:.2f}" if spread != spread else f"{mean:.2f} ± {spread:.2f}"
+    """A column of `analysis.summary` as text: "mean ± standard deviation".
+
+    One seed gives the mean alone, none a dash.
+    """
+    return ["–" if mean != mean else
+            f"{mean:.2f}" if spread != spread else f"{mean:.2f} ± {spread:.2f}"
             for mean, spread in zip(means[column], means[f"{column}_std"])]
 
 
 def side_by_side(means, columns, *index, gaps=None):
-    """A table of `analysis.summary` as text: a row for each value of `index`, frozen and learnable as columns.
+    """A table of `analysis.summary` as text: a row for each value of `index`.
+
+    Frozen and learnable are columns.
 
     Args:
         columns: a column of `means`, or several by title.
@@ -97,8 +104,10 @@ def side_by_side(means, columns, *index, gaps=None):
     parts = []
     for title, column in titles.items():
         labels = [f"{label}, {title}" if title else label for label in LABELS.values()]
-        cells = means.assign(filters=means["frozen"].map(dict(zip(LABELS, labels))), text=plus_minus(means, column))
-        part = cells.set_index([*index, "filters"])["text"].unstack("filters", fill_value="–", sort=False)
+        cells = means.assign(filters=means["frozen"].map(dict(zip(LABELS, labels))),
+                             text=plus_minus(means, column))
+        part = cells.set_index([*index, "filters"])["text"]
+        part = part.unstack("filters", fill_value="–", sort=False)
         parts.append(part.reindex(columns=labels, fill_value="–"))
     table = pd.concat(parts, axis=1).rename_axis(columns=None)
     if gaps is not None:
@@ -108,15 +117,19 @@ def side_by_side(means, columns, *index, gaps=None):
 
 
 def paper_table(here, published):
-    """Table 1 or 3 as text, shaped as the paper's: roles as columns, and for each line the rows here above the paper's.
+    """Table 1 or 3 as text, shaped as the paper's, with roles as columns.
+
+    For each line, the rows here stand above the paper's.
 
     Args:
         here, published: as for `dots.beside_paper`.
     """
     rows = beside(here, published).rename(columns={"spread": "accuracy_std"})
     cells = rows.assign(text=plus_minus(rows, "accuracy"))
-    table = cells.set_index(["line", "label", "role"])["text"].unstack("role", fill_value="–", sort=False)
-    return table.reindex(columns=list(dict.fromkeys(published["role"]))).rename_axis(index=["", ""], columns=None)
+    cells = cells.set_index(["line", "label", "role"])["text"]
+    table = cells.unstack("role", fill_value="–", sort=False)
+    table = table.reindex(columns=list(dict.fromkeys(published["role"])))
+    return table.rename_axis(index=["", ""], columns=None)
 
 
 def beside(here, published):
