@@ -2,21 +2,19 @@
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 from tqdm.auto import tqdm
 
-from . import evaluate, filters
-from .blocks import LCBlock, fold
+from .blocks import LCBlock
 from .conversion import freeze_spatial
-from .data import draw_epoch, gather, load_data, pad, to_unit
+from .data import draw_epoch, gather, load_data, pad
 from .models import build_model
-from .run import Result, Run
+from .outcome import measure, to_result
+from .run import Run
 from .utils.checkpoint import Checkpoint, CheckpointError
-from .utils.device import (Meter, arithmetic, device_name, git_version, out_of_memory, own_randomness, resolve_device,
-                           resolve_precision, to_device)
+from .utils.device import (Meter, arithmetic, device_name, out_of_memory, own_randomness,
+                           resolve_device, resolve_precision, to_device)
 
 
 class TrainingError(RuntimeError):
@@ -274,7 +272,7 @@ def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="aut
                 while trainer.epochs < run.recipe.epochs:
                     loss = yield from trainer.steps(after_step)
             meter.lap("training")
-        measured = _measured(network.eval(), data, run.recipe, device)
+        measured = measure(network.eval(), data, run.recipe, device)
     except TrainingError as error:
         raise TrainingError(f"{run.id}: {error}") from None
     except CheckpointError as error:
@@ -288,48 +286,3 @@ def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="aut
     return to_result(run, network, network, meter.spent, **measured, train_loss=loss,
                      train_images=trainer.n, images=total, device=device_name(device), precision=precision,
                      classes=data.classes, mean=data.mean, std=data.std)
-
-
-def _measured(network, data, recipe, device):
-    """What the evaluation of a trained network leaves.
-
-    Returns:
-        `accuracy`, `robust_accuracy`: percent of the recipe's test images. `train_accuracy`: percent of its first training
-        images. `answers`: arrays of one bit a test image, whether its class was found, clean (`right`) and attacked (`robust`).
-    """
-    attacked = nn.Sequential(evaluate.Normalize(data.mean, data.std), fold(network)).to(device)
-    seen = slice(min(10_000, recipe.train_images or len(data.x_train)))
-    test, train = ((to_unit(x[part].to(device)), y[part].to(device)) for x, y, part in (
-        (data.x_test, data.y_test, slice(recipe.test_images)), (data.x_train, data.y_train, seen)))
-    right = evaluate.right(attacked, *test)
-    robust = evaluate.right_under_fgsm(attacked, *test, eps=1 / 255)
-    return {"accuracy": evaluate.percent(right), "robust_accuracy": evaluate.percent(robust),
-            "train_accuracy": evaluate.accuracy(attacked, *train),
-            "answers": {"right": np.packbits(right.cpu()), "robust": np.packbits(robust.cpu())}}
-
-
-def to_result(run, network, trained, spent, images, answers=None, **measured):
-    """The `Result` of a run.
-
-    Args:
-        network: the network that was evaluated. Its filters are summarised.
-        trained: the network whose parameters are counted; it may have LC-Blocks or other weights.
-        spent: of a `Meter`.
-        images: how many were seen in training, over all epochs.
-        answers: arrays that the run leaves besides those of its filters.
-        measured: the other columns.
-    """
-    arrays = filters.summarize(network) | (answers or {})
-    weights = list(filters.combined_filters(network).values())
-    first, last = weights[0], weights[-1]
-    normalized = [filters.variance_entropy(w, normalize=True) if w.shape[-1] == 3 else math.nan for w in (first, last)]
-    parameters = list(trained.parameters())
-    return Result(
-        id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen, profile=run.recipe.profile, seed=run.seed,
-        learnable_parameters=sum(p.numel() for p in parameters if p.requires_grad),
-        total_parameters=sum(p.numel() for p in parameters),
-        fve_first=filters.variance_entropy(first), fve_last=filters.variance_entropy(last),
-        fve_first_normalized=normalized[0], fve_last_normalized=normalized[1],
-        epochs=run.recipe.epochs, seconds=spent["seconds"], images_per_second=images / spent["training"],
-        torch=torch.__version__, git=git_version(), setup_seconds=spent["setup"], arrays=arrays,
-        network=network, **measured)

@@ -15,7 +15,8 @@ from .. import evaluate
 from ..blocks import fold
 from ..conversion import freeze_spatial
 from ..data import DataError
-from ..training import Stopped, TrainingError, to_result
+from ..outcome import to_result
+from ..training import Stopped, TrainingError
 from ..utils import check
 from ..utils.checkpoint import Checkpoint, CheckpointError
 from ..utils.device import Meter, arithmetic, device_name, out_of_memory, own_randomness, resolve_precision

@@ -1,0 +1,62 @@
+"""What a trained network leaves: its accuracies, its filters and its row of the results."""
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from . import evaluate, filters
+from .blocks import fold
+from .data import to_unit
+from .run import Result
+from .utils.device import git_version
+
+
+def measure(network, data, recipe, device):
+    """What the evaluation of a trained network leaves.
+
+    Returns:
+        `accuracy`, `robust_accuracy`: percent of the recipe's test images. `train_accuracy`: percent
+        of its first training images. `answers`: arrays of one bit a test image, whether its class
+        was found, clean (`right`) and attacked (`robust`).
+    """
+    attacked = nn.Sequential(evaluate.Normalize(data.mean, data.std), fold(network)).to(device)
+    seen = slice(min(10_000, recipe.train_images or len(data.x_train)))
+    tested = slice(recipe.test_images)
+    test = to_unit(data.x_test[tested].to(device)), data.y_test[tested].to(device)
+    train = to_unit(data.x_train[seen].to(device)), data.y_train[seen].to(device)
+    right = evaluate.right(attacked, *test)
+    robust = evaluate.right_under_fgsm(attacked, *test, eps=1 / 255)
+    return {"accuracy": evaluate.percent(right), "robust_accuracy": evaluate.percent(robust),
+            "train_accuracy": evaluate.accuracy(attacked, *train),
+            "answers": {"right": np.packbits(right.cpu()), "robust": np.packbits(robust.cpu())}}
+
+
+def to_result(run, network, trained, spent, images, answers=None, **measured):
+    """The `Result` of a run.
+
+    Args:
+        network: the network that was evaluated. Its filters are summarised.
+        trained: the network whose parameters are counted; it may have LC-Blocks or other weights.
+        spent: of a `Meter`.
+        images: how many were seen in training, over all epochs.
+        answers: arrays that the run leaves besides those of its filters.
+        measured: the other columns.
+    """
+    arrays = filters.summarize(network) | (answers or {})
+    weights = list(filters.combined_filters(network).values())
+    first, last = weights[0], weights[-1]
+    normalized = [filters.variance_entropy(w, normalize=True) if w.shape[-1] == 3 else math.nan
+                  for w in (first, last)]
+    parameters = list(trained.parameters())
+    return Result(
+        id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen,
+        profile=run.recipe.profile, seed=run.seed,
+        learnable_parameters=sum(p.numel() for p in parameters if p.requires_grad),
+        total_parameters=sum(p.numel() for p in parameters),
+        fve_first=filters.variance_entropy(first), fve_last=filters.variance_entropy(last),
+        fve_first_normalized=normalized[0], fve_last_normalized=normalized[1],
+        epochs=run.recipe.epochs, seconds=spent["seconds"],
+        images_per_second=images / spent["training"], torch=torch.__version__, git=git_version(),
+        setup_seconds=spent["setup"], arrays=arrays, network=network, **measured)
