@@ -1,6 +1,7 @@
 """Command line: `python -m lc --help`."""
 
 import argparse
+import ast
 import os
 import sys
 from contextlib import contextmanager, nullcontext
@@ -201,13 +202,67 @@ def run_sweep(a):
 
 
 def run_notebooks(a):
-    from .publish.notebooks import execute, literal
+    from .publish import notebooks
+    from .utils import check
+    from .utils.files import ROOT, expanded
 
     parameters = dict(profile=a.profile, train=a.train, data_dir=a.data_dir, device=a.device)
+    of_all = set(parameters)
     parameters |= {name: literal(value) for name, value in a.parameters}
-    outcome = execute(a.names, a.out, a.workers, **parameters)
+    parameters = {name: value for name, value in parameters.items() if value is not None}
+    if a.workers is not None:
+        check.integer("workers", a.workers)
+    out = expanded(a.out) if a.out else ROOT / "build" / "notebooks"
+    if out.resolve() == notebooks.NOTEBOOKS.resolve():
+        raise ValueError(f"the notebooks in {out} would be overwritten; choose another folder")
+    paths = notebooks.chosen(a.names, parameters)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{out} cannot be made ({error.strerror}); choose another with --out") from None
+    trains, outcome = parameters.get("train") is True, {}
+    if trains and parameters.keys() <= of_all:  # else only the notebook knows what its own ones change
+        outcome |= _trained_before(paths, parameters, a.workers)
+    outcome |= notebooks.execute(paths, out, parameters, 1 if trains else 2)
+    print(f"notebooks, pages and logs: {out}")
     if any(outcome.values()):
         sys.exit(f"lc: failed: {', '.join(name for name, error in outcome.items() if error)}")
+
+
+def literal(text):
+    """The value of a word on the command line: a literal of Python, such as a list, else the word itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _trained_before(paths, parameters, workers):
+    """Trains what the metadata of notebooks name, with all workers: `{"training": None or the error}`."""
+    import json
+
+    from .data import DataUnavailable
+    from .study import EXPERIMENTS
+    from .sweep import sweep
+    from .training import Stopped, TrainingError
+    from .utils.signals import stop_on_signals
+
+    metadata = [json.loads(path.read_text("utf-8"))["metadata"].get("lc", {}) for path in paths]
+    shown = {name for each in metadata for name in each.get("experiments", [])}
+    names = [name for name in EXPERIMENTS if name in shown or "everything" in shown]
+    if not names:
+        return {}
+    error = None
+    with stop_on_signals() as stop:
+        try:
+            sweep(names, parameters["profile"], workers=workers, data_dir=parameters.get("data_dir"),
+                  device=parameters["device"], stop=stop)
+        except (TrainingError, DataUnavailable) as failure:  # some may not need the runs that failed
+            error = str(failure)
+            print(f"training: {error}", flush=True)
+        if stop():
+            raise Stopped
+    return {"training": error}
 
 
 def run_status(a):

@@ -19,9 +19,9 @@ from helpers import Terminal
 
 import lc.sweep
 from lc import results, study
-from lc.__main__ import main
+from lc.__main__ import literal, main
 from lc.publish import notebooks
-from lc.training import Stopped, TrainingError
+from lc.training import TrainingError
 
 PARAMETERS = 'profile: str = "paper"\ntrain: bool = False\ndata_dir: str = ""\ndevice: str = "auto"\nsize: float = 1.0\n'
 
@@ -88,14 +88,11 @@ def test_each_notebook_has_its_own_log_with_what_stopped_it(session):
     assert "Kernel died" in logs["3"] and "good" in logs["5"] and "Traceback" not in logs["5"]
 
 
-def test_a_table_ends_it(session):
-    *lines, last = session.text.rstrip().splitlines()[-6:]
-    assert re.fullmatch(r"notebook +state +seconds +error", lines[0]) and last.endswith(str(session.out))
-    expected = [("1_stranger", "done", ""), ("2_error", "failed", "  KeyError: 'what"), ("3_dead", "failed", "  Kernel died"),
-                ("5_last", "done", "")]
-    for line, (name, state, error) in zip(lines[1:], expected, strict=True):
-        found = re.fullmatch(rf"{name} +{state} +\d+\.\d(.*)", line)
-        assert found and found[1].startswith(error) and bool(found[1]) == bool(error)
+def test_a_line_for_each_says_how_it_ended(session):
+    *lines, last = session.text.rstrip().splitlines()
+    expected = ["1_stranger: done", "2_error: KeyError: 'what", "3_dead: Kernel died", "5_last: done"]
+    assert all(line.startswith(begin) for line, begin in zip(lines, expected, strict=True))
+    assert last == f"notebooks, pages and logs: {session.out}"
 
 
 def test_a_terminal_sees_how_many_are_done_and_the_time_that_is_left(session):
@@ -139,7 +136,7 @@ def test_mistakes_are_answered_in_one_line_before_anything_runs(arguments, messa
     ("[1, 2", "[1, 2"),
 ])
 def test_a_value_on_the_command_line_is_a_literal_or_text(text, value):
-    assert notebooks.literal(text) == value and type(notebooks.literal(text)) is type(value)
+    assert literal(text) == value and type(literal(text)) is type(value)
 
 
 @pytest.fixture
@@ -147,7 +144,7 @@ def trained(two, monkeypatch):
     """What the sweep before the notebooks was asked for; none is executed."""
     asked = []
     monkeypatch.setattr(lc.sweep, "sweep", lambda experiments, profile, **options: asked.append((experiments, profile, options)))
-    monkeypatch.setattr(notebooks, "_execute_one", lambda out, parameters, path: asked.append(path.stem) or (None, 0.0))
+    monkeypatch.setattr(notebooks, "_execute_one", lambda path, *_: asked.append(path.stem))
     return asked
 
 
@@ -174,36 +171,33 @@ def test_what_the_notebooks_collect_is_trained_before_they_are_executed(trained,
 
 def test_a_training_that_fails_is_told_and_one_that_is_stopped_ends_it(trained, tmp_path, monkeypatch, capsys):
     def fail(*_, **__):
-        raise TrainingError("worker-1 was killed by SIGKILL; log: x")
+        raise TrainingError("worker 1: ended with status -9")
 
+    command = ["notebooks", "1", "--train", "--out", str(tmp_path)]
     monkeypatch.setattr(lc.sweep, "sweep", fail)
-    outcome = notebooks.execute(["1"], tmp_path, train=True)
-    assert outcome == {"training": "worker-1 was killed by SIGKILL; log: x", "1_first": None} and trained == ["1_first"]
-    assert re.search(r"training +failed +\d+\.\d  worker-1 was killed", capsys.readouterr().out)
+    with pytest.raises(SystemExit, match="failed: training"):
+        main(command)
+    assert trained == ["1_first"] and "training: worker 1: ended with status -9" in capsys.readouterr().out
     monkeypatch.setattr(lc.sweep, "sweep", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(Stopped):
-        notebooks.execute(["1"], tmp_path, train=True)
+    with pytest.raises(SystemExit, match="stopped by a signal"):
+        main(command)
     assert trained == ["1_first"]
 
 
-def test_two_notebooks_read_at_once_but_one_trains_after_the_other(trained, tmp_path, monkeypatch):
+def test_two_notebooks_read_at_once_but_one_trains_after_the_other(trained, tmp_path, monkeypatch, capsys):
     both, running = threading.Barrier(2, timeout=30), []
 
-    def read(*_):
-        both.wait()
-        return None, 0.0
-
-    def train(out, parameters, path):
+    def train(path, *_):
         running.append(path)
         time.sleep(0.1)
         assert running == [path]
         running.remove(path)
-        return None, 0.0
 
-    monkeypatch.setattr(notebooks, "_execute_one", read)
-    assert notebooks.execute([], tmp_path) == {"1_first": None, "2_second": None}
+    monkeypatch.setattr(notebooks, "_execute_one", lambda *_: both.wait() and None)
+    main(["notebooks", "--out", str(tmp_path)])
     monkeypatch.setattr(notebooks, "_execute_one", train)
-    assert notebooks.execute([], tmp_path, train=True) == {"training": None, "1_first": None, "2_second": None}
+    main(["notebooks", "--train", "--out", str(tmp_path)])
+    assert capsys.readouterr().out.count(": done") == 4
 
 
 def test_papermill_finds_every_parameter_with_its_type():
@@ -211,7 +205,7 @@ def test_papermill_finds_every_parameter_with_its_type():
         cell = next(cell for cell in nbformat.read(path, as_version=4).cells if "parameters" in cell.metadata.get("tags", []))
         kinds = {name: known["inferred_type_name"] for name, known in notebooks.papermill.inspect_notebook(path).items()}
         assert kinds == {node.target.id: node.annotation.id for node in ast.parse(cell.source).body}
-        assert notebooks.COMMON <= set(kinds)
+        assert {"profile", "train", "data_dir", "device"} <= set(kinds)
 
 
 @pytest.mark.parametrize("path", sorted(notebooks.NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
