@@ -136,7 +136,8 @@ class _Training:
         self.loss = fmean(finite)
         if world() > 1:
             distribute_bn(self.trainer.network, world(), reduce=True)
-        network = fold(self.trainer.network)
+        with arithmetic("fp32", self.device):  # as `lc.fold` combines the filters later
+            network = fold(self.trainer.network)
         right = self._evaluate(network)
         top1, top5 = map(evaluate.percent, right.T)
         if top1 > self.best["accuracy"]:
