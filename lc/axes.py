@@ -8,17 +8,18 @@ FAR = 10  # points of accuracy
 def log_ticks(axes, values):
     """A logarithmic x axis with ticks at the values. Axes that share it need the values of all.
 
-    A tick has no label where it would touch the next one, counted from the largest.
+    A label that would touch the next one, counted from the largest, stands on a second line.
     """
     values = sorted(values)
-    labels, last = [], np.inf
     octaves = np.log2(values[-1] / values[0]) * 1.1 if len(values) > 1 else 1
     octave = axes.get_position().width * axes.figure.get_figwidth() * 72 / octaves  # in points
+    labels, last = [], {"": np.inf, "\n": np.inf}
     for value in reversed(values):
-        label = str(value)
-        near = np.log2(last / value) * octave < 2.8 * (len(label) + len(str(last))) + 3
-        labels.append("" if near else label)
-        last = last if near else value
+        room = {line: np.log2(other / value) * octave - 2.8 * len(f"{value}{other}") - 3
+                for line, other in last.items()}
+        line = next((line for line in room if room[line] > 0), None)
+        labels.append("" if line is None else f"{line}{value}")
+        last |= {} if line is None else {line: value}
     axes.set_xscale("log", base=2)
     axes.set_xticks(values, labels[::-1])
     axes.xaxis.minorticks_off()
@@ -38,7 +39,8 @@ def break_below(axes, values, low):
     if not gap > max(FAR, 0.3 * (values.max() - values.min())):
         return
     low, reach = below.max(), above.max() - above.min()
-    top, high = above.max() + 0.12 * reach, above.min() - 0.08 * reach
+    top = max(above.max(), axes.dataLim.y1) + 0.1 * reach
+    high = above.min() - 0.08 * reach
     rate, margin = 0.12 * (top - high) / (high - low), 0.08 * (top - high)
 
     def forward(y):

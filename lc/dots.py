@@ -87,10 +87,11 @@ def between_convolutions(axes, here, published):
             _dot(axis, row, lines.index(row.row) + aside)
         axis.set(xlabel="Validation accuracy [%]", ylim=(len(lines) - 0.5, -0.5))
         axis.set_yticks(range(len(lines)), [LINES[line] for line in lines])
-        ranges.append((part["accuracy"].min(), part["accuracy"].max()))
+        spread = part["spread"].fillna(0)
+        ranges.append(((part["accuracy"] - spread).min(), (part["accuracy"] + spread).max()))
     _name_dots(axes[1], rows)
     axes[0].set_visible(not papers.all())
-    reach = 0.65 * max(high - low for low, high in ranges if low == low) or 1
+    reach = 0.55 * max(high - low for low, high in ranges if low == low) or 1
     for axis, (low, high) in zip(axes, ranges):
         if low == low:
             axis.set_xlim((low + high) / 2 - reach, (low + high) / 2 + reach)

@@ -148,12 +148,12 @@ def name_marks(axes, larger, table):
 
 
 def _name_expansions(axes, lc, column):
-    """Writes E below the points, except where it is less than four times the last one."""
+    """Writes E below the points, except where it is less than eight times the last one."""
     curves = lc.groupby(["frozen", "expansion"])[["learnable_parameters", column]].mean()
     for frozen, curve in curves.groupby("frozen"):
         last = 0
         for (_, expansion), (parameters, value) in curve.iterrows():
-            if expansion >= 4 * last:
+            if expansion >= 8 * last:
                 last = expansion
                 axes.annotate(f"x{expansion}", (parameters, value), textcoords="offset points",
                               xytext=(3, -8) if frozen else (0, -9), fontsize=6, zorder=5,
