@@ -8,6 +8,7 @@ show that everything runs, so by default they go to `build/results`.
 import errno
 import io
 import os
+import re
 import tempfile
 from contextlib import contextmanager
 from functools import lru_cache
@@ -69,12 +70,11 @@ def load_rows(folder=None):
 def _read(path, version):
     """The rows of one version of the file, which is read once."""
     content = path.read_bytes()
-    first = content.partition(b"\n")[0]
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ResultsError(f"{path} is in UTF-16: {SPREADSHEET}")
-    if b"," not in first and (b";" in first or b"\t" in first):
-        other = "semicolons" if b";" in first else "tabs"
-        raise ResultsError(f"{path} has {other} between its fields: {SPREADSHEET}")
+    if other := re.match(rb'(\xef\xbb\xbf)?"?id"?(;|\t)', content):
+        separator = "semicolons" if other[2] == b";" else "tabs"
+        raise ResultsError(f"{path} has {separator} between its fields: {SPREADSHEET}")
     for number, line in enumerate(content.splitlines(), 1):
         if line.startswith(CONFLICT):
             raise ResultsError(f"{path}, line {number}: a merge conflict; keep the rows of both sides "
@@ -263,17 +263,17 @@ def _disk(folder):
     except OSError as error:
         no_locks = error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
         reason = "its file system has no locks" if no_locks else error.strerror or error
-        where = error.filename or folder
+        where, rows = error.filename, folder
+        if error.errno not in (errno.EACCES, errno.EISDIR, errno.EINVAL, errno.EMLINK) or not where:
+            where = folder  # the whole disk's error
         while not os.path.lexists(where) and where != os.path.dirname(where):
-            where = os.path.dirname(where)  # what cannot be made in a folder is the folder's fault
+            where = os.path.dirname(where)  # what cannot be made in a folder is the folder's error
+        if os.path.realpath(where) == os.path.realpath(folder):
+            where, rows = folder, "it"
         if error.errno == errno.EACCES and os.stat(where).st_uid != os.geteuid():
             reason += ("; another user made it: set LC_RESULTS_DIR to a folder of your own, or, where "
                        "a group shares this one, each sets umask 002 and runs chmod -R g+w on what "
                        "they made before")
-        if no_locks or os.path.realpath(where) == os.path.realpath(folder):
-            where, rows = folder, "it"
-        else:
-            rows = folder
         raise ResultsError(f"{where} cannot be written: {reason}; the rows in {rows} are as they "
                            "were") from None
 
