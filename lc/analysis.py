@@ -280,13 +280,6 @@ def hours(table):
     return costs.sort_values(["line", "profile"], key=_ranks, kind="stable", ignore_index=True)
 
 
-def centre_to_border(values):
-    """How much larger the centre of a map `[k, k]` is than the mean of its border: 1 for a uniform map."""
-    k = len(values)
-    border = (values.sum() - values[1:-1, 1:-1].sum()) / (4 * k - 4)
-    return float(values[k // 2, k // 2] / border)
-
-
 def central_share(values, size=3):
     """The share of the energy at the centre of a map (Figures 7, 8b and 10).
 
@@ -299,3 +292,15 @@ def central_share(values, size=3):
     """
     edge = max(0, (len(values) - size) // 2)
     return float(values[edge:len(values) - edge, edge:len(values) - edge].sum() / values.sum())
+
+
+def concentration(values):
+    """The share of the energy in the central 3 x 3 of a map, over that of a uniform map (Figure 8b).
+
+    It is 1 if no position is preferred. For k = 3 the centre alone counts.
+
+    Args:
+        values: `[k, k]`, as for `central_share`.
+    """
+    size = 3 if len(values) > 3 else 1
+    return central_share(values, size) * len(values) ** 2 / size ** 2

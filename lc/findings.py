@@ -68,16 +68,17 @@ class Box:
         finding: a sentence.
         changes: `{what: Estimate}`, the differences that decide it.
         judge: tells of a difference whether it is on the finding's side, as `above`.
+        text: the options of `points`.
     """
 
-    def __init__(self, finding, changes, judge=above):
+    def __init__(self, finding, changes, judge=above, **text):
         verdicts = {judge(estimate) for estimate in changes.values()}
         points_to = HOLDS if verdicts == {HOLDS} else FAILS if FAILS in verdicts else OPEN
         seeds = min((estimate.n for estimate in changes.values()), default=0)
         self.verdict = points_to if seeds > 1 else OPEN
         why = {0: ", since rows are missing", 1: f", with one seed; the spread of other networks says: {points_to}"}.get(seeds, "")
         self.title = f"{finding}: {self.verdict}{why}"
-        self.lines = {what: points(estimate) for what, estimate in changes.items()}
+        self.lines = {what: points(estimate, **text) for what, estimate in changes.items()}
 
     def __repr__(self):
         return "\n".join([self.title, *(f"  {what}: {text}" for what, text in self.lines.items())])

@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 
-from .analysis import central_share, gaps_by_seed
+from .analysis import concentration, gaps_by_seed
 from .axes import break_below, log_ticks
 from .tables import LABELS, told
 from .utils.files import build_folder, expanded
@@ -228,17 +228,18 @@ def filter_rows(axes, rows, labels):
     axes.spines[:].set_visible(False)
 
 
-def heat_maps(figure, axes, maps):
+def heat_maps(figure, axes, maps, reach=None):
     """Figure 8b: variance by position, on one scale around 1, a column for each kernel size.
 
-    Learned is above, frozen below. The number above each map is the share of the variance in its
-    central 3 x 3.
+    Learned is above, frozen below. The number above each map is its
+    `analysis.concentration`.
 
     Args:
         axes: `[2, columns]`.
         maps: `{(kernel size, frozen): [k, k]}`.
+        reach: how far the scale goes from 1, by default as far as these maps.
     """
-    reach = max(abs(values - 1).max() for values in maps.values())
+    reach = reach or max(abs(values - 1).max() for values in maps.values())
     for column, k in enumerate(sorted({k for k, _ in maps})):
         for row, frozen in enumerate((False, True)):
             cell = axes[row, column]
@@ -246,7 +247,7 @@ def heat_maps(figure, axes, maps):
             if (k, frozen) in maps:
                 sns.heatmap(maps[k, frozen], cmap="vlag", vmin=1 - reach, vmax=1 + reach,
                             square=True, cbar=False, ax=cell)
-                cell.set_title(f"k = {k}: {central_share(maps[k, frozen]):.2f}", fontsize=7)
+                cell.set_title(f"k = {k}: {concentration(maps[k, frozen]):.2f}", fontsize=7)
             if column == 0:
                 cell.text(-0.2, 0.5, LABELS[frozen], rotation=90, va="center", ha="right",
                           transform=cell.transAxes)

@@ -133,13 +133,6 @@ def test_hours_by_line_of_table_4_profile_and_device():
     assert list(costs.set_index("line").loc["LC SVHN", "profile"]) == ["paper", "short"]
 
 
-def test_centre_to_border():
-    assert analysis.centre_to_border(np.ones((9, 9))) == 1
-    values = np.ones((3, 3))
-    values[1, 1] = 4
-    assert analysis.centre_to_border(values) == 4
-
-
 def test_the_central_share_is_that_of_the_central_square():
     values = np.ones((7, 7))
     assert analysis.central_share(values) == 9 / 49 and analysis.central_share(values[:3, :3]) == 1
@@ -162,3 +155,11 @@ def test_rows_of_a_tiny_profile_are_drawn_only_alone():
     assert drawn(tiny, pd.concat([paper[:1], short])) == [[65], [], [60, 30, 35]]  # the larger of two equals
     assert drawn(tiny, short, "quick") == [[30, 35], [], [60]]  # asked for
     assert drawn(short, pd.concat([paper, elsewhere])) == [[60], [65, 66], [90]]  # marks of its data set only
+
+
+def test_the_concentration_is_1_without_a_preferred_position():
+    assert analysis.concentration(np.ones((3, 3))) == analysis.concentration(np.ones((9, 9))) == pytest.approx(1)
+    values = np.ones((3, 3))
+    values[1, 1] = 2
+    assert analysis.concentration(values) == pytest.approx(2 / 10 * 9)
+    assert analysis.concentration(np.pad(values, 1)) == pytest.approx(25 / 9)

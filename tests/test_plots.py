@@ -166,8 +166,8 @@ def test_heat_maps_have_learned_above_frozen_on_one_scale_around_1():
         for row, frozen in enumerate((False, True)):
             image = axes[row, column].collections[0]
             assert np.allclose(image.get_array().reshape(k, k), maps[k, frozen]) and np.allclose(image.get_clim(), (-0.6, 2.6))
-            assert axes[row, column].get_title() == f"k = {k}: {analysis.central_share(maps[k, frozen]):.2f}"
-    assert axes[0, 1].get_title() == "k = 5: 0.36"
+            assert axes[row, column].get_title() == f"k = {k}: {analysis.concentration(maps[k, frozen]):.2f}"
+    assert axes[0, 1].get_title() == "k = 5: 1.00"
     assert (axes[0, 0].texts[0].get_text(), axes[1, 0].texts[0].get_text()) == ("Learnable", "Frozen random")
     plt.close(figure)
 
