@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 from helpers import MODELS, epochs, short_run, trainer_of
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import lc
 from lc.fast import FastTrainer, trainer
@@ -34,6 +35,37 @@ def test_it_takes_the_steps_of_the_cores_trainer(model, frozen):
     for name, start in before.items():
         update = (expected[name] - start).double().norm()
         assert (actual[name] - expected[name]).double().norm() <= 1e-6 * update, name  # zero where frozen
+
+
+class Calls(TorchDispatchMode):
+    """Counts the matrix products, and the convolutions' gradients of weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.products, self.weight_gradients = 0, 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        name = function.overloadpacket
+        self.products += name in (torch.ops.aten.mm, torch.ops.aten.bmm)
+        if name == torch.ops.aten.convolution_backward:
+            self.weight_gradients += arguments[-1][1]
+        return function(*arguments, **options or {})
+
+
+@pytest.mark.parametrize("kind", [Trainer, FastTrainer])
+@pytest.mark.parametrize("model, frozen, products, weight_gradients", [
+    ("ResNet-8-8", False, 0, 9), ("ResNet-8-8", True, 0, 2),  # the two 1x1 shortcuts
+    # Seven blocks of six shapes: a product forward, and one for the gradient of each half.
+    ("ResNet-LC-8-8x2", False, 3, 9), ("ResNet-LC-8-8x2", True, 2, 9),
+    ("ResNet-LC-8-8x2+BN+ReLU", True, 0, 9),  # the pointwise halves and the shortcuts
+])
+def test_no_gradient_of_a_frozen_weight_is_computed(model, frozen, products, weight_gradients, kind):
+    trained = trainer_of(short_run(model, frozen), kind=kind)
+    with Calls() as calls:
+        trained.step(16)
+    classifier = 2  # its two gradients: of its input and of its weight
+    assert calls.weight_gradients == weight_gradients
+    assert calls.products - classifier == products * (7 if kind is Trainer else 6)
 
 
 @pytest.mark.parametrize("kind", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])])
