@@ -72,7 +72,8 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
     print(f"{said_name(device)}, torch {torch.__version__}, {precision}")
     # only LC-Blocks unfold, and only CIFAR-ResNets are fused
     cases = [about | dict(precision="fp32" if path == "loop" else precision, model=name, frozen=frozen, path=path,
-                          batch=min(batch, UNFOLDED_CPU_BATCH) if path == "unfolded" and device.type == "cpu" else batch)
+                          batch=min(batch, UNFOLDED_CPU_BATCH) if path == "unfolded" and device.type == "cpu"
+                          else batch * TOGETHER.get(path, 1))
              for name in names for frozen in (False, True) for path in paths or possible
              if {"unfolded": architecture(name).expansion, "fused": architecture(name).depth}.get(path, True)]
     rows = _measure(cases, device, seconds)
@@ -107,14 +108,15 @@ def _measure(cases, device, seconds):
     for _ in tqdm(range(ROUNDS), "measuring", unit="round", leave=False, disable=None):
         times = [min(best, seconds_of(step, device, seconds)) for best, step in zip(times, steps)]
     return [row | dict(milliseconds=1000 * best,
-                       images_per_second=row["batch"] * TOGETHER.get(row["path"], 1) / best)
+                       images_per_second=row["batch"] / best)
             for row, best in zip(rows, times)]
 
 
 def _set_up(case, device):
     """The memory of a step by column, and a function that takes the next step."""
-    if case["path"] in TOGETHER:
-        return _set_up_together([_set_up(case | {"path": "graph"}, device) for _ in range(TOGETHER[case["path"]])], device)
+    if n := TOGETHER.get(case["path"]):
+        one = case | {"path": "graph", "batch": case["batch"] // n}
+        return _set_up_together([_set_up(one, device) for _ in range(n)], device)
     trainer, step = make_step(device, *(case[column] for column in ("model", "frozen", "path", "batch", "precision")))
     step()  # makes the momentum
     trainer.optimizer.zero_grad()  # drop gradients, so that the measured step allocates them itself

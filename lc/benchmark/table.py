@@ -7,8 +7,8 @@ import pandas as pd
 from ..models import architecture
 from ..utils.files import replacing, results_folder
 
-# `started` is the time when the benchmark began. `path` is one of `steps.PATHS`. `memory_mib` are tensors at the peak, with
-# weights and momentum.
+# `started` is the time when the benchmark began. `path` is one of `steps.PATHS`, `batch` the images of a step, of all
+# its networks. `memory_mib` are tensors at the peak, with weights and momentum.
 COLUMNS = ["started", "device", "torch", "git", "precision", "model", "frozen", "path", "batch", "milliseconds", "memory_mib",
            "images_per_second"]
 KEYS = ["device", "precision", "model", "frozen", "path", "batch"]

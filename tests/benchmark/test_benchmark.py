@@ -94,7 +94,7 @@ def test_networks_in_turn_take_a_step_each(monkeypatch):
     monkeypatch.setattr(steps.FastTrainer, "capture", lambda self: trainers.append(self))
     trainers, case = [], dict(model="ResNet-8-4", frozen=True, batch=2, precision="fp32")
     alone, _ = steps._set_up(case | {"path": "graph"}, CPU)
-    memory, step = steps._set_up(case | {"path": "graphs-4"}, CPU)
+    memory, step = steps._set_up(case | {"path": "graphs-4", "batch": 8}, CPU)
     before = [trainer.count.item() for trainer in trainers[1:]]
     step()
     assert [trainer.count.item() for trainer in trainers[1:]] == [count + 1 for count in before] and len(before) == 4
