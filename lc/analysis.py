@@ -4,15 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
 from .data import TITLES
+from .effects import Cell, Crossing, Effect
 from .imagenet import NETWORKS
 from .models import OFF_THE_SHELF, Architecture
 from .run import PROFILES
 
-TINY = "quick", "smoke"  # profiles that show that everything runs, and a direction at best
 # What rows of several seeds share, and the order of the networks in tables
 NETWORK = ["profile", "dataset", "model", *Architecture._fields]
 ORDER = ["profile", "kernel_size", "depth", "width", "expansion"]
@@ -20,83 +19,12 @@ ORDER = ["profile", "kernel_size", "depth", "width", "expansion"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """An effect, or the place at which a gap closes, the ends of its 95 % interval, and the number of seeds behind it.
-
-    What cannot be told is nan. A place beyond all values tested is inf, one below them is -inf.
-    """
+    """An effect, the ends of its 95 % interval, and the number of seeds behind it; nan if unknown."""
 
     value: float
     low: float
     high: float
     n: int
-
-    def __str__(self):
-        if np.isnan(self.value):
-            return "unknown: there is no network with both runs"
-        ends = "one seed: no interval" if np.isnan(self.low) else f"95 % interval: {number(self.low)} to {number(self.high)}"
-        return f"{number(self.value)} ({ends})"
-
-
-def number(value, digits=0):
-    """An effect or a place as text."""
-    if np.isinf(value):
-        return "beyond all tested" if value > 0 else "below all tested"
-    return f"{round(value, digits) + 0.0:.{digits}f}"  # 0.0 is added so that nothing is -0
-
-
-def student(values, error=np.nan, spread=None):
-    """The mean of a Series with Student's interval. With one value, it is the normal interval of the standard error `error`.
-
-    Args:
-        spread: the variance of a value and its degrees of freedom, by default those of the values themselves.
-    """
-    n, mean, (variance, freedom) = len(values), values.mean(), spread or (values.var(), len(values) - 1)
-    half = stats.t.ppf(0.975, freedom) * (variance / n) ** 0.5 if n > 1 else stats.norm.ppf(0.975) * error
-    return Estimate(mean, mean - half, mean + half, n)
-
-
-def welch(a, b, error=np.nan, spreads=(None, None)):
-    """The difference of the means of two Series, a - b, with Welch's interval: for networks that share no weights.
-
-    If either has one value, it is the normal interval of the standard error `error`. `n` is the smaller length. `spreads` are
-    as for `student`, of either Series.
-    """
-    n, difference = min(len(a), len(b)), a.mean() - b.mean()
-    half = stats.norm.ppf(0.975) * error
-    if n > 1:
-        variances, freedoms = np.transpose([spread or (v.var(), len(v) - 1) for v, spread in zip((a, b), spreads)])
-        variances = variances / (len(a), len(b))
-        freedom = variances.sum() ** 2 / max((variances ** 2 / freedoms).sum(), np.finfo(float).tiny)
-        half = stats.t.ppf(0.975, max(freedom, 1)) * variances.sum() ** 0.5
-    return Estimate(difference, difference - half, difference + half, n)
-
-
-def to_draw(table, larger, profile="paper"):
-    """What a figure draws as curves, what as marks, and what is left to a table.
-
-    Rows of a tiny profile never share an axis with rows of larger ones, whose accuracies are far
-    higher. Where there are rows of both, a figure draws the larger profile that has most
-    networks, unless a reader asked for the tiny one. Marks are of the same data sets as curves.
-
-    Args:
-        table: of `study.collect`.
-        larger: of `study.larger_rows`.
-        profile: the profile that was asked for.
-
-    Returns:
-        Three DataFrames: rows of one profile, rows of profiles larger than it, and all others.
-    """
-    rows = pd.concat([larger, table]) if len(larger) else table
-    sizes = _ranks(rows["profile"])
-    best = sizes.iloc[-1]
-    if rows["profile"].iloc[-1] in TINY and profile != rows["profile"].iloc[-1] and len(larger):
-        networks = rows[sizes < best].assign(size=sizes[sizes < best])
-        networks = networks.drop_duplicates(["size", "dataset", "model", "frozen"])["size"].value_counts()
-        best = min(networks.index, key=lambda size: (-networks[size], size))
-    curves = sizes == best
-    marks = (sizes < best) & rows["dataset"].isin(rows.loc[curves, "dataset"])
-    marks &= ~rows.loc[curves, "profile"].isin(TINY).any()
-    return rows[curves], rows[marks], rows[~curves & ~marks]
 
 
 def summary(table, *columns):
@@ -183,52 +111,43 @@ def differences(table, column):
     """
     keys, found = ["dataset", "model", "frozen"], []
     for key, part in table.groupby(keys):
-        by_seed = part.set_index(["seed", "precision"])[column].unstack().reindex(columns=["fp32", "bf16"])
+        by_seed = part.set_index(["seed", "precision"])[column].unstack()
+        by_seed = by_seed.reindex(columns=["fp32", "bf16"])
         fp32, bf16 = by_seed["fp32"].dropna(), by_seed["bf16"].dropna()
-        free, paired = welch(bf16, fp32), student((bf16 - fp32).dropna())
-        found.append((*key, len(fp32), len(bf16), fp32.mean(), bf16.mean(), free.value, free.low, free.high, paired.low,
-                      paired.high))
-    return pd.DataFrame(found, columns=[*keys, "n_fp32", "n_bf16", "fp32", "bf16", "difference", "low", "high", "paired_low",
-                                        "paired_high"])
+        both, free, paired = by_seed.dropna(), (np.nan, np.nan), (np.nan, np.nan)
+        if len(fp32) and len(bf16):
+            free = (_alone(bf16) - _alone(fp32)).interval()
+        if len(both):
+            paired = (effect_of(both["bf16"]) - effect_of(both["fp32"])).interval()
+        found.append((*key, len(fp32), len(bf16), fp32.mean(), bf16.mean(),
+                      bf16.mean() - fp32.mean(), *free, *paired))
+    return pd.DataFrame(found, columns=[*keys, "n_fp32", "n_bf16", "fp32", "bf16", "difference",
+                                        "low", "high", "paired_low", "paired_high"])
 
 
-def break_even(gaps, x):
-    """Where frozen networks catch up with learnable ones as `x` grows (Figure 6): `crossing` of a table of `gaps`.
-
-    The variance over seeds is pooled over the networks.
-
-    Args:
-        x: a column of it, "width", "depth" or "expansion".
-    """
-    freedom = (gaps["n"] - 1).sum()
-    variance = ((gaps["n"] - 1) * gaps["gap_std"] ** 2).sum() / freedom if freedom else np.nan
-    half = stats.t.ppf(0.975, freedom) * (variance / gaps["n"].where(gaps["n"] > 1)) ** 0.5
-    estimates = zip(gaps["gap"], gaps["gap"] - half, gaps["gap"] + half, gaps["n"])
-    return crossing({place: Estimate(*each) for place, each in sorted(zip(gaps[x], estimates))})
+def _alone(values):
+    """The effect of values that are not paired with others by seed."""
+    return Effect({Cell(values.mean(), len(values), values.var()): 1.0})
 
 
-def crossing(gaps):
-    """Where gaps first close as x grows, interpolated against log x.
+def effect_of(values, **more):
+    """The `effects.Effect` of a Series of one network's values, indexed by seed."""
+    return Effect({Cell.of(values.to_dict(), **more): 1.0})
 
-    The ends of the interval are where the two curves of the gaps' own ends close, so it holds the place at least as often as
-    it says. Beyond all tested, `low` is the largest x tested. Below all tested, `high` is the smallest.
+
+def break_even(rows, x):
+    """Where frozen networks catch up with learnable ones as `x` grows (Figure 6), an `effects.Crossing`.
 
     Args:
-        gaps: `{x: Estimate}` in ascending order of x.
+        rows: of one profile.
+        x: a field of `models.Architecture`: "width", "depth" or "expansion".
     """
-    if not gaps:
-        return Estimate(np.nan, np.nan, np.nan, 0)
-    x, (value, low, high, n) = np.array(list(gaps), float), np.array([(g.value, g.low, g.high, g.n) for g in gaps.values()]).T
-    ends = (min(_closed(x, low), x[-1]), max(_closed(x, high), x[0])) if np.isfinite(low).all() else (np.nan, np.nan)
-    return Estimate(_closed(x, value), *ends, int(n.min()))
-
-
-def _closed(x, gap):
-    closed = np.flatnonzero(gap <= 0)
-    if not len(closed):
-        return np.inf
-    i = closed[0]
-    return -np.inf if i == 0 else float(np.exp(np.interp(0, gap[[i, i - 1]], np.log(x)[[i, i - 1]])))
+    gaps = gaps_by_seed(rows)
+    spread = gaps.groupby(x)["gap"]
+    freedom = int((spread.size() - 1).sum())
+    pooled = (((gaps["gap"] - spread.transform("mean")) ** 2).sum() / max(freedom, 1), freedom)
+    return Crossing({place: effect_of(part.set_index("seed")["gap"], pooled=pooled)
+                     for place, part in gaps.groupby(x)})
 
 
 def matched(rows):

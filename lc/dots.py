@@ -17,7 +17,7 @@ def by_network(axes, table, gaps, larger, combines=combines):
     Above the dotted line stand networks whose blocks combine their spatial filters.
 
     Args:
-        table, larger: of `analysis.to_draw`. Rows of `larger` have marks of their own.
+        table, larger: the curves and marks of `study.collect`. Rows of `larger` have marks of their own.
         gaps: of `analysis.gaps`.
         combines: tells of a network's name whether it combines them.
     """

@@ -165,11 +165,18 @@ class Crossing:
     def __init__(self, curve):
         self.curve = dict(sorted(curve.items()))
         self.x = np.array(list(self.curve), float)
-        self.n = min(effect.n for effect in self.curve.values())
+        self.n = min((effect.n for effect in self.curve.values()), default=0)
+
+    def __str__(self):
+        if not self.curve:
+            return "unknown: no network has both runs"
+        low, high = self.interval()
+        ends = "no interval" if np.isnan(low) else f"95 %: {_place(low)} to {_place(high)}"
+        return f"{_place(self.value)} ({ends})"
 
     @property
     def value(self):
-        return self._zero([effect.value for effect in self.curve.values()])
+        return self._zero([effect.value for effect in self.curve.values()]) if self.curve else np.nan
 
     def interval(self, confidence=0.95):
         ends = np.array([effect.interval(confidence) for effect in self.curve.values()])
@@ -191,3 +198,10 @@ class Crossing:
             return 0.0
         at = np.interp(0, [values[i], values[i - 1]], np.log([self.x[i], self.x[i - 1]]))
         return float(np.exp(at))
+
+
+def _place(value):
+    """A place as text."""
+    if np.isinf(value):
+        return "beyond the largest tested"
+    return f"{value:.0f}" if value else "below the smallest tested"

@@ -72,7 +72,7 @@ def against(axes, table, x, column, ylabel, larger=None):
     Args:
         table: the rows of the curves, of `study.collect`.
         x: "expansion", "width", "depth" or "learnable_parameters".
-        larger: rows of larger profiles, of `study.larger_rows`. They have marks of their own.
+        larger: its marks, rows of longer recipes. They have marks of their own.
     """
     larger = table[:0] if larger is None else larger
     lc, plain = table[table["expansion"] > 0], table[table["expansion"] == 0]
@@ -172,19 +172,18 @@ def legend(figure, axes, columns=3):
 
 
 def break_even(axes, at):
-    """A vertical line at a break-even, an `analysis.Estimate`, or the word "undetermined"."""
-    found = np.isfinite(at.value)
-    if found:
+    """A vertical line at a break-even, an `effects.Crossing`, or where it must lie instead."""
+    if 0 < at.value < np.inf:
         axes.axvline(at.value, color="black", linestyle=":", linewidth=0.8)
-    axes.text(0.98, 0.04, f"break-even: {at.value:.0f}" if found else "break-even: undetermined",
-              fontsize=7, ha="right", transform=axes.transAxes)
+    said = str(at).partition(" (")[0]
+    axes.text(0.98, 0.04, f"break-even: {said}", fontsize=7, ha="right", transform=axes.transAxes)
 
 
 def gaps_by_kernel(axes, table, larger):
     """Figure 8a: what freezing costs, paired by seed, by expansion and kernel size.
 
     Args:
-        table, larger: of `analysis.to_draw`. Rows of `larger` have marks of their own.
+        table, larger: the curves and marks of `study.collect`. Rows of `larger` have marks of their own.
     """
     gaps, others = (gaps_by_seed(rows[rows["expansion"] > 0]) for rows in (table, larger))
     name_marks(axes, larger[larger["model"].isin(others["model"])], table)

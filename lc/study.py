@@ -6,6 +6,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -27,8 +28,8 @@ from .utils.device import resolve_device, resolve_precision
 EXPERIMENTS = {f.__name__: f for f in (figure4, table1, figure8, figure6a, figure6b, table3, initialisation, decay,
                                        figure8b, twin, precisions, figure1a, table2, figure1b)}
 PROFILES = tuple(experiments.GRIDS)  # from the paper's to the smallest; those on ImageNet have the same names
+TINY = "quick", "smoke"  # profiles that show that everything runs, and a direction at best
 COVERED = 3 / 4  # the share of an experiment's networks that a profile must have rows of for a figure to show it
-LISTED = 8  # networks that a notebook names of those that are missing, or of a larger profile
 FLAGS = {"true": True, "false": False}  # papermill passes `-p train true` as text
 
 
@@ -69,66 +70,87 @@ def check_parameters(profile, train, data_dir, device, **others):
     resolve_device(device)
 
 
-def collect(experiment, profile="paper", train=False, data_dir="", device="auto", **lists):
-    """The rows of an experiment for a notebook. It prints which rows they are and which are missing.
+class Rows(NamedTuple):
+    """The rows of an experiment, as a notebook shows them: three DataFrames."""
 
-    If `train` is set, what is missing is trained first. If the results cover too little of the `paper` profile (less than
-    three quarters of the networks, frozen and learnable counted apart), the rows are those of the next smaller profile.
+    curves: pd.DataFrame  # of one profile
+    marks: pd.DataFrame  # of longer recipes, which cover too few networks for curves
+    others: pd.DataFrame  # of tiny runs, or of other data sets: for tables alone
+
+    @property
+    def shown(self):
+        """What figures show, the longest recipe first."""
+        return _joined([self.marks, self.curves])
+
+
+def collect(experiment, profile="paper", train=False, data_dir="", device="auto", **lists):
+    """The rows of an experiment for a notebook, as `Rows`. It prints in a line which they are.
+
+    If `train` is set, what is missing is trained first. The curves are of the largest profile that
+    covers three quarters of the networks, frozen and learnable counted apart. Tiny runs never share
+    an axis with longer ones, whose accuracies are far higher: they are the curves only if a reader
+    asked for them, or if there are no others. Marks are of the same data sets as the curves.
 
     Args:
         experiment: such as `figure4`.
         lists: the experiment's own arguments, such as `expansions`.
 
-    Returns:
-        A DataFrame of the rows.
-
     Raises:
         ValueError: if the results have no row of the experiment. Otherwise as `train_missing`.
     """
     if FLAGS[str(train).lower()]:
-        train_missing(experiment(profile, **lists), data_dir=data_dir or None, device=device, progress=watched())
-    tried = []
-    for name in PROFILES[:-1] if profile == "paper" else [profile]:
-        runs = experiment(name, **lists)
-        table, missing = found_and_missing(runs)
-        tried.append((covered(runs, table), name, runs, table, missing))
-        if tried[-1][0] >= COVERED:
-            break
-    _, name, runs, table, missing = max(tried, key=lambda each: each[0])
-    table.attrs["profile"] = name
-    if table.empty:
-        raise ValueError(f"the results have no run of this experiment in profile {profile!r}; set train = True")
-    if name != profile:
-        print(f"Rows of the {name} profile: the results have too few of the paper's recipe.")
-    epochs, images = (", ".join(str(n) for n in sorted(table[column].unique())) for column in ("epochs", "train_images"))
-    n = table["seed"].nunique()
-    print(f"Profile {name}: {len(table)} of {len(runs)} runs, {epochs} epochs of {images} images, {n} seed{'s' * (n > 1)}.")
-    _name("missing", [run.id for run in missing], f", which `python -m lc status --profile {name}` lists")
-    return table
+        train_missing(experiment(profile, **lists), data_dir=data_dir or None, device=device,
+                      progress=watched())
+    asked = PROFILES.index(profile)
+    runs = {name: experiment(name, **lists) for name in PROFILES[:-1 if profile == "paper" else asked + 1]}
+    found = {name: found_and_missing(runs[name])[0] for name in runs}
+    share = {name: covered(runs[name], found[name]) for name in runs}
+    drawn = profile
+    if profile == "paper":
+        drawn = next((name for name in runs if share[name] >= COVERED), max(share, key=share.get))
+        if drawn in TINY and any(share[name] for name in runs if name not in TINY):
+            networks = {name: _networks(found[name]["id"]) for name in runs if name not in TINY}
+            drawn = max(networks, key=lambda name: len(networks[name]))
+    curves = found[drawn]
+    if curves.empty:
+        raise ValueError(f"the results have no run of this experiment in profile {profile!r}; set "
+                         "train = True")
+    others = _joined([found[name] for name in runs if name != drawn])
+    larger = others["id"].isin(id_ for name in runs if PROFILES.index(name) < PROFILES.index(drawn)
+                               for id_ in found[name]["id"])
+    marked = larger & others["dataset"].isin(curves["dataset"]) & (drawn not in TINY)
+    rows = Rows(curves, others[marked], others[~marked])
+    print(_told(rows, runs[drawn]))
+    return rows
+
+
+def _told(rows, runs):
+    """Which rows a notebook shows, in a line."""
+    def epochs(part):
+        return f"{', '.join(str(n) for n in sorted(part['epochs'].unique()))} epochs"
+
+    seeds = rows.curves["seed"].nunique()
+    said = (f"Shown: {epochs(rows.curves)}, {seeds} seed{'s' * (seeds > 1)}, {len(rows.curves)} of "
+            f"{len(runs)} runs.")
+    for part, where in (rows.marks, ""), (rows.others, ", in tables alone"):
+        if len(part):
+            said += f" Also {len(part)} run{'s' * (len(part) > 1)} of {epochs(part)}{where}."
+    return said
+
+
+def _joined(tables):
+    """Several tables of rows below each other."""
+    return pd.concat([each for each in tables if len(each)] or tables[:1])
+
+
+def _networks(ids):
+    """The networks of some runs, frozen and learnable counted apart."""
+    return {run_id.rpartition("/")[0] for run_id in ids}
 
 
 def covered(runs, table):
     """The share of the networks of `runs`, frozen and learnable counted apart, of which the table has a row of any seed."""
-    networks, found = ({run_id.rpartition("/")[0] for run_id in ids} for ids in ((run.id for run in runs), table["id"]))
-    return len(found) / max(1, len(networks))
-
-
-def larger_rows(experiment, table, **lists):
-    """The rows of profiles larger than the one that `collect` shows, and prints which they are. Figures mark them."""
-    larger = PROFILES[:PROFILES.index(table.attrs["profile"])]
-    found = [found_and_missing(experiment(name, **lists))[0] for name in larger]
-    found = pd.concat([rows for rows in found if len(rows)] or [table[:0]])
-    _name("of a larger profile, shown apart", found["id"])
-    return found
-
-
-def _name(what, ids, where=""):
-    """Prints the first of some runs, and how many there are if it leaves some out."""
-    lines = by_seeds(ids)
-    for text in lines[:LISTED]:
-        print(f"{what}: {text}")
-    if lines[LISTED:]:
-        print(f"{what}: {len(ids)} runs in all{where}")
+    return len(_networks(table["id"])) / max(1, len(_networks(run.id for run in runs)))
 
 
 def watched():
@@ -136,15 +158,6 @@ def watched():
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     kernel = getattr(shell, "kernel", None)
     return kernel and kernel._allow_stdin
-
-
-def by_seeds(ids):
-    """The ids of runs as text. Those that differ only in the seed share a line: `.../paper/seed0 seed1`."""
-    seeds = {}
-    for run_id in ids:
-        network, _, seed = run_id.rpartition("/")
-        seeds.setdefault(network, []).append(seed)
-    return [f"{network}/{' '.join(seeds[network])}" for network in seeds]
 
 
 def found_and_missing(runs, folder=None):

@@ -57,45 +57,17 @@ def test_differences_have_both_intervals_and_need_runs_of_both_kinds():
     assert found["paired_high"].isna().tolist() == [False, True, True]
 
 
-def curve(widths, means, std=1.0, n=4):
-    return pd.DataFrame({"width": widths, "gap": means, "gap_std": std, "n": n})
+def test_break_even_is_where_the_gap_closes():
+    def of(*gaps):
+        table = rows(*(("ResNet-LC-8-8x1", frozen, seed, 80.0 - frozen * gap[seed]) for gap in gaps for seed in (0, 1)
+                       for frozen in (False, True)))
+        return analysis.break_even(table.assign(width=np.repeat([16, 64][:len(gaps)], 4)), "width")
 
-
-@pytest.mark.parametrize("means, at", [
-    ([2.0, 1.0, -1.0], 64 * math.sqrt(2)), ([2.0, -2.0, 5.0], math.sqrt(32 * 64)), ([2.0, 0.0, -1.0], 64),
-    ([3.0, 2.0, 1.0], math.inf), ([-1.0, 2.0, 3.0], -math.inf),
-])
-def test_break_even_is_interpolated_in_the_logarithm(means, at):
-    found = analysis.break_even(curve([32, 64, 128], means, 1e-9)[::-1], "width")
-    assert found.value == pytest.approx(at) and found.low == pytest.approx(min(at, 128)) and found.high == pytest.approx(max(at, 32))
-
-
-def test_the_interval_of_a_break_even_holds_the_truth_at_least_as_often_as_it_says():
-    rng, widths = np.random.default_rng(1), np.array([16, 32, 64, 128])
-    truth = 5 - 2 * np.log2(widths / 16)  # closes between 64 and 128, at 16 * 2**2.5
-    inside = useful = 0
-    for _ in range(200):
-        seeds = truth[:, None] + rng.normal(scale=0.5, size=(4, 4))
-        found = analysis.break_even(curve(widths, seeds.mean(1), seeds.std(1, ddof=1)), "width")
-        inside += found.low <= 16 * 2 ** 2.5 <= found.high
-        useful += found.low > 32
-    assert inside / 200 >= 0.95 and useful / 200 > 0.8
-
-
-def test_a_break_even_of_two_seeds_pools_the_variance_over_the_networks():
-    gaps = curve([16, 64, 256], [2.0, -2.0, -6.0], [0.0, 0.3, 0.6], 2)
-    half = scipy.stats.t.ppf(0.975, 3) * (0.15 / 2) ** 0.5  # the variance of all three, at three degrees of freedom
-    found = analysis.break_even(gaps, "width")
-    assert (found.low, found.high) == pytest.approx(tuple(16 * 4 ** ((2 + end) / 4) for end in (-half, half)))
-
-
-def test_break_even_says_what_it_does_not_know():
-    assert str(analysis.break_even(curve([16, 64], [2.0, -2.0], math.nan, 1), "width")) == "32 (one seed: no interval)"
-    assert str(analysis.break_even(curve([16, 64], [2.0, 1.0], 0.1), "width")) == (
-        "beyond all tested (95 % interval: 64 to beyond all tested)")
-    assert str(analysis.break_even(curve([16, 64], [2.0, -0.1], 1.0), "width")).endswith("to beyond all tested)")
-    assert str(analysis.break_even(curve([16, 64], [-2.0, -3.0], math.nan, 1), "width")).startswith("below all tested")
-    assert "unknown" in str(analysis.break_even(curve([], []), "width"))
+    found = of((2.0, 2.2), (-2.0, -2.2))
+    assert found.value == pytest.approx(32) and found.n == 2 and found.interval()[0] < 32 < found.interval()[1]
+    assert str(of((2.0, 2.2), (1.0, 1.2))).startswith("beyond the largest tested")
+    assert str(of((-2.0, -2.2), (-3.0, -3.2))).startswith("below the smallest tested")
+    assert str(of()).startswith("unknown")
 
 
 def test_matched_finds_the_same_filters_in_every_row():
@@ -139,22 +111,6 @@ def test_the_central_share_is_that_of_the_central_square():
     values[2:5, 2:5] = 10
     assert analysis.central_share(values) == 90 / 130
     assert analysis.central_share(values, size=1) == 10 / 130
-
-
-def test_rows_of_a_tiny_profile_are_drawn_only_alone():
-    tiny = rows(("ResNet-14", True, 0, 30.0), ("ResNet-18", True, 0, 35.0))
-    short = rows(("ResNet-14", True, 0, 60.0)).assign(profile="short")
-    paper = rows(("ResNet-14", True, 0, 65.0), ("ResNet-18", True, 0, 66.0)).assign(profile="paper")
-    elsewhere = rows(("ResNet-14", True, 0, 90.0), dataset="svhn").assign(profile="paper")
-
-    def drawn(*arguments):
-        return [list(part["accuracy"]) for part in analysis.to_draw(*arguments)]
-
-    assert drawn(tiny, tiny[:0]) == [[30, 35], [], []]
-    assert drawn(tiny, short) == [[60], [], [30, 35]]
-    assert drawn(tiny, pd.concat([paper[:1], short])) == [[65], [], [60, 30, 35]]  # the larger of two equals
-    assert drawn(tiny, short, "quick") == [[30, 35], [], [60]]  # asked for
-    assert drawn(short, pd.concat([paper, elsewhere])) == [[60], [65, 66], [90]]  # marks of its data set only
 
 
 def test_the_concentration_is_1_without_a_preferred_position():

@@ -9,6 +9,7 @@ from helpers import rows
 from matplotlib.colors import same_color, to_hex
 
 from lc import analysis, dots, paper, plots, tables
+from lc.effects import Crossing
 
 matplotlib.use("Agg")
 
@@ -103,11 +104,14 @@ def test_labels_of_many_expansions_do_not_touch_and_stay_inside():
     plt.close(figure)
 
 
-def test_a_break_even_is_a_line_or_a_word(axes):
-    plots.break_even(axes, analysis.Estimate(128.4, 64, 200, 4))
-    assert axes.texts[0].get_text() == "break-even: 128" and set(axes.lines[0].get_xdata()) == {128.4}
-    plots.break_even(axes, analysis.Estimate(np.inf, 1, np.inf, 4))
-    assert axes.texts[1].get_text() == "break-even: undetermined" and len(axes.lines) == 1
+def test_a_break_even_is_a_line_or_words(axes):
+    def at(*gaps):
+        return Crossing({x: analysis.effect_of(pd.Series([gap])) for x, gap in zip((32, 128), gaps)})
+
+    plots.break_even(axes, at(1.0, -1.0))
+    assert axes.texts[0].get_text() == "break-even: 64" and axes.lines[0].get_xdata()[0] == pytest.approx(64)
+    plots.break_even(axes, at(2.0, 1.0))
+    assert axes.texts[1].get_text() == "break-even: beyond the largest tested" and len(axes.lines) == 1
 
 
 def test_networks_stand_below_each_other_with_their_gap_and_the_divider_between(axes):

@@ -129,9 +129,9 @@ def test_a_sweep_without_names_trains_every_experiment(store, capsys):
     assert set(results.load_rows()) == {run.id for run in runs}
     n = len(runs)
     said = capsys.readouterr().out
-    assert f"trained {n} runs in 0:0" in said and f"; 0 of {n} are still missing" in said
+    assert f"trained {n} runs in " in said and f"; 0 of {n} are still missing" in said
     main(["sweep", "--profile", "smoke", "--device", "cpu"])
-    assert f"trained 0 runs in 0:00:00; 0 of {n} are still missing" in capsys.readouterr().out
+    assert "trained 0 runs in " in capsys.readouterr().out
 
 
 def test_a_sweep_goes_by_options_alone_or_by_names(store, capsys):
@@ -212,25 +212,14 @@ def test_a_data_set_out_of_reach_costs_only_its_own_runs(store, monkeypatch):
         study.train_missing(runs)
 
 
-STAND_IN = "Rows of the {} profile: the results have too few of the paper's recipe."
-
-
-def test_rows_of_a_smaller_profile_stand_in_and_it_is_said(store, capsys):
+def test_a_line_says_which_rows_are_shown(store, capsys):
     runs = study.figure4("quick")
     study.train_missing(runs[:-1])
     capsys.readouterr()
-    assert len(study.collect(study.figure4)) == len(runs) - 1
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == STAND_IN.format("quick") and lines[1].startswith("Profile quick: 23 of 24 runs, ")
-    assert lines[2:] == [f"missing: {runs[-1].id}"]
+    assert len(study.collect(study.figure4).curves) == len(runs) - 1
+    assert capsys.readouterr().out == "Shown: 4 epochs, 2 seeds, 23 of 24 runs.\n"
     study.collect(study.figure4, "quick", expansions=[1, 64])
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("Profile quick: 8 of 12 runs")
-    assert lines[1:] == [f"missing: cifar10/ResNet-LC-8-16x64/{kind}/quick/seed0 seed1" for kind in ("learnable", "frozen")]
-    study.collect(study.figure4, "quick", expansions=[1, *range(64, 71)])
-    *named, rest = capsys.readouterr().out.splitlines()[1:]
-    assert len(named) == study.LISTED
-    assert rest == "missing: 28 runs in all, which `python -m lc status --profile quick` lists"
+    assert capsys.readouterr().out.startswith("Shown: 4 epochs, 2 seeds, 8 of 12 runs.")
 
 
 def seed_0(runs, share):
@@ -242,37 +231,53 @@ def seed_0(runs, share):
 @pytest.mark.parametrize("experiment", [study.figure4, study.table2], ids=["figure4", "table2"])  # of each kind of run
 @pytest.mark.parametrize("shares, shown", [
     (dict(paper=0.8, short=1, quick=1), "paper"), (dict(paper=0.7, short=0.8, quick=1), "short"),
-    (dict(paper=0.7, short=0.6, quick=0.8), "quick"),
+    (dict(paper=0.7, short=0.6, quick=0.8), "paper"),  # never a tiny one where there are others
+    (dict(quick=0.8), "quick"),
     (dict(paper=0.4, short=0.6, quick=0.3), "short"), (dict(paper=0.4, short=0.3), "paper"),  # none has enough: the most
     (dict(paper=0.4, smoke=1), "paper"),
 ])
 def test_the_largest_profile_that_covers_three_quarters_of_the_networks_is_shown(experiment, shares, shown, store, capsys):
     for profile, share in shares.items():
         study.train_missing(seed_0(experiment(profile), share))
-    capsys.readouterr()
     expected = {run.id for run in seed_0(experiment(shown), shares[shown])}
-    assert set(study.collect(experiment)["id"]) == expected
-    first = capsys.readouterr().out.splitlines()[0]
-    assert first == STAND_IN.format(shown) if shown != "paper" else first.startswith(f"Profile paper: {len(expected)} of ")
+    rows = study.collect(experiment)
+    assert set(rows.curves["id"]) == expected
+    assert len(rows.shown) == len(rows.curves) + len(rows.marks)
 
 
-def test_a_profile_that_is_asked_for_is_shown_however_few_its_rows(store, capsys):
-    study.train_missing(study.figure4("quick"))
-    study.train_missing(study.figure4("short")[:1])
-    assert set(study.collect(study.figure4, "short")["profile"]) == {"short"}
-    assert "Rows of the" not in capsys.readouterr().out
+@pytest.mark.parametrize("filled, asked, curves, marks, others", [
+    (dict(quick=8), "paper", "quick", {}, {}),
+    (dict(quick=8, short=2), "paper", "short", {}, {"quick": 8}),  # never tiny runs beside longer ones
+    (dict(quick=8, short=2, paper=2), "paper", "paper", {}, {"quick": 8, "short": 2}),  # the longer of two equals
+    (dict(quick=8, short=2), "quick", "quick", {}, {"short": 2}),  # asked for
+    (dict(short=8, paper=2), "paper", "short", {"paper": 2}, {}),
+])
+def test_tiny_runs_and_longer_ones_share_no_axis(filled, asked, curves, marks, others, store):
+    for profile, n in filled.items():
+        study.train_missing(study.figure4(profile, expansions=[1, 8, 32], seeds=[0])[:n])
+    rows = study.collect(study.figure4, asked, expansions=[1, 8, 32], seeds=[0])
+    assert set(rows.curves["profile"]) == {curves}
+    assert rows.marks["profile"].value_counts().to_dict() == marks
+    assert rows.others["profile"].value_counts().to_dict() == others
+
+
+def test_marks_are_of_the_data_sets_of_the_curves(store):
+    study.train_missing(study.table1("short", datasets=["cifar10"], seeds=[0]))
+    study.train_missing(study.table1("paper", datasets=["cifar10", "svhn"], seeds=[0])[::2])
+    rows = study.collect(study.table1, "short", datasets=["cifar10"], seeds=[0])
+    assert set(rows.marks["dataset"]) == {"cifar10"}
 
 
 def test_papermills_spelling_of_true_trains_and_of_false_does_not(store):
     with pytest.raises(ValueError, match="set train = True"):
         study.collect(study.figure4, "smoke", "false")
-    assert len(study.collect(study.figure4, "smoke", "true")) == len(study.figure4("smoke"))
+    assert len(study.collect(study.figure4, "smoke", "true").curves) == len(study.figure4("smoke"))
 
 
 def test_what_a_training_will_take_is_said_before_it_and_never_without_one(store, capsys):
     study.collect(study.figure4, "smoke", train=True)
     said = capsys.readouterr().out
-    assert said.startswith("6 runs on ") and ": about 6 min, estimated from nothing.\nProfile smoke: " in said
+    assert said.startswith("6 runs on ") and ": about 6 min, estimated from nothing.\nShown: " in said
     study.collect(study.figure4, "smoke", train=True)
     assert said.endswith(capsys.readouterr().out)
 

@@ -7,9 +7,9 @@ call. `report` shows them.
 """
 
 from . import combinations, data_sets_and_kernels, off_the_shelf  # noqa: F401  (they fill CLAIMS)
-from .report import box, report, verdicts
+from .report import COLORS, box, own_numbers, table, verdicts
 from .verdict import CLAIMS
 
 CLAIMS.sort(key=lambda each: (int(each.number.rstrip("abcd")), each.number))
 
-__all__ = ["CLAIMS", "box", "report", "verdicts"]
+__all__ = ["CLAIMS", "COLORS", "box", "own_numbers", "table", "verdicts"]

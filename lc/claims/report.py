@@ -5,8 +5,8 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from .. import paper, study
 from ..effects import Crossing
+from .cells import published
 from .verdict import (AS_IN_PAPER, CLAIMS, CONTRARY, TINY, UNDECIDED, cells_of, found, holm, judge,
                       p_value, weakest)
 
@@ -108,9 +108,11 @@ def trained(claim, profile):
 
 
 def number(value, digits, unit=""):
-    """A number as text, with a minus sign; a place beyond all that were tested in words."""
+    """A number as text, with a minus sign; a place beyond or below all that were tested in words."""
     if np.isinf(value):
-        return f"beyond the largest {unit} tested" if value > 0 else f"below the smallest {unit} tested"
+        return f"beyond the largest {unit} tested"
+    if unit in ("E", "W", "D") and value == 0:
+        return f"below the smallest {unit} tested"
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
@@ -138,6 +140,22 @@ def by_paper(claim):
     return f"{said}: {effect_text(least)}, {least.label}"
 
 
+def own_numbers(a, b):
+    """Two published means under the same rule: their difference, and whether they decide its sign.
+
+    Args:
+        a, b: `paper.Published`.
+
+    Returns:
+        The cells of a line of a table, by title.
+    """
+    effect = published(a) - published(b)
+    low, high = effect.interval()
+    decided = "decided" if low > 0 or high < 0 else "not decided"
+    said, low, high = (number(each, 2) for each in (effect.value, low, high))
+    return {"the paper": f"{said} ({low} to {high})", "by the paper's own numbers": decided}
+
+
 def doubt(claim):
     """What the rows of the paper's recipe, however few, say of a claim that smaller runs
     contradict: a sentence."""
@@ -155,6 +173,13 @@ def doubt(claim):
                 f"{of}), so shorter training may be the reason.")
     return (f"We do not know why: the runs of the paper's recipe say the same "
             f"({effect_text(least)}, {least.label}; {of}).")
+
+
+def verdict_text(row):
+    """A verdict and what leaves it undecided, or limits it."""
+    if not row.why:
+        return row.verdict
+    return f"{row.verdict}: {row.why}" if row.verdict == UNDECIDED else f"{row.verdict} ({row.why})"
 
 
 class box:
@@ -187,14 +212,10 @@ class box:
         if row.verdict == CONTRARY:
             yield "Why", doubt(claim)
 
-    @staticmethod
-    def _verdict(row):
-        return f"{row.verdict}: {row.why}" if row.why else row.verdict
-
     def __repr__(self):
         lines = [self.note] if self.note else []
         for row in self.rows:
-            lines += [f"Claim {row.number}, {row.title}: {self._verdict(row)}"]
+            lines += [f"Claim {row.number}, {row.title}: {verdict_text(row)}"]
             lines += [f"  {what}: {text}" for what, text in self._lines(row)]
         return "\n".join(lines)
 
@@ -212,12 +233,42 @@ class box:
                 f'<div style="border-left: 4px solid {COLORS[row.verdict]}; padding: 0 0 0 0.8em; '
                 f'margin: 0.8em 0; text-align: left; white-space: normal">'
                 f'<div style="color: {COLORS[row.verdict]}"><b>Claim {row.number}, '
-                f"{escape(row.title)}: {escape(self._verdict(row))}</b></div>{lines}"
+                f"{escape(row.title)}: {escape(verdict_text(row))}</b></div>{lines}"
                 f"<details><summary>What decides it</summary>{folded}</details></div>")
         note = f"<div>{escape(self.note)}</div>" if self.note else ""
         return note + "".join(parts)
 
 
-def report(notebook):
-    """Prints the box of a notebook."""
-    print(box(notebook))
+
+class table:
+    """All verdicts, each claim linked to its notebook, as HTML and as text.
+
+    Args:
+        rows: of `verdicts`.
+        pages: from the number of a notebook to its file.
+    """
+
+    def __init__(self, rows, pages):
+        self.rows, self.pages = list(rows.itertuples()), pages
+
+    def _cells(self, row):
+        """Its number, title, effect, number of seeds, verdict and the paper's own numbers."""
+        effect = f"{row.part}: {row.effect}" if row.effect else "–"
+        return (row.number, row.title, effect, str(row.n or "–"),
+                verdict_text(row) + " ‡" * row.holm, row.by_paper or "–")
+
+    def __repr__(self):
+        return "\n".join(" | ".join(self._cells(row)) for row in self.rows)
+
+    def _repr_html_(self):
+        head = "".join(f"<th>{escape(name)}</th>" for name in (
+            "", "Claim", "Here", "n", "Verdict", "By the paper's own numbers"))
+        lines = []
+        for row in self.rows:
+            number, title, *cells = map(escape, self._cells(row))
+            link = f'<a href="{self.pages[row.notebook]}" title="{escape(row.claim)}">{title}</a>'
+            style = f' style="color: {COLORS[row.verdict]}"'
+            lines.append("<tr>" + "".join(
+                f"<td{style if i == 4 else ''}>{cell}</td>" for i, cell in enumerate((number, link, *cells)))
+                + "</tr>")
+        return f'<table class="sentences"><tr>{head}</tr>{"".join(lines)}</table>'

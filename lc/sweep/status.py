@@ -19,7 +19,16 @@ def report(experiments=(), profile=None, folder=None, device="auto"):
         left = f"{sum(map(seconds, missing)) / 3600:.2f}" if missing else "-"
         yield f"{name:14} {chosen:8} {len(runs) - len(missing):4} {len(runs):5} {left:>11}"
         if profile:
-            yield from (f"  missing: {text}" for text in study.by_seeds(run.id for run in missing))
+            yield from (f"  missing: {text}" for text in by_seeds(run.id for run in missing))
     yield f"hours: on {said_name(device)}, estimated from {source}"
     if not profile:
         yield "--profile NAME lists the missing runs"
+
+
+def by_seeds(ids):
+    """The ids of runs as text. Those that differ only in the seed share a line: `.../paper/seed0 seed1`."""
+    seeds = {}
+    for run_id in ids:
+        network, _, seed = run_id.rpartition("/")
+        seeds.setdefault(network, []).append(seed)
+    return [f"{network}/{' '.join(seeds[network])}" for network in seeds]
