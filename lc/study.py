@@ -49,7 +49,7 @@ def everything(profile="paper", names=(), seeds=None):
     return list(dict.fromkeys(run for name in names or EXPERIMENTS for run in EXPERIMENTS[name](profile, seeds=seeds)))
 
 
-def check_parameters(profile, train, data_dir, device, **others):
+def check_parameters(profile="paper", train=False, data_dir="", device="auto", **others):
     """Checks a notebook's parameters, also those that papermill injected, before anything else runs.
 
     Args:

@@ -5,13 +5,16 @@ import json
 import re
 import warnings
 from dataclasses import replace
+from unittest.mock import Mock
 
+import IPython.display
 import ipywidgets
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from helpers import result
+from safetensors.torch import load_file
 
 from lc import results, study
 from lc.data import save_npz
@@ -117,15 +120,21 @@ def test_sliders_choose_among_the_stored_filters_where_a_person_watches(stores, 
 
 def test_the_notebook_on_your_own_network_takes_a_folder_of_images(flowers, monkeypatch, tmp_path, capsys):
     text = (ROOT / "notebooks" / "17_your_own_network.ipynb").read_text()
-    for old, new in (('images: str = \\"\\"', f'images: str = \\"{flowers / "train"}\\"'), ("epochs: int = 5", "epochs: int = 1"),
-                     ("list = [1, 8]", "list = [2]")):
+    saved = tmp_path / "own.safetensors"
+    for old, new in (('images: str = \\"\\"', f'images: str = \\"{flowers / "train"}\\"'), ("epochs: int = 15", "epochs: int = 2"),
+                     ("list = [1, 8, 64]", "list = [2]"), ("your_network.safetensors", str(saved))):
         assert old in text
         text = text.replace(old, new)
     monkeypatch.setitem(PATHS, "17", tmp_path / "17.ipynb")
     PATHS["17"].write_text(text)
+    shown = Mock()
+    monkeypatch.setattr(IPython.display, "display", shown)
     names = execute("17", monkeypatch, tmp_path, tmp_path)
     assert "4 classes; 25 images to train on, 7 to test on, each [3, 32, 32]" in capsys.readouterr().out
-    assert [len(curve) for curve in names["curves"].values()] == [1, 1, 1] and names["same"]
+    assert [len(curve) for curve in names["curves"].values()] == [2, 2, 2] and names["same"]
+    assert shown.call_count == 1 and shown.return_value.update.call_count == 6  # the curves grow with each epoch
+    weights = load_file(saved)
+    assert weights["0.weight"].shape == (8, 3, 9, 9) and not any("pointwise" in name for name in weights)
 
 
 @pytest.mark.parametrize("name", PATHS)

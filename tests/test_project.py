@@ -48,9 +48,10 @@ def test_notebooks_keep_their_rules(path):
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert cells[0]["metadata"]["tags"] == ["parameters"]
     declared = "".join(cells[0]["source"])
-    for parameter in ('profile: str = "paper"', "train: bool = False", 'data_dir: str = ""', 'device: str = "auto"'):
-        assert parameter + "  # " in declared
-    assert any("check_parameters(profile, train, data_dir, device" in "".join(cell["source"]) for cell in cells[:2])
+    assert "no effect" not in declared and any("check_parameters(" in "".join(cell["source"]) for cell in cells[:2])
+    if not path.name.startswith(("00", "17")):  # these two read no results
+        for parameter in ('profile: str = "paper"', "train: bool = False", 'data_dir: str = ""', 'device: str = "auto"'):
+            assert parameter + "  # " in declared
     for cell in cells:
         assert cell["execution_count"] and not "".join(cell["source"]).rstrip().endswith(";")
         for output in cell["outputs"]:

@@ -11,6 +11,7 @@ from ..utils.check import one_line
 from ..utils.files import ROOT, check_replaceable, no_project
 
 NOTEBOOKS = ROOT / "notebooks"
+COMMON = {"profile", "train", "data_dir", "device"}  # parameters of all that read results
 
 
 def chosen(names, parameters):
@@ -24,7 +25,7 @@ def chosen(names, parameters):
     paths = [p for p in notebooks if not names or p.stem.startswith(tuple(names))]
     for path in paths:
         known = papermill.inspect_notebook(path)
-        for name in parameters.keys() - known.keys():
+        for name in parameters.keys() - known.keys() - COMMON:
             raise ValueError(f"{path.stem} has no parameter {name!r}; known: {', '.join(known)}")
     return paths
 
@@ -41,6 +42,7 @@ def execute(paths, out, parameters, at_once):
 
 def _execute_one(path, out, parameters):
     target, page = out / path.name, out / f"{path.stem}.html"
+    own = {name: parameters[name] for name in papermill.inspect_notebook(path) if name in parameters}
     with open(target.with_suffix(".log"), "w", encoding="utf-8") as log:
         try:
             for old in (target, page):
@@ -48,7 +50,7 @@ def _execute_one(path, out, parameters):
                 old.unlink(missing_ok=True)
             try:  # the log level is the kernel's: it prints an error if it is shut down while busy
                 papermill.execute_notebook(
-                    path, target, parameters, kernel_name="python3", language="python",
+                    path, target, own, kernel_name="python3", language="python",
                     progress_bar=False, stdout_file=log, stderr_file=log,
                     extra_arguments=["--log-level=CRITICAL"])
             finally:
