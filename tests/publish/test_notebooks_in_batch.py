@@ -175,7 +175,7 @@ def test_a_notebook_gets_only_the_common_parameters_that_it_has(two, tmp_path, m
     monkeypatch.setattr(notebooks.papermill, "execute_notebook",
                         lambda path, target, own, **_: given.update({path.stem: own}))
     main(["notebooks", "--profile", "smoke", "--out", str(tmp_path)])
-    assert given == {"1_first": {}, "2_second": {"profile": "smoke"}}
+    assert given == {"1_first": {}, "2_second": {"profile": "smoke", "device": "auto"}}
 
 
 def test_a_training_that_fails_is_told_and_one_that_is_stopped_ends_it(trained, tmp_path, monkeypatch, capsys):
