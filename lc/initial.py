@@ -1,4 +1,4 @@
-"""Random filters that are not i.i.d. over the kernel: does that close the gap of large kernels, as Section 6 expects?"""
+"""Random filters that are not i.i.d. over the kernel: do they close the gap of Section 4.3?"""
 
 import torch
 from torch import nn
@@ -6,48 +6,51 @@ from torch import nn
 from .blocks import is_spatial
 from .utils import check
 
-WIDTH = 1.5  # pixels: the standard deviation of the Gaussian that weights the filters of kind "gauss"
-ABLATIONS = "envelope", "correlation", "shuffled", "covariance"  # the last is the whole, each other one a part of it
+WIDTH = 1.5  # pixels: the standard deviation of the Gaussian of kind "gauss"
+ABLATIONS = "envelope", "correlation", "shuffled", "covariance"  # parts of the last, and the last
 KINDS = *ABLATIONS, "gauss"
 
 
 def init_spatial(model, kind):
-    """Draws the weight of every spatial convolution (k > 1) anew, in place, with structure over the kernel.
+    """Draws the weight of every spatial convolution (k > 1) anew, in place, with structure.
 
-    The kernels stay independent of each other. Their weights have mean 0, and the variance over a layer's whole
-    weight is that of PyTorch's default, bound^2 / 3 with bound = 1/sqrt(c_in k^2) (Equation 3).
+    The kernels stay independent of each other. Their weights have mean 0, and the variance over a
+    layer's whole weight is that of PyTorch's default, bound^2 / 3 with bound = 1/sqrt(c_in k^2)
+    (Equation 3).
 
-    - "covariance": a multivariate normal draw after Trockman et al. (2023, arXiv 2210.03651). From them are the idea
-      of a covariance in closed form and its parts: a Gaussian of the distance between two positions, less half of one
-      that stays at the centre, the whole weighted towards the centre, and all Gaussians wider in deeper layers, by a
-      quadratic schedule. They initialise depthwise filters; here each kernel of a full convolution is one draw. The
-      parts are combined so that the matrix needs no correction to be a covariance, the numbers of the schedule are
+    - "covariance": a multivariate normal draw after Trockman et al. (2023, arXiv 2210.03651). From
+      them are the idea of a covariance in closed form and its parts: a Gaussian of the distance
+      between two positions, less half of one that stays at the centre, the whole weighted towards
+      the centre, and all Gaussians wider in deeper layers, by a quadratic schedule. They initialise
+      depthwise filters; here each kernel of a full convolution is one draw. The parts are combined
+      so that the matrix needs no correction to be a covariance, the numbers of the schedule are
       ours, and so is the total variance.
     - "envelope": the variance of "covariance" at each position, without its correlations.
     - "correlation": the correlations of "covariance", with the same variance at every position.
-    - "shuffled": "covariance" with the positions of a layer's kernels in a random order. The spectrum of the covariance
-      is the same, but neighbours in the kernel are not.
-    - "gauss": i.i.d. weights U(-b, b) are multiplied by a Gaussian about the kernel's centre. Its width does not
-      depend on k.
+    - "shuffled": "covariance" with the positions of a layer's kernels in a random order. The
+      spectrum of the covariance is the same, but neighbours in the kernel are not.
+    - "gauss": i.i.d. weights U(-b, b) are multiplied by a Gaussian about the kernel's centre. Its
+      width does not depend on k.
 
     Args:
-        model: any `nn.Module`. The depth of a layer is its place among the spatial layers in `model.modules()`.
+        model: any `nn.Module`. The depth of a layer is its place among the spatial layers in
+            `model.modules()`.
         kind: one of `KINDS`.
 
     Returns:
         The model. The same `torch.manual_seed` gives the same weights on every device.
 
     Raises:
-        ValueError: before any weight is drawn, if the kind is unknown, `model` is no `nn.Module`, or a weight is
-            computed from others (a parametrization) and so cannot be set.
+        ValueError: before any weight is drawn, if the kind is unknown, `model` is no `nn.Module`,
+            or a weight is computed from others (a parametrization) and so cannot be set.
     """
     if kind not in KINDS:
         raise ValueError(f"unknown initialisation {kind!r}; known: {', '.join(KINDS)}")
     check.kind("the model", model, nn.Module, "an nn.Module")
-    layers = [module for module in model.modules() if is_spatial(module) and not module.weight.is_meta]
+    layers = [m for m in model.modules() if is_spatial(m) and not m.weight.is_meta]
     if not all("weight" in layer._parameters for layer in layers):
-        raise ValueError("a spatial convolution computes its weight from other parameters: remove the "
-                         "parametrization first")
+        raise ValueError("a spatial convolution computes its weight from other parameters: "
+                         "remove the parametrization first")
     for i, layer in enumerate(layers):
         weight = layer.weight.data
         kernels = *weight.shape[:2], weight[0, 0].numel()
@@ -74,12 +77,13 @@ def part(kind, matrix):
 
 
 def offsets(size):
-    """The positions of a kernel `size` = (height, width) relative to its centre, in pixels: `[height * width, 2]`."""
+    """The positions of a kernel of `size` (height, width), in pixels from its centre, `[h * w, 2]`.
+    """
     return torch.cartesian_prod(*(torch.arange(k) - (k - 1) / 2 for k in size))
 
 
 def gaussian(size):
-    """The standard deviation at each position of a kernel of kind "gauss", `[height * width]`, with mean square 1."""
+    """The standard deviation by position of kind "gauss", `[h * w]`, with mean square 1."""
     deviation = torch.exp(-offsets(size).square().sum(1) / (2 * WIDTH ** 2))
     return deviation / deviation.square().mean().sqrt()
 
@@ -87,7 +91,8 @@ def gaussian(size):
 def covariance(size, depth):
     """The covariance of the weights at two positions, `[k^2, k^2]`, with mean variance 1.
 
-    With z(p) = exp(-|p|^2 / 2s) it is sqrt(z(p) z(q)) z(p - q) - z(p) z(q) / 2, which is positive definite for every s.
+    With z(p) = exp(-|p|^2 / 2s) it is sqrt(z(p) z(q)) z(p - q) - z(p) z(q) / 2, which is positive
+    definite for every s.
 
     Args:
         depth: from 0, the first spatial layer, to 1, the last.

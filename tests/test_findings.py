@@ -31,7 +31,7 @@ def test_a_difference_has_students_interval_of_the_pooled_spread():
 def test_what_the_rows_cannot_tell_is_not_decided():
     lone, none = difference(pd.Series([1.0]), pd.Series([0.0]), (np.nan, 0)), difference(pd.Series([]), pd.Series([0.0]), (1.0, 1))
     assert lone.value == 1 and above(lone) == within(lone, 5) == above(none) == within(none, 5) == OPEN
-    assert points(lone) == "+1.0 points (n = 1, no interval)" and points(none) == "no row yet"
+    assert points(lone) == "+1.0 points (no interval; n = 1)" and points(none) == "no row yet"
 
 
 @pytest.mark.parametrize("low, high, least_0, most_1", [
