@@ -133,7 +133,7 @@ def append(result, folder=None):
     Raises:
         ResultsError: if the results are damaged or cannot be written. Their rows are then unchanged.
     """
-    folder = _home(result.id, folder)
+    folder = folder_of(result.id, folder)
     with _writing(folder):
         rows = load_rows(folder)
         save_npz(arrays_path(result.id, folder), **result.arrays)
@@ -172,10 +172,10 @@ def _path(folder, kind, run_id, suffix):
     """The path of a run's file, which is never outside of the folder."""
     if not ID.fullmatch(str(run_id)):
         raise ResultsError(f"{run_id!r} is not the id of a run, such as cifar10/ResNet-20-16/frozen/paper/seed0")
-    return _home(run_id, folder) / kind / f"{run_id}{suffix}"
+    return folder_of(run_id, folder) / kind / f"{run_id}{suffix}"
 
 
-def _home(run_id, folder):
+def folder_of(run_id, folder):
     """The folder of a run: `folder` if it is given, else $LC_RESULTS_DIR, else one of the project."""
     chosen = results_folder(folder)
     by_default = not folder and not os.environ.get("LC_RESULTS_DIR")
@@ -225,7 +225,7 @@ def claim(run_id, folder=None):
     Raises:
         ResultsError: if the results cannot be written.
     """
-    folder = _home(run_id, folder)
+    folder = folder_of(run_id, folder)
     claimed = lock(folder / ".claims" / f"{run_id.replace('/', '-')}.lock", timeout=0)
     try:
         with _disk(folder):

@@ -1,10 +1,13 @@
 """How a notebook or a sweep gets the runs of an experiment: read what the results have, train what they lack."""
 
+import atexit
 import itertools
 import math
+import os
 import sys
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,6 +55,8 @@ def everything(profile="paper", names=(), seeds=None):
 def check_parameters(profile="paper", train=False, data_dir="", device="auto", **others):
     """Checks a notebook's parameters, also those that papermill injected, before anything else runs.
 
+    Under papermill, its log ends with the folders of the figures and of the rows.
+
     Args:
         others: the parameters that only this notebook has. Integers must be at least 0. `collect` checks lists.
 
@@ -68,6 +73,26 @@ def check_parameters(profile="paper", train=False, data_dir="", device="auto", *
         raise ValueError(f"parameter train must be true or false, not {train!r}")
     recipe_named(profile, experiments.GRIDS)
     resolve_device(device)
+    if any("papermill" in word for word in _command_of(os.getppid())):
+        atexit.register(lambda: print(f"\n{where(profile)}", file=sys.__stderr__, flush=True))
+
+
+def _command_of(process):
+    """The words of a process's command line, where the system tells them."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text().split("\0")
+    except OSError:
+        return []
+
+
+def where(profile="paper"):
+    """The folders of the figures and of the rows of a profile, as text."""
+    from .plots import figures_folder  # a server may lack matplotlib
+
+    said = f"Figures: {figures_folder()}."
+    with suppress(ValueError):  # outside of the project's folder there may be none for rows
+        said += f" Rows: {results.folder_of(f'/{profile}', None)}."
+    return said
 
 
 class Rows(NamedTuple):

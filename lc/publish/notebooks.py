@@ -7,6 +7,7 @@ import nbconvert
 import papermill
 from tqdm.auto import tqdm
 
+from ..study import where
 from ..utils.check import one_line
 from ..utils.files import ROOT, check_replaceable, no_project
 
@@ -59,3 +60,5 @@ def _execute_one(path, out, parameters):
         except Exception as error:  # such as an error of a cell, a dead kernel or a full disk
             traceback.print_exc(file=log)
             return one_line(f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else error)
+        finally:
+            print(where(own.get("profile", "paper")), file=log)

@@ -84,6 +84,7 @@ def test_the_kernel_is_this_python_whatever_the_notebook_says(session):
 def test_each_notebook_has_its_own_log_with_what_stopped_it(session):
     logs = {path.name[0]: path.read_text() for path in session.out.glob("*.log")}
     assert sys.executable in logs["1"] and "smoke 2" in logs["1"] and "before" not in logs["1"]
+    assert all(log.splitlines()[-1].startswith("Figures: /") and "Rows: /" in log.splitlines()[-1] for log in logs.values())
     assert "before" in logs["2"] and "Traceback" in logs["2"] and "raise KeyError" in logs["2"] and "good" not in logs["2"]
     assert "Kernel died" in logs["3"] and "good" in logs["5"] and "Traceback" not in logs["5"]
 
@@ -281,3 +282,26 @@ def test_under_papermill_the_log_says_which_run_is_on_and_a_cut_off_training_goe
 def test_papermill_trains_nothing_with_a_wrong_parameter(arguments, message, papermill, tmp_path):
     assert papermill(*arguments).wait() != 0
     assert message in (tmp_path / "log").read_text() and not results.load_rows()
+
+
+@pytest.mark.slow
+def test_papermill_works_from_another_folder_with_files_of_parameters(papermill, tmp_path):
+    """Nothing is written where papermill was started, nor where it executes the notebook."""
+    (tmp_path / "parameters.yaml").write_text("train: true\nprofile: smoke\ndevice: cpu\n")
+    (tmp_path / "server").mkdir()
+    command = [sys.executable, "-m", "papermill", notebooks.NOTEBOOKS / "05_width.ipynb", tmp_path / "made.ipynb",
+               "--cwd", tmp_path / "server", "-f", tmp_path / "parameters.yaml", "-y", "{widths: [8], seeds: [0]}"]
+    done = subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {row["model"] for row in results.load_rows().values()} == {"ResNet-LC-8-8x1"}
+    assert (tmp_path / "figures" / "figure_6a.png").exists()
+    assert nbformat.read(tmp_path / "made.ipynb", as_version=4).metadata.papermill.exception is None
+    assert not any((tmp_path / "server").iterdir())
+    *_, last = [line for line in done.stderr.splitlines() if line.strip() and "Executing:" not in line]  # but papermill's bar
+    assert last == f"Figures: {tmp_path / 'figures'}. Rows: {tmp_path / 'results'}."
+
+
+def test_papermill_says_before_it_runs_that_there_is_no_folder_for_the_output(papermill, tmp_path):
+    command = [sys.executable, "-m", "papermill", notebooks.NOTEBOOKS / "03_expansion.ipynb", tmp_path / "new" / "out.ipynb"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode and "new doesn't exist" in done.stderr and not (tmp_path / "figures").exists()
