@@ -34,6 +34,9 @@ def lay_out(target, root=ROOT):
     files = ("README.md", "CITATION.cff", "LICENSE", "environment.yml", "Dockerfile")
     for path in [*notebooks, *(root / name for name in files)]:
         shutil.copy2(path, target / path.relative_to(root))
+    for path in (target / "notebooks").glob("*.ipynb"):  # outputs link to notebooks, the site has pages
+        text = path.read_text(encoding="utf-8")
+        path.write_text(re.sub(r'(href=\\"\d\d_\w+)\.ipynb', r"\1.html", text), encoding="utf-8")
     (target / "thumbnails").mkdir()
     entries = [read(path) for path in notebooks]
     for entry in entries:
@@ -44,8 +47,6 @@ def lay_out(target, root=ROOT):
 def start_page(entries, root=ROOT):
     """docs/index.md, with what the notebooks and the results say in the places that are marked there."""
     table, verdicts = results.load_table(root / "results"), claims.verdicts()
-    homes = {claim.number: claim.notebook for claim in claims.CLAIMS}
-    verdicts = verdicts.assign(notebook=verdicts["number"].map(homes))
     parts = dict(
         hero=raw(interactive.filters(table).html),
         start=container("cards start", *(card(entry, verdicts) for entry in entries if entry["name"] == FIRST)),
@@ -96,7 +97,7 @@ def card(entry, verdicts):
     """A notebook's card: its figure, its title, its place in the paper, and how many of its claims have which verdict."""
     page = f"notebooks/{entry['name']}.ipynb"
     said = verdicts.loc[verdicts["notebook"] == entry["name"][:2], "verdict"].value_counts()
-    counts = ", ".join(f"{MARKS.get(verdict.split()[0], '○')} {count} {verdict.removesuffix(' by these rows')}"
+    counts = ", ".join(f"{MARKS.get(verdict.split()[0], '○')} {count} {verdict}"
                        for verdict, count in said.items())
     place = re.sub(r"\s+", " ", entry["place"])
     picture = f"[![{entry['title']}](thumbnails/{entry['name']}.png)]({page})"

@@ -147,30 +147,6 @@ def test_no_markdown_cell_speaks_of_what_depends_on_the_rows(name):
             assert name > "16" or set(numbers) <= set(re.findall(r"\d+\.\d+", (ROOT / "lc" / "paper.py").read_text())), text
 
 
-def accuracies(run, sign):
-    """What the paper says of a run's accuracies, or with the sign -1 its contrary, and a little noise of its seed."""
-    e, k = run.architecture.expansion, run.architecture.kernel_size
-    doublings, noise = np.log2(max(e, 1)), 0.01 * (run.seed + len(run.model) % 3)
-    learnable = 86 + 0.2 * doublings if e else 90
-    frozen = learnable - 2 + 0.9 * doublings - 0.3 * (k - 3) if e else 50
-    return dict(accuracy=70 + sign * ((frozen if run.frozen else learnable) - 70) + noise,
-                robust_accuracy=50 + sign * ((2 * doublings if run.frozen else 5) - 5) + noise, train_accuracy=95.0)
-
-
-@pytest.mark.parametrize("name, numbers", [("03_expansion", (7, 8, 9, 10, 13)), ("09_kernel_size", (23, 24))])
-def test_what_notebooks_say_of_claims_follows_the_rows(name, numbers, monkeypatch, tmp_path, capsys):
-    runs, said = (study.figure4 if name.startswith("03") else study.figure8)(seeds=[0, 1]), {}
-    for sign, verdict in ((1, "as in the paper"), (-1, "contrary to the paper")):
-        fill(tmp_path / verdict, runs, lambda run, sign=sign: accuracies(run, sign))
-        execute(name, monkeypatch, tmp_path, tmp_path / verdict)
-        said[sign] = capsys.readouterr().out
-        found = dict(re.findall(r"Claim (\d+) .*\n.*\nVerdict: .*: ([a-z ]+)\.", said[sign]))
-        assert {number: found[str(number)] for number in numbers} == dict.fromkeys(numbers, verdict)
-    # What is said of both is what the paper claims, which rows there are, and what neither decides
-    both = set(said[1].splitlines()) & set(said[-1].splitlines())
-    assert not [line for line in both if not re.match(r"Claim|Statistic|Profile|missing|the paper|Verdict: .*not decided", line)]
-
-
 @pytest.mark.parametrize("name", PATHS)
 def test_notebooks_say_what_to_do_when_there_is_no_row(name, stores, monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="set train = True"):
