@@ -130,6 +130,18 @@ def _alone(values):
     return Effect({Cell(values.mean(), len(values), values.var()): 1.0})
 
 
+def seed_spread(rows, column="accuracy"):
+    """How much seeds differ: a column's variance within a network, over all that have several.
+
+    Returns:
+        The variance and its degrees of freedom; nan and 0 if no network has two seeds.
+    """
+    groups = rows.groupby(["profile", "dataset", "model", "frozen"])[column]
+    weights = groups.size() - 1
+    freedom = weights.sum()
+    return ((groups.var() * weights).sum() / freedom if freedom else np.nan), freedom
+
+
 def effect_of(values, **more):
     """The `effects.Effect` of a Series of one network's values, indexed by seed."""
     return Effect({Cell.of(values.to_dict(), **more): 1.0})
@@ -143,10 +155,8 @@ def break_even(rows, x):
         x: a field of `models.Architecture`: "width", "depth" or "expansion".
     """
     gaps = gaps_by_seed(rows)
-    spread = gaps.groupby(x)["gap"]
-    freedom = int((spread.size() - 1).sum())
-    pooled = (((gaps["gap"] - spread.transform("mean")) ** 2).sum() / max(freedom, 1), freedom)
-    return Crossing({place: effect_of(part.set_index("seed")["gap"], pooled=pooled)
+    spread = seed_spread(gaps.assign(frozen=False), "gap")
+    return Crossing({place: effect_of(part.set_index("seed")["gap"], pooled=spread)
                      for place, part in gaps.groupby(x)})
 
 

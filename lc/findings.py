@@ -3,40 +3,26 @@
 from html import escape
 
 import numpy as np
-from scipy import stats
 
-from .analysis import Estimate
+from .analysis import Estimate, effect_of
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided"
 COLORS = {HOLDS: "#009E73", FAILS: "#CC79A7", OPEN: "#666666"}
 
 
-def seed_spread(rows, column="accuracy"):
-    """How much seeds differ: a column's variance within a network, over all that have several.
-
-    Returns:
-        The variance and its degrees of freedom; nan and 0 if no network has two seeds.
-    """
-    groups = rows.groupby(["profile", "dataset", "model", "frozen"])[column]
-    weights = groups.size() - 1
-    freedom = weights.sum()
-    return ((groups.var() * weights).sum() / freedom if freedom else np.nan), freedom
-
-
 def difference(a, b, spread):
-    """The difference of the means of two Series of runs, a - b, as an `analysis.Estimate`.
+    """The difference of the means of two networks' runs, a - b, as an `analysis.Estimate`.
 
-    The interval is Student's with the variance of `seed_spread`, so single seeds have one too. It
-    takes the runs as independent, also if they share a seed. Without runs on either side, all is
-    nan and `n` is 0.
+    The interval is that of `effects.Effect`. Without runs on either side, all is nan and `n` is 0.
+
+    Args:
+        a, b: Series, indexed by seed.
+        spread: of `analysis.seed_spread`.
     """
-    n = min(len(a), len(b))
-    if not n:
+    if not (len(a) and len(b)):
         return Estimate(np.nan, np.nan, np.nan, 0)
-    (variance, freedom), value = spread, a.mean() - b.mean()
-    error = (variance * (1 / len(a) + 1 / len(b))) ** 0.5
-    half = stats.t.ppf(0.975, freedom) * error if freedom else np.nan
-    return Estimate(value, value - half, value + half, n)
+    effect = effect_of(a, pooled=spread) - effect_of(b, pooled=spread)
+    return Estimate(effect.value, *effect.interval(), effect.n)
 
 
 def above(estimate, least=0.0):

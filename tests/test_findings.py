@@ -6,8 +6,8 @@ import pytest
 from helpers import rows
 from scipy import stats
 
-from lc.analysis import Estimate
-from lc.findings import FAILS, HOLDS, OPEN, Box, above, difference, points, seed_spread, within
+from lc.analysis import Estimate, seed_spread
+from lc.findings import FAILS, HOLDS, OPEN, Box, above, difference, points, within
 
 
 def test_the_spread_is_that_within_networks():
@@ -18,14 +18,13 @@ def test_the_spread_is_that_within_networks():
     assert np.isnan(seed_spread(table[table["seed"] == 0])[0])
 
 
-def test_a_difference_has_students_interval_of_the_pooled_spread():
+def test_a_difference_has_the_interval_of_its_effect():
     a, b = pd.Series([90.0, 92.0]), pd.Series([80.0])
-    half = stats.t.ppf(0.975, 3) * np.sqrt(4 * (1 / 2 + 1))
-    found = difference(a, b, (4.0, 3))
+    half = stats.t.ppf(0.975, 6) * np.sqrt(4 * (1 / 2 + 1))
+    found = difference(a, b, (4.0, 6))
     assert (found.value, found.n) == (11.0, 1) and (found.low, found.high) == pytest.approx((11 - half, 11 + half))
-    pooled = stats.ttest_ind(a, a - 5).confidence_interval()  # the same for two networks whose own spread it is
-    ours = difference(a, a - 5, (2.0, 2))
-    assert (ours.low, ours.high) == pytest.approx(tuple(pooled))
+    b = pd.Series([80.0, 86.0])  # within seeds 10 and 6: wider than by the others' spread
+    assert difference(a, b, (1.0, 6)).high == pytest.approx(8 + stats.t.ppf(0.975, 1) * 2)
 
 
 def test_what_the_rows_cannot_tell_is_not_decided():

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .. import paper, results
-from ..analysis import central_share
+from ..analysis import central_share, seed_spread
 from ..effects import Cell, Effect, average
 
 # The roles of networks
@@ -154,12 +154,8 @@ def pool_of(rows):
     @cache
     def pool(dataset, column):
         of_set = rows[rows["dataset"] == dataset]
-        networks = [of_set["model"], of_set["frozen"]]
-        repeated = of_set[of_set.groupby(networks)["seed"].transform("size") > 1]
-        values = measured(repeated, column).dropna()
-        groups = values.groupby([repeated["model"], repeated["frozen"]])
-        freedom = int((groups.size() - 1).sum())
-        squares = ((values - groups.transform("mean")) ** 2).sum()
-        return (squares / freedom if freedom else np.nan), freedom
+        repeated = of_set.groupby(["profile", "model", "frozen"])["seed"].transform("size") > 1
+        of_set = of_set[repeated]
+        return seed_spread(of_set.assign(value=measured(of_set, column)).dropna(subset="value"), "value")
 
     return pool
