@@ -91,10 +91,12 @@ def execute(name, monkeypatch, tmp_path, store):
 @pytest.mark.parametrize("name", PATHS)
 def test_notebooks_draw_whatever_rows_there_are(name, store, stores, monkeypatch, tmp_path, capsys):
     names = execute(name, monkeypatch, tmp_path, stores[store])
-    profiles = {re.sub(r"-(fp32|bf16|decay.*)", "", name) for name in names["table"]["profile"]}
-    assert profiles <= {"paper", "a2"} and len(names["table"]) > 0
-    said = capsys.readouterr().out
-    assert "Profile paper: " in said and ("missing: " in said) == (store != "whole")
+    shown = next(value.curves if isinstance(value, study.Rows) else value
+                 for value in map(names.get, ("table", "curves", "rows")) if value is not None)
+    profiles = {re.sub(r"-(fp32|bf16|decay.*)", "", name) for name in shown["profile"]}
+    assert profiles <= {"paper", "a2"} and len(shown) > 0
+    of, runs = re.search(r"Shown: .* (\d+) of (\d+) runs", capsys.readouterr().out).groups()
+    assert (of == runs) == (store == "whole")
 
 
 def test_figures_by_kernel_size_have_room_for_rows_that_only_some_sizes_have(monkeypatch, tmp_path):
