@@ -53,7 +53,7 @@ if ADDRESS:
     html_theme_options |= {
         "repository_url": ADDRESS,
         "repository_branch": "main",
-        "path_to_docs": ".",
+        "path_to_docs": "",
         "use_repository_button": True,
         "use_edit_page_button": True,
         "launch_buttons": {"colab_url": "https://colab.research.google.com", "binderhub_url": "https://mybinder.org",
@@ -91,5 +91,14 @@ def wrapping(table):
     return table.replace('class="dataframe"', 'class="dataframe sentences"') if long else table
 
 
+def edit_the_template(app, pagename, templatename, context, doctree):
+    """The start page is made of docs/index.md, which its button for editing leads to."""
+    if pagename == root_doc:
+        buttons = json.dumps(context["header_buttons"], default=str)
+        context["header_buttons"] = json.loads(buttons.replace("/edit/main/index.md", "/edit/main/docs/index.md"))
+
+
 def setup(app):
     app.connect("source-read", for_reading)
+    if ADDRESS:
+        app.connect("html-page-context", edit_the_template, priority=900)

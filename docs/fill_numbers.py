@@ -1,10 +1,14 @@
 """Writes the numbers that README.md and the guides name, from the results: part of `make notebooks`.
 
+It also writes the project's address, `Repository` in the `[project.urls]` of pyproject.toml, into them
+and into CITATION.cff. Without one, they say what to do in a copy of the project's folder.
+
 They stand between two comments, such as `<!-- speeds -->` and `<!-- end -->`, which no page shows. A
 line that began with a comment would end its paragraph.
 """
 
 import re
+import tomllib
 from textwrap import fill
 
 from lc import claims, results
@@ -13,7 +17,10 @@ from lc.claims.verdict import AS_IN_PAPER, CONTRARY, UNDECIDED
 from lc.paper import TABLE_1
 from lc.utils.files import ROOT
 
-PAGES = ROOT / "README.md", ROOT / "docs" / "performance.md"
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("gpu_server", "index", "performance"))]
+CITATION = ROOT / "CITATION.cff"
+FIRST = "notebooks/17_your_own_network.ipynb"
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("urls", {})
 
 
 def accuracies():
@@ -49,9 +56,34 @@ def speeds():
             *ours["of_unfolded"]), 100)
 
 
-def filled(text):
-    """A page with all its numbers written anew."""
-    known = {"accuracies": accuracies, "verdicts": verdicts, "speeds": speeds}
+def copy(address):
+    """How one gets the project."""
+    if not address:
+        return "In your copy of the project's folder (`cd` into it):"
+    return f"`git clone {address} && cd {address.rpartition('/')[2]}`, and there:"
+
+
+def launch(address):
+    """How one opens a notebook without installing anything, if the address is one of GitHub."""
+    if not address or "://github.com/" not in address:
+        return ""
+    name = address.partition("://github.com/")[2]
+    return (f" [Colab](https://colab.research.google.com/github/{name}/blob/main/{FIRST}) and "
+            f"[Binder](https://mybinder.org/v2/gh/{name}/main?labpath={FIRST}) open notebooks in the browser. In Colab, "
+            f"first run `!git clone -q {address} lc-companion && pip install -q ./lc-companion` and "
+            "`%env LC_RESULTS_DIR=lc-companion/results` in a cell.")
+
+
+def cited(text, address=URLS.get("Repository")):
+    """CITATION.cff with the address, or without any."""
+    text = re.sub(r"repository-code: .*\n", "", text)
+    return text.replace("license: MIT\n", f'license: MIT\nrepository-code: "{address}"\n') if address else text
+
+
+def filled(text, address=URLS.get("Repository")):
+    """A page with all its numbers and the address written anew."""
+    known = {"accuracies": accuracies, "verdicts": verdicts, "speeds": speeds,
+             "copy": lambda: copy(address), "launch": lambda: launch(address)}
     return re.sub(rf"(<!-- ({'|'.join(known)}) -->).*?(<!-- end -->)",
                   lambda found: found[1] + known[found[2]]() + found[3], text, flags=re.DOTALL)
 
@@ -59,3 +91,4 @@ def filled(text):
 if __name__ == "__main__":
     for page in PAGES:
         page.write_text(filled(page.read_text()))
+    CITATION.write_text(cited(CITATION.read_text()))
