@@ -79,8 +79,8 @@ def for_reading(app, docname, source):
             saved = re.findall(r"plots\.save\(.*[\"'](\w+)[\"']\)", "".join(cell["source"]))
             metadata["mystnb"] = {"image": {"alt": ", ".join(saved).replace("_", " ") or "drawing"}}
             for output in cell["outputs"]:
-                if "<table" in (table := "".join(output.get("data", {}).get("text/html", ""))):
-                    output["data"]["text/html"] = wrapping(table)
+                if shown := "".join(output.get("data", {}).get("text/html", "")):  # it links to notebooks, the site has pages
+                    output["data"]["text/html"] = re.sub(r'(href="\d\d_\w+)\.ipynb', r"\1.html", wrapping(shown))
     source[0] = json.dumps(notebook)
 
 

@@ -4,6 +4,8 @@ The start page is written here, from the results and from what the notebooks hav
 """
 
 import base64
+import importlib
+import inspect
 import io
 import json
 import re
@@ -19,6 +21,9 @@ from lc import claims, interactive, paper, results
 ROOT = Path(__file__).parents[1]
 FIRST = "17_your_own_network"  # the notebook to begin with
 TABLE_1 = ("ResNet-20-16", False), ("ResNet-LC-20-16x128", False), ("ResNet-LC-20-16x128", True)  # its columns' networks
+TASKS = {"study": "Runs of the paper's experiments", "analysis": "Analysis", "claims": "Claims and verdicts",
+         "findings": "Findings", "tables": "Tables", "plots": "Figures", "dots": "Figures of single values",
+         "interactive": "Pages to play with"}  # of the modules that notebooks import
 MARKS = {"as": "●", "contrary": "✕", "not": "○"}  # by the first word of a verdict
 THUMBNAIL = 520, 260  # pixels at most, twice those of the page
 
@@ -34,14 +39,28 @@ def lay_out(target, root=ROOT):
     files = ("README.md", "CITATION.cff", "LICENSE", "environment.yml", "Dockerfile")
     for path in [*notebooks, *(root / name for name in files)]:
         shutil.copy2(path, target / path.relative_to(root))
-    for path in (target / "notebooks").glob("*.ipynb"):  # outputs link to notebooks, the site has pages
-        text = path.read_text(encoding="utf-8")
-        path.write_text(re.sub(r'(href=\\"\d\d_\w+)\.ipynb', r"\1.html", text), encoding="utf-8")
     (target / "thumbnails").mkdir()
     entries = [read(path) for path in notebooks]
     for entry in entries:
         thumbnail(entry, root).save(target / "thumbnails" / f"{entry['name']}.png")
     (target / "index.md").write_text(start_page(entries, root), encoding="utf-8")
+    api = target / "docs" / "api.md"
+    api.write_text(api.read_text(encoding="utf-8").replace("<!-- notebooks -->", called(notebooks)), encoding="utf-8")
+
+
+def called(notebooks):
+    """The functions and classes of `lc`'s modules that notebooks call, module by module, for docs/api.md."""
+    cells = (cell for path in notebooks for cell in json.loads(path.read_text(encoding="utf-8"))["cells"])
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    lines = []
+    for module, title in TASKS.items():
+        functions = vars(importlib.import_module(f"lc.{module}"))
+        names = sorted(set(re.findall(rf"\b{module}\.([a-z]\w*)", code)) & functions.keys())
+        kinds = {name: "function" if inspect.isfunction(functions[name]) else "class" for name in names
+                 if inspect.isfunction(functions[name]) or inspect.isclass(functions[name])}
+        directives = "\n".join(f".. auto{kind}:: lc.{module}.{name}" for name, kind in kinds.items())
+        lines += [f"**{title}: `lc.{module}`**", f"```{{eval-rst}}\n{directives}\n```"]
+    return "\n\n".join(lines)
 
 
 def start_page(entries, root=ROOT):

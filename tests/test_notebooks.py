@@ -1,6 +1,5 @@
 """The notebooks on stores that they were not committed with: the paper's whole grid, single rows, one kind alone, none."""
 
-import itertools
 import json
 import re
 import warnings
@@ -8,7 +7,6 @@ from dataclasses import replace
 from unittest.mock import Mock
 
 import IPython.display
-import ipywidgets
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -105,19 +103,6 @@ def test_figures_by_kernel_size_have_room_for_rows_that_only_some_sizes_have(mon
     axes = execute("12_fve_by_kernel_size", monkeypatch, tmp_path, tmp_path)["axes"]
     assert [label.get_text() for label in axes[-1, -1].get_xticklabels()] == ["1", "8", "64"] and axes[-1, -1].get_xlim()[1] > 64
     assert len(execute("11_variance_maps", monkeypatch, tmp_path, tmp_path)["maps"]) == 8
-
-
-def test_sliders_choose_among_the_stored_filters_where_a_person_watches(stores, monkeypatch, tmp_path):
-    shown = []
-    monkeypatch.setattr(study, "watched", lambda: True)
-    monkeypatch.setattr(ipywidgets, "interact", lambda show, **sliders: shown.append((show, sliders)))
-    execute("10_combined_filters", monkeypatch, tmp_path, stores["frozen alone"])
-    (show, sliders), = shown
-    assert sliders["E"].options == (1, 2, 4, 8, 16, 32, 64, 128) and sliders["k"].options == (3, 5, 7, 9)
-    for values in itertools.product(*(slider.options for slider in sliders.values())):
-        show(*values)
-        assert plt.gca().get_title("left") == "E = {}, k = {}".format(*values) and plt.gca().images
-        plt.close("all")
 
 
 def test_the_notebook_on_your_own_network_takes_a_folder_of_images(flowers, monkeypatch, tmp_path, capsys):

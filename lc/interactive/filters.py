@@ -19,16 +19,15 @@ def filters(table=None):
         table: of `results.load_table`, by default the project's. For each kernel size it takes the networks with the most E.
 
     Returns:
-        A `Page`. Its text is a table of accuracies and similarities.
-
-    Raises:
-        ValueError: if the rows have no kernel size with frozen LC networks and their plain, learnable network.
+        A `Page`. Its text is a table of accuracies and similarities. Without a frozen LC network beside its plain, learnable
+        one, it says so.
     """
     rows = _networks(results.load_table() if table is None else table)
-    sizes = {int(k): _of_size(k, part) for k, part in rows.groupby("k")}
+    sizes = {int(k): _of_size(part) for k, part in rows.groupby("k")}
     sizes = {k: shown for k, shown in sizes.items() if shown}
     if not sizes:
-        raise ValueError("no frozen LC network has a row beside that of its plain network; train some: lc sweep figure8")
+        missing = "No frozen LC network has a row beside that of its plain, learnable network."
+        return Page(f"<p>{missing}</p>", missing)
     lines = ["kernel  E     accuracy  similarity of the first layer's filters to learned ones"]
     for k, shown in sizes.items():
         lines += [f"{k} × {k}   {row['E'] or 'none':4}  {row.get('accuracy', 0) or '–':>8}  {row['similarity']:.2f}"
@@ -42,10 +41,10 @@ def _networks(table):
     parts = table["model"].map(architecture)
     table = table.assign(k=[part.kernel_size for part in parts], E=[part.expansion for part in parts],
                          base=[(part.depth, part.width) for part in parts])
-    return table[[part.depth > 0 and not part.between and not part.initial for part in parts]]
+    return table[np.array([part.depth > 0 and not part.between and not part.initial for part in parts], bool)]
 
 
-def _of_size(k, rows):
+def _of_size(rows):
     """What there is to show of a kernel size: the profile, depth and width with the most E, and then the largest."""
     found = {}
     for (profile, base), part in rows.groupby(["profile", "base"]):

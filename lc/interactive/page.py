@@ -27,7 +27,7 @@ class Page:
 
 def fill(name, data):
     """The HTML of `<name>.html`, with `data` as JSON, the script `<name>.js`, and an id of its own on the page."""
-    data = json.dumps(data, separators=(",", ":"), sort_keys=True)
+    data = json.dumps(data, separators=(",", ":"))
     place = f"lc-{name}-{hashlib.sha256(data.encode()).hexdigest()[:8]}"
     style, html, script = (
         (HERE / file).read_text(encoding="utf-8") for file in ("page.css", f"{name}.html", f"{name}.js"))
