@@ -123,6 +123,7 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
     Raises:
         ValueError: if the results have no row of the experiment. Otherwise as `train_missing`.
     """
+    recipe_named(profile, experiments.GRIDS)
     if FLAGS[str(train).lower()]:
         train_missing(experiment(profile, **lists), data_dir=data_dir or None, device=device,
                       progress=watched())
