@@ -240,7 +240,7 @@ def test_workers_write_their_checkpoints_though_slurm_signals_them_and_the_proce
         wait_for(lambda: len(list(store.glob(".claims/*"))) == 2)
         children = text(Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children")).split()
         # beside them may be the process that tidies up after multiprocessing
-        assert sum(b"sweep" in Path(f"/proc/{child}/cmdline").read_bytes() for child in children) == 2
+        assert sum(b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes() for child in children) == 2
         for process in (*children, sweep.pid):
             os.kill(int(process), signal.SIGTERM)
     assert sweep.returncode == 1 and len(list(store.rglob(".checkpoints/**/*.pt"))) == 2

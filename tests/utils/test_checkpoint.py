@@ -1,6 +1,7 @@
 """Checkpoints: a training that is cut off anywhere ends with the bits of one that was not, and a bad file is named."""
 
 import itertools
+import time
 import os
 import signal
 import types
@@ -120,7 +121,7 @@ def test_a_disk_that_takes_no_checkpoint_does_not_stop_the_training(tmp_path, mo
 def test_a_sweep_leaves_the_run_in_training_at_its_time_limit_and_goes_on_from_there(tmp_path, monkeypatch):
     runs, ticks = [short_run(frozen=frozen) for frozen in (False, True)], itertools.count()
     with monkeypatch.context() as patch:
-        patch.setattr(study, "time", types.SimpleNamespace(monotonic=lambda: next(ticks)))  # a second passes at each question
+        patch.setattr(study, "time", types.SimpleNamespace(**(vars(time) | {"monotonic": lambda: next(ticks)})))  # a second passes at each question
         assert study.train_missing(runs, tmp_path, device="cpu", time_limit=5 / 60) == []
     path = results.checkpoint_path(runs[0].id, tmp_path)
     assert torch.load(path, weights_only=True)["state"]["trainer"]["done"] == (1, 2)  # of three steps an epoch, the fifth
