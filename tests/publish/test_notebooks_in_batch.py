@@ -271,7 +271,7 @@ def test_under_papermill_the_log_says_which_run_is_on_and_a_cut_off_training_goe
     cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
     stored = ["".join(output.get("text", "") for output in cell.outputs) for cell in cells if "study.collect" in cell.source]
     assert [text.split(":")[0].split(" on ")[0] for text in "".join(stored).splitlines()] == [
-        f"{trained[0]} run{'s' * (trained[0] > '1')}", "Profile smoke", f"{trained[1]} runs", "Profile smoke"]
+        f"{trained[0]} run{'s' * (trained[0] > '1')}", "Shown", f"{trained[1]} runs", "Shown"]
 
 
 @pytest.mark.slow
