@@ -17,7 +17,7 @@ from . import results
 from .experiments import GRIDS
 from .imagenet import RECIPES, ImageNetRun
 from .models import build_model
-from .run import PROFILES, Recipe, Run
+from .run import PROFILES, Recipe, Run, find_recipe
 from .utils.device import device_name, own_randomness, resolve_precision, said_name, to_device
 
 MEASURED = Run("ResNet-8-16", "cifar10", False, 0, "quick")
@@ -62,7 +62,7 @@ def _run_of(row):
         return None
     if math.isnan(row["accuracy_top5"]):
         own = Recipe(profile, epochs=row["epochs"], train_images=row["train_images"])
-        return Run(*what, PROFILES.get(profile, own))
+        return Run(*what, find_recipe(profile, PROFILES) or own)
     return ImageNetRun(*what, profile) if profile in RECIPES else None
 
 

@@ -91,8 +91,9 @@ def test_every_low_resolution_network_of_ours_has_its_cost():
 
 def test_rows_of_ones_own_images_and_recipes_do_no_harm(no_measurement, tmp_path):
     own = [imagenet.ImageNetRun("ResNet-18d-LCx2", "flowers", False, 0, "smoke"), lc.Run("ResNet-8-8", "mine", True, 0, "quick"),
-           lc.Run("ResNet-8-8", "digits", True, 0, lc.Recipe("own", epochs=1))]
-    assert [estimate(run, tmp_path, *(row(each, 60.0) for each in own)) for run in own] == pytest.approx([60.0] * 3)
+           lc.Run("ResNet-8-8", "digits", True, 0, lc.Recipe("own", epochs=1)),
+           lc.Run("ResNet-8-8", "digits", False, 0, "smoke-decay1e-3")]
+    assert [estimate(run, tmp_path, *(row(each, 60.0) for each in own)) for run in own] == pytest.approx([60.0] * 4)
 
 
 def test_hours_on_images_follow_their_number_and_size(no_measurement, tmp_path):
