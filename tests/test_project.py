@@ -132,7 +132,7 @@ def test_make_works_in_a_folder_with_a_space_in_its_name(tmp_path):
     folder.mkdir()
     shutil.copy(ROOT / "Makefile", folder)
     for target in ("notebooks", "reproduce", "site"):
-        command = ["make", "--dry-run", "--old-file", ".venv/installed", target]
+        command = ["make", "--no-print-directory", "--dry-run", "--old-file", ".venv/installed", target]
         said = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
         words = {word for word in shlex.split(said) if "folder" in word}
         assert words == {f"LC_FIGURES_DIR={folder}/figures"} or all(
