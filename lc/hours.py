@@ -1,4 +1,4 @@
-"""How long runs take on a device: as long as the rows of the same network say, or of the most similar ones."""
+"""How long runs take on a device, by its rows of the same network or of the most similar ones."""
 
 import logging
 import math
@@ -21,43 +21,49 @@ from .run import PROFILES, Recipe, Run, find_recipe
 from .utils.device import device_name, own_randomness, resolve_precision, said_name, to_device
 
 MEASURED = Run("ResNet-8-16", "cifar10", False, 0, "quick")
-COUNTED = 64  # pixels of the images for which the operations of the off-the-shelf networks are counted
+COUNTED = 64  # pixels of the images for which an ImageNet network's operations are counted
 
 
 def estimator(device, folder=None):
-    """A function that estimates the seconds of a run on a device, and text that says what the estimates come from.
+    """A function that estimates the seconds of a run on a device, and its source as text.
 
-    The seconds an image come from the device's rows of the same network, of the same profile if there are any.
-    Without them, they come from the three rows of the networks nearest in cost, in proportion to the cost. Without
-    any row of the device, ten steps are measured.
+    The seconds an image come from the device's rows of the same network, of the same profile if
+    there are any. Without them, they come from the three rows of the networks nearest in cost, in
+    proportion to the cost. Without any row of the device, ten steps are measured.
     """
-    name, known = device_name(device), []
-    for row in results.load_rows(folder).values():
-        if row["device"] == name and (run := _run_of(row)):
-            known.append((run, row["seconds"] / _pixels(run)))
+    name = device_name(device)
+    rows = [row for row in results.load_rows(folder).values() if row["device"] == name]
+    known = [(run, row["seconds"] / _pixels(run)) for row in rows if (run := _run_of(row))]
     source = "rows of this device"
     if not known:
         known, source = [(MEASURED, _measured(device))], f"ten steps of {MEASURED.model} just now"
 
     def seconds(run):
-        def among(*candidates):
-            return median(rate for other, rate in candidates)
-
-        same = [each for each in known if (type(each[0]), each[0].model) == (type(run), run.model)]
+        same = [(other, rate) for other, rate in known
+                if (type(other), other.model) == (type(run), run.model)]
         if same:
-            return _pixels(run) * among(*([e for e in same if e[0].recipe.profile == run.recipe.profile] or same))
-        # counting the operations of networks off the shelf takes seconds
-        family = [each for each in known if each[0].architecture.depth] if run.architecture.depth else []
-        rates = [(other, rate / cost(other)) for other, rate in family or known]
-        return _pixels(run) * cost(run) * among(*nsmallest(3, rates, key=lambda each: (
-            each[0].recipe.profile != run.recipe.profile, abs(math.log(cost(each[0]) / cost(run))))))
+            profile = [(other, rate) for other, rate in same
+                       if other.recipe.profile == run.recipe.profile]
+            return _pixels(run) * median(rate for _, rate in profile or same)
+        family = known
+        if run.architecture.depth:  # counting the operations of the other networks takes seconds
+            family = [pair for pair in known if pair[0].architecture.depth] or known
+
+        def distance(pair):
+            other, _ = pair
+            return (other.recipe.profile != run.recipe.profile,
+                    abs(math.log(cost(other) / cost(run))))
+
+        nearest = nsmallest(3, family, key=distance)
+        return _pixels(run) * cost(run) * median(rate / cost(other) for other, rate in nearest)
 
     return seconds, source
 
 
 def _run_of(row):
-    """The run of a row, with its epochs and images, or None if nothing is known of its images or its network."""
-    what, profile = [row[column] for column in ("model", "dataset", "frozen", "seed")], row["profile"]
+    """The run of a row, or None if nothing is known of its images or its network."""
+    what = [row[column] for column in ("model", "dataset", "frozen", "seed")]
+    profile = row["profile"]
     if "~map" in row["model"]:  # a kind no longer built
         return None
     if math.isnan(row["accuracy_top5"]):
@@ -67,7 +73,7 @@ def _run_of(row):
 
 
 def _pixels(run):
-    """What the run's time grows with: the images of all epochs, times the pixels of one on ImageNet."""
+    """What the run's time grows with: the images of all epochs, on ImageNet times their pixels."""
     return run.training_images * run.recipe.epochs * getattr(run.recipe, "image_size", 1) ** 2
 
 
@@ -79,17 +85,19 @@ def cost(run):
     if depth:
         image, combining = 2 * 32 ** 2 * width ** 2 * kernel ** 2 * (depth - 2), width / 42
     elif isinstance(run, ImageNetRun):
-        image, combining = _operations(name, True) / COUNTED ** 2, 3 * (224 / run.recipe.image_size) ** 2
+        image = _operations(name, True) / COUNTED ** 2
+        combining = 3 * (224 / run.recipe.image_size) ** 2
     else:
         image, combining = _operations(name, False), 1.0
-    # Filters are combined once a mini-batch. With operations between the convolutions every image passes E times as
-    # many filters.
-    return image * (expansion if between else 1 + combining * expansion / min(256, run.recipe.batch_size))
+    if between:  # every image passes E times as many filters
+        return image * expansion
+    # filters are combined once a mini-batch
+    return image * (1 + combining * expansion / min(256, run.recipe.batch_size))
 
 
 @cache
 def _operations(name, imagenet):
-    """The operations of a forward pass of a network off the shelf on an image, counted by PyTorch."""
+    """The operations of a forward pass of a network off the shelf on an image."""
     if imagenet:
         from .imagenet.networks import build_imagenet_model as build  # timm takes seconds to import
     else:
@@ -101,8 +109,8 @@ def _operations(name, imagenet):
 
 
 def _measured(device, steps=10):
-    """Seconds an image of a small network's training, without the optimiser, whose import takes a second."""
-    batch = 2048 if device.type == "cuda" else 32  # a small mini-batch would measure the launching of kernels
+    """Seconds an image of a training without the optimiser, whose import takes a second."""
+    batch = 2048 if device.type == "cuda" else 32  # a small one would measure launches of kernels
     bf16 = resolve_precision("auto", device) == "bf16"
     with own_randomness(0, device), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         network = to_device(build_model(MEASURED.model), device)
@@ -118,14 +126,14 @@ def _measured(device, steps=10):
 
 
 def announce(runs, device, folder=None, workers=1, gpus=1):
-    """Prints how many runs there are, on which device, and about how long its workers take to train them all.
+    """Prints how many runs there are, on which device, and about how long they all take.
 
-    Where that is more than an hour on a CPU, it names the largest profile in which these networks take less. It
-    prints nothing if there is no run.
+    Where that is more than an hour on a CPU, it names the largest profile in which these networks
+    take less. It prints nothing if there is no run.
 
     Args:
-        workers: the number of processes. They share the threads of a CPU. On a GPU each is taken to be as fast as
-            all that share it.
+        workers: the number of processes. They share the threads of a CPU. On a GPU each is taken to
+            be as fast as all that share it.
         gpus: on how many GPUs they are.
 
     Returns:
@@ -143,10 +151,11 @@ def announce(runs, device, folder=None, workers=1, gpus=1):
         torch.set_num_threads(threads)
     expected = [seconds(run) / at_once for run in runs]
     said = f"{len(runs)} run{'s' * (len(runs) > 1)} on {f'{gpus} x ' * (gpus > 1)}{name}"
-    said += f"{f', by {workers} workers' * (workers > 1)}: about {_words(sum(expected))}, estimated from {source}."
+    said += f", by {workers} workers" * (workers > 1)
+    said += f": about {_words(sum(expected))}, estimated from {source}."
     if device.type == "cpu" and sum(expected) > 3600:
         for profile in list(GRIDS)[1:]:
-            smaller = sum(seconds(replace(run, recipe=profile)) / at_once for run in runs)
+            smaller = sum(seconds(replace(run, recipe=profile)) for run in runs) / at_once
             if smaller < 3600:
                 said += f" The profile {profile} would take about {_words(smaller)}."
                 break
@@ -155,19 +164,34 @@ def announce(runs, device, folder=None, workers=1, gpus=1):
 
 
 def _words(seconds):
-    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{max(1, round(seconds / 60))} min"
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{max(1, round(seconds / 60))} min"
 
 
-def log():
-    """The logger that says which run is on.
+def log_run(i, runs, expected, passed):
+    """Logs that the i-th of some runs begins, and about when the last one ends.
 
-    Unless the program has configured logging, its lines go to standard error, in a notebook to the log of its
-    kernel, which papermill's own log shows and the notebook does not store.
+    Unless the program has configured logging, the line goes to standard error, in a notebook to the
+    log of its kernel, which papermill's own log shows and the notebook does not store.
+
+    Args:
+        expected: the seconds of each run.
+        passed: the seconds since the first began.
     """
-    logger = logging.getLogger("lc")
+    logger, notebook = logging.getLogger("lc"), kernel()
     if not logger.hasHandlers():
-        shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-        kernel = getattr(shell, "kernel", None)
-        logger.addHandler(logging.StreamHandler(kernel and kernel.log.handlers[0].stream))
+        stream = notebook and notebook.log.handlers[0].stream
+        logger.addHandler(logging.StreamHandler(stream))
         logger.setLevel(logging.INFO)
-    return logger
+    done = sum(expected[:i])
+    pace = passed / done if done else 1.0
+    ends = time.localtime(time.time() + pace * sum(expected[i:]))
+    logger.info("run %d of %d: %s; the last ends at about %s", i + 1, len(runs), runs[i].id,
+                time.strftime("%Y-%m-%d %H:%M", ends))
+
+
+def kernel():
+    """The kernel of the notebook that runs in this process, or None."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return getattr(shell, "kernel", None)

@@ -14,12 +14,9 @@ from .utils.device import git_version
 
 
 def measure(network, data, recipe, device):
-    """What the evaluation of a trained network leaves.
+    """What the evaluation of a trained network leaves, as arguments of `to_result`.
 
-    Returns:
-        `accuracy`, `robust_accuracy`: percent of the recipe's test images. `train_accuracy`: percent
-        of its first training images. `answers`: arrays of one bit a test image, whether its class
-        was found, clean (`right`) and attacked (`robust`).
+    Its `answers` have one bit a test image: whether its class was found, clean and attacked.
     """
     attacked = nn.Sequential(evaluate.Normalize(data.mean, data.std), fold(network)).to(device)
     seen = slice(min(10_000, recipe.train_images or len(data.x_train)))
@@ -33,7 +30,7 @@ def measure(network, data, recipe, device):
             "answers": {"right": np.packbits(right.cpu()), "robust": np.packbits(robust.cpu())}}
 
 
-def to_result(run, network, trained, spent, images, answers=None, **measured):
+def to_result(run, network, trained, spent, images, answers, **measured):
     """The `Result` of a run.
 
     Args:
@@ -44,9 +41,7 @@ def to_result(run, network, trained, spent, images, answers=None, **measured):
         answers: arrays that the run leaves besides those of its filters.
         measured: the other columns.
     """
-    arrays = filters.summarize(network) | (answers or {})
-    weights = list(filters.combined_filters(network).values())
-    first, last = weights[0], weights[-1]
+    first, *_, last = filters.combined_filters(network).values()
     normalized = [filters.variance_entropy(w, normalize=True) if w.shape[-1] == 3 else math.nan
                   for w in (first, last)]
     parameters = list(trained.parameters())
@@ -59,4 +54,5 @@ def to_result(run, network, trained, spent, images, answers=None, **measured):
         fve_first_normalized=normalized[0], fve_last_normalized=normalized[1],
         epochs=run.recipe.epochs, seconds=spent["seconds"],
         images_per_second=images / spent["training"], torch=torch.__version__, git=git_version(),
-        setup_seconds=spent["setup"], arrays=arrays, network=network, **measured)
+        setup_seconds=spent["setup"], arrays=filters.summarize(network) | answers, network=network,
+        **measured)

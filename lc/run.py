@@ -17,33 +17,35 @@ ID = re.compile(rf"{PART}/\w[\w.+~-]*/(frozen|learnable)/{PART}/seed\d+")
 def check_part(value):
     """Raises ValueError if the text cannot be part of a run's id."""
     if not isinstance(value, str) or not re.fullmatch(PART, value):
-        raise ValueError(f"{value!r} cannot be part of a run's id: use letters, digits, '.', '_' and '-', first a letter")
+        raise ValueError(f"{value!r} cannot be part of a run's id: "
+                         "use letters, digits, '.', '_' and '-', first a letter")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The hyperparameters of a training. The defaults are those of the paper's low-resolution networks (Appendix A).
+    """The hyperparameters of a training, by default the paper's at low resolution (Appendix A).
 
-    The optimiser is SGD with Nesterov momentum. The learning rate falls along a cosine from its initial value to 0, step by
-    step. Every learned parameter decays. The loss is cross-entropy with label smoothing. The last checkpoint is evaluated.
+    The optimiser is SGD with Nesterov momentum. The learning rate falls along a cosine to 0, step
+    by step. Every learned parameter decays. The loss is cross-entropy with label smoothing. The
+    last checkpoint is evaluated.
 
     Raises:
         ValueError: if nothing can be trained with a value.
     """
 
-    profile: str = "paper"  # names the recipe in a run's id: if you change a value, change this name
+    profile: str = "paper"  # names the recipe in a run's id: with other values, use another name
     epochs: int = 75
     batch_size: int = 256  # the smaller last mini-batch is kept
     learning_rate: float = 1e-2
     momentum: float = 0.9
     weight_decay: float = 1e-2
-    # In LC-Blocks the weight decay acts on both factors, or on the "spatial" one, the "pointwise" one or their "product" alone.
-    # It is not in the text of a run, which a checkpoint compares: the profile names it.
+    # What the weight decay acts on in LC-Blocks: both factors, one of them, or only their product.
+    # Checkpoints compare the text of a run, which leaves this out: the profile names it.
     decayed: str = field(default="factors", repr=False, kw_only=True)
     label_smoothing: float = 0.1
     train_images: int | None = None  # only the first n
     test_images: int | None = None  # only the first n
-    # fp32 and bf16 override the device's default and --precision. fp32 also disables CUDA graphs. auto decides by hardware.
+    # "auto" leaves it to the device and --precision. "fp32" also disables CUDA graphs.
     precision: str = "auto"
 
     def __post_init__(self):
@@ -59,25 +61,27 @@ class Recipe:
                 check.integer(name, getattr(self, name))
         for name, known in (("precision", PRECISIONS), ("decayed", DECAYED)):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be one of {', '.join(known)}, "
+                                 f"not {getattr(self, name)!r}")
 
 
+# From the paper's to the smallest
 PROFILES = {
     "paper": Recipe(),
-    # the paper's networks and images, and nearly its number of steps (11,730 of 14,700), in a fifth of its epochs
+    # nearly the paper's number of steps (11,730 of 14,700), in a fifth of its epochs
     "short": Recipe("short", epochs=15, batch_size=64),
     # shows the direction of the effect, in about a minute a run on a CPU core
     "quick": Recipe("quick", epochs=4, batch_size=32, train_images=5000, test_images=2000),
     # only shows that everything runs, in seconds
     "smoke": Recipe("smoke", epochs=4, batch_size=32, train_images=512),
 }
-# in the name of a profile
+# The end of a profile's name
 DECAY = re.compile(rf"(\w+)-decay((?P<value>[1-9]e-[1-9])|-(?P<part>{'|'.join(DECAYED[1:])}))")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run. Its `id`, such as `cifar10/ResNet-LC-20-16x128/frozen/paper/seed0`, is its key in the results.
+    """One training run. `cifar10/ResNet-LC-20-16x128/frozen/paper/seed0` is such a run's `id`.
 
     Args:
         model: a name that `build_model` knows; kept in its canonical spelling.
@@ -86,8 +90,8 @@ class Run:
         recipe: a `Recipe`, or the name of a profile.
 
     Raises:
-        ValueError: if the model or profile is unknown, a value has the wrong type, or a recipe differs from the profile whose
-            name it has.
+        ValueError: if the model or profile is unknown, a value has the wrong type, or a recipe
+            differs from the profile whose name it has.
     """
 
     model: str
@@ -110,44 +114,43 @@ class Run:
 
     @property
     def training_images(self):
-        """The number of images of one epoch. A data set of your own counts as large as CIFAR."""
+        """The images of one epoch. A data set of your own counts as large as CIFAR."""
         return min(self.recipe.train_images or math.inf, TRAINING_IMAGES.get(self.dataset, 50_000))
 
 
 def complete(run, model, kind, profiles):
-    """Gives a new run its network's canonical name and, for the name of a profile, its recipe.
+    """Checks a new run, and sets its network's canonical name and its recipe.
 
     Args:
         model: the canonical name.
         kind: the class of the run's recipe.
-        profiles: the recipes of that class by their profile's name.
+        profiles: `{name: recipe}` of that class.
 
     Raises:
         ValueError: as `Run`.
     """
-    known = isinstance(run.recipe, kind)
-    recipe = run.recipe if known else recipe_named(run.recipe, profiles)
+    if not isinstance(run.recipe, kind):
+        object.__setattr__(run, "recipe", recipe_named(run.recipe, profiles))
     object.__setattr__(run, "model", model)
-    object.__setattr__(run, "recipe", recipe)
     check_part(run.dataset)
     if not isinstance(run.frozen, bool):  # 1 would be read back from a row as another value
         raise ValueError(f"frozen must be True or False, not {run.frozen!r}")
-    if find_recipe(recipe.profile, profiles) not in (None, recipe):
-        raise ValueError(f"this recipe is not the profile {recipe.profile!r}: "
+    if find_recipe(run.recipe.profile, profiles) not in (None, run.recipe):
+        raise ValueError(f"this recipe is not the profile {run.recipe.profile!r}: "
                          "give it a profile name of its own")
     check.integer("seed", run.seed, 0, 2 ** 63 - 1)
 
 
 def run_id(dataset, model, frozen, profile, seed):
-    """A run's key in the results, from the columns that identify it."""
+    """A run's key in the results."""
     return f"{dataset}/{model}/{'frozen' if frozen else 'learnable'}/{profile}/seed{seed}"
 
 
 def recipe_named(profile, known=PROFILES):
     """The recipe of a profile.
 
-    The name of a low-resolution profile may end in another weight decay, such as "short-decay1e-3", or in what the decay
-    acts on in LC-Blocks: "short-decay-spatial", "short-decay-pointwise" and "short-decay-product".
+    The name of a low-resolution profile may end in another weight decay, such as
+    "short-decay1e-3", or in what it acts on in LC-Blocks, such as "short-decay-spatial".
 
     Raises:
         ValueError: if the profile is unknown.
@@ -159,15 +162,17 @@ def recipe_named(profile, known=PROFILES):
 
 
 def find_recipe(profile, known):
-    """The recipe of a profile, as `recipe_named`, or None if the name is free for a recipe of your own."""
+    """As `recipe_named`, but None if the name is free for a recipe of your own."""
     parsed = DECAY.fullmatch(profile)
     recipe = known.get(parsed[1]) if parsed else None
     if not isinstance(recipe, Recipe):
         return known.get(profile)
     if parsed["part"]:
         return replace(recipe, profile=profile, decayed=parsed["part"])
-    same = float(parsed["value"]) == recipe.weight_decay
-    return recipe if same else replace(recipe, profile=profile, weight_decay=float(parsed["value"]))
+    decay = float(parsed["value"])
+    if decay == recipe.weight_decay:
+        return recipe
+    return replace(recipe, profile=profile, weight_decay=decay)
 
 
 @dataclass
@@ -187,7 +192,7 @@ class Result:
     total_parameters: int
     fve_first: float  # filter variance entropy H of the first spatial layer's combined filters
     fve_last: float
-    fve_first_normalized: float  # divided by the randomness threshold; nan unless the kernel is 3x3
+    fve_first_normalized: float  # divided by the randomness threshold; nan unless 3x3
     fve_last_normalized: float
     epochs: int
     train_images: int
@@ -197,10 +202,11 @@ class Result:
     precision: str
     torch: str
     git: str
-    accuracy_top5: float = math.nan  # percent of the test images with the right class among the first five
-    setup_seconds: float = math.nan  # part of `seconds` before the first step: data, network, warm-up, graph capture
+    accuracy_top5: float = math.nan  # percent with the right class among the first five
+    setup_seconds: float = math.nan  # of `seconds`, those before the first step
     train_accuracy: float = math.nan  # percent of the first 10,000 training images, not augmented
-    arrays: dict = field(default_factory=dict, repr=False, compare=False)  # {name: numpy array}: see filters.summarize
+    # {name: numpy array}: see `filters.summarize`
+    arrays: dict = field(default_factory=dict, repr=False, compare=False)
     network: object = field(default=None, repr=False, compare=False)
     classes: tuple = field(default=(), repr=False, compare=False)  # their names
     mean: tuple = field(default=(), repr=False, compare=False)  # of images in [0, 1], by channel

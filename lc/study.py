@@ -1,4 +1,4 @@
-"""How a notebook or a sweep gets the runs of an experiment: read what the results have, train what they lack."""
+"""How a notebook or a sweep gets the runs of an experiment: read what there is, train the rest."""
 
 import atexit
 import itertools
@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from . import experiments, hours, networks, results
+from . import hours, networks, results
 from .data import DataUnavailable, load_data
-from .experiments import (decay, figure1a, figure4, figure6a, figure6b, figure8, figure8b, initialisation, precisions,
-                          table1, table3, twin)
+from .experiments import (GRIDS, decay, figure1a, figure4, figure6a, figure6b, figure8, figure8b,
+                          initialisation, precisions, table1, table3, twin)
 from .fast import in_turn, stepwise
 from .imagenet import ImageNetRun
 from .imagenet.experiments import figure1b, table2
@@ -28,11 +28,11 @@ from .utils.checkpoint import CheckpointError
 from .utils.device import resolve_device, resolve_precision
 
 # In the order of training
-EXPERIMENTS = {f.__name__: f for f in (figure4, table1, figure8, figure6a, figure6b, table3, initialisation, decay,
-                                       figure8b, twin, precisions, figure1a, table2, figure1b)}
-PROFILES = tuple(experiments.GRIDS)  # from the paper's to the smallest; those on ImageNet have the same names
+EXPERIMENTS = {f.__name__: f for f in (
+    figure4, table1, figure8, figure6a, figure6b, table3, initialisation, decay, figure8b, twin,
+    precisions, figure1a, table2, figure1b)}
 TINY = "quick", "smoke"  # profiles that show that everything runs, and a direction at best
-COVERED = 3 / 4  # the share of an experiment's networks that a profile must have rows of for a figure to show it
+COVERED = 3 / 4  # of an experiment's networks: a figure shows a profile with rows of as many
 FLAGS = {"true": True, "false": False}  # papermill passes `-p train true` as text
 
 
@@ -45,20 +45,22 @@ def everything(profile="paper", names=(), seeds=None):
     Raises:
         ValueError: if the profile or an experiment is unknown.
     """
-    recipe_named(profile, experiments.GRIDS)
+    recipe_named(profile, GRIDS)
     for name in names:
         if name not in EXPERIMENTS:
             raise ValueError(f"unknown experiment {name!r}; known: {', '.join(EXPERIMENTS)}")
-    return list(dict.fromkeys(run for name in names or EXPERIMENTS for run in EXPERIMENTS[name](profile, seeds=seeds)))
+    runs = (EXPERIMENTS[name](profile, seeds=seeds) for name in names or EXPERIMENTS)
+    return list(dict.fromkeys(itertools.chain.from_iterable(runs)))
 
 
 def check_parameters(profile="paper", train=False, data_dir="", device="auto", **others):
-    """Checks a notebook's parameters, also those that papermill injected, before anything else runs.
+    """Checks a notebook's parameters, also those that papermill injected, before anything runs.
 
     Under papermill, its log ends with the folders of the figures and of the rows.
 
     Args:
-        others: the parameters that only this notebook has. Integers must be at least 0. `collect` checks lists.
+        others: the parameters that only this notebook has. Integers must be at least 0. `collect`
+            checks lists.
 
     Raises:
         ValueError: if the profile or the device is unknown, or a value has the wrong type.
@@ -67,22 +69,23 @@ def check_parameters(profile="paper", train=False, data_dir="", device="auto", *
         if not isinstance(value, str):
             raise ValueError(f"parameter {name} must be text, not {value!r}")
     for name, value in others.items():
-        if value is not None and not isinstance(value, (list, tuple)) and not str(value).startswith("["):
+        is_list = isinstance(value, (list, tuple)) or str(value).startswith("[")
+        if value is not None and not is_list:
             check.integer(f"parameter {name}", value, 0)
     if str(train).lower() not in FLAGS:
         raise ValueError(f"parameter train must be true or false, not {train!r}")
-    recipe_named(profile, experiments.GRIDS)
+    recipe_named(profile, GRIDS)
     resolve_device(device)
-    if any("papermill" in word for word in _command_of(os.getppid())):
+    if _under_papermill():
         atexit.register(lambda: print(f"\n{where(profile)}", file=sys.__stderr__, flush=True))
 
 
-def _command_of(process):
-    """The words of a process's command line, where the system tells them."""
+def _under_papermill():
+    """Whether papermill started this process, where the system tells it."""
     try:
-        return Path(f"/proc/{process}/cmdline").read_text().split("\0")
+        return "papermill" in Path(f"/proc/{os.getppid()}/cmdline").read_text()
     except OSError:
-        return []
+        return False
 
 
 def where(profile="paper"):
@@ -123,31 +126,36 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
     Raises:
         ValueError: if the results have no row of the experiment. Otherwise as `train_missing`.
     """
-    recipe_named(profile, experiments.GRIDS)
+    recipe_named(profile, GRIDS)
     if FLAGS[str(train).lower()]:
         train_missing(experiment(profile, **lists), data_dir=data_dir or None, device=device,
                       progress=watched())
-    asked = PROFILES.index(profile)
-    runs = {name: experiment(name, **lists) for name in PROFILES[:-1 if profile == "paper" else asked + 1]}
-    found = {name: found_and_missing(runs[name])[0] for name in runs}
-    share = {name: covered(runs[name], found[name]) for name in runs}
-    drawn = profile
-    if profile == "paper":
-        drawn = next((name for name in runs if share[name] >= COVERED), max(share, key=share.get))
-        if drawn in TINY and any(share[name] for name in runs if name not in TINY):
-            networks = {name: _networks(found[name]["id"]) for name in runs if name not in TINY}
-            drawn = max(networks, key=lambda name: len(networks[name]))
+    names = list(GRIDS)
+    names = names[:-1] if profile == "paper" else names[:names.index(profile) + 1]
+    runs = {name: experiment(name, **lists) for name in names}
+    found = {name: found_and_missing(runs[name])[0] for name in names}
+    drawn = _largest(runs, found) if profile == "paper" else profile
     curves = found[drawn]
     if curves.empty:
         raise ValueError(f"the results have no run of this experiment in profile {profile!r}; set "
                          "train = True")
-    others = _joined([found[name] for name in runs if name != drawn])
-    larger = others["id"].isin(id_ for name in runs if PROFILES.index(name) < PROFILES.index(drawn)
-                               for id_ in found[name]["id"])
-    marked = larger & others["dataset"].isin(curves["dataset"]) & (drawn not in TINY)
+    others = _joined([found[name] for name in names if name != drawn])
+    longer = [] if drawn in TINY else names[:names.index(drawn)]
+    marked = (others["id"].isin([run_id for name in longer for run_id in found[name]["id"]])
+              & others["dataset"].isin(curves["dataset"]))
     rows = Rows(curves, others[marked], others[~marked])
     print(_told(rows, runs[drawn]))
     return rows
+
+
+def _largest(runs, found):
+    """The profile of the curves of the paper's experiment: see `collect`."""
+    share = {name: covered(runs[name], found[name]) for name in runs}
+    drawn = next((name for name in runs if share[name] >= COVERED), max(share, key=share.get))
+    longer = {name: len(_networks(found[name]["id"])) for name in runs if name not in TINY}
+    if drawn in TINY and any(longer.values()):
+        return max(longer, key=longer.get)
+    return drawn
 
 
 def _told(rows, runs):
@@ -158,9 +166,9 @@ def _told(rows, runs):
     seeds = rows.curves["seed"].nunique()
     said = (f"Shown: {epochs(rows.curves)}, {seeds} seed{'s' * (seeds > 1)}, {len(rows.curves)} of "
             f"{len(runs)} runs.")
-    for part, where in (rows.marks, ""), (rows.others, ", in tables alone"):
+    for part, place in (rows.marks, ""), (rows.others, ", in tables alone"):
         if len(part):
-            said += f" Also {len(part)} run{'s' * (len(part) > 1)} of {epochs(part)}{where}."
+            said += f" Also {len(part)} run{'s' * (len(part) > 1)} of {epochs(part)}{place}."
     return said
 
 
@@ -175,121 +183,112 @@ def _networks(ids):
 
 
 def covered(runs, table):
-    """The share of the networks of `runs`, frozen and learnable counted apart, of which the table has a row of any seed."""
+    """The share of the networks of `runs` of which the table has a row, as `collect` counts."""
     return len(_networks(table["id"])) / max(1, len(_networks(run.id for run in runs)))
 
 
 def watched():
-    """Whether a person has this notebook open: unlike papermill, JupyterLab can answer a prompt. None outside of a notebook."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    kernel = getattr(shell, "kernel", None)
+    """Whether a person who can answer a prompt has this notebook open; None outside of one."""
+    kernel = hours.kernel()
     return kernel and kernel._allow_stdin
 
 
 def found_and_missing(runs, folder=None):
-    """The rows of `runs` in the results, with the fields of `models.Architecture` added, and the runs without a row."""
+    """The rows of `runs`, with the fields of `models.Architecture`, and the runs without a row."""
     table, by_id = results.load_table(folder), {run.id: run for run in runs}
     table = table[table["id"].isin(by_id)].reset_index(drop=True)
-    shapes = pd.DataFrame([by_id[run_id].architecture for run_id in table["id"]], columns=Architecture._fields)
+    shapes = [by_id[run_id].architecture for run_id in table["id"]]
     have = set(table["id"])
-    return table.join(shapes), [run for run in runs if run.id not in have]
+    return (table.join(pd.DataFrame(shapes, columns=Architecture._fields)),
+            [run for run in runs if run.id not in have])
 
 
 def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision="auto", **options):
     """Trains the runs that the results lack, and records each as it ends.
 
-    Before, it prints about how long they take. Several processes may work on one results folder: a run that another
-    one is training is skipped. If a run fails, the others are still trained. An interrupted run continues from its
-    checkpoint.
+    Before, it prints about how long they take. Several processes may work on one results folder:
+    each skips what another one is training. If a run fails, the others are still trained. An
+    interrupted run continues from its checkpoint.
 
     Args:
         folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project.
-        data_dir, device, precision: as for `lc.train`.
-        options: as for `train_each`.
+        options: as for `train_each`. Others are as for `lc.train`.
 
     Returns:
         The ids of the runs that were trained.
 
     Raises:
-        ValueError: before any training, if the limit, device, precision or `save` is bad, the results are damaged or
-            cannot be written, or no data set can be had. If only some can be had, their runs are trained and a
-            warning names the others.
+        ValueError: before any training, if an option is bad, the results are damaged or cannot be
+            written, or no data set can be had. If only some can be had, their runs are trained and
+            a warning names the others.
         TrainingError: at the end, if runs failed, naming each.
     """
     check_options(**options)
     _, missing = found_and_missing(runs, folder)
-    where = resolve_device(device)
-    resolve_precision(precision, where)
+    resolve_precision(precision, resolve_device(device))
     missing = available(missing, data_dir)
-    expected = hours.announce(missing, where, folder)
-    return train_each(missing, expected, folder, data_dir=data_dir, device=device, precision=precision, **options)
+    expected = hours.announce(missing, resolve_device(device), folder)
+    return train_each(missing, expected, folder, data_dir=data_dir, device=device,
+                      precision=precision, **options)
 
 
-def train_each(runs, expected, folder=None, *, device="auto", fuse=False, together=1, time_limit=None, save=None,
-               unfolded=False, progress=None, stop=None, **options):
-    """Trains runs that no other process trains and that have no row yet, as `train_missing`, without its checks.
+def train_each(runs, expected, folder=None, *, device="auto", fuse=False, together=1,
+               time_limit=None, save=None, unfolded=False, progress=None, stop=None, **options):
+    """Trains runs as `train_missing`, without its checks.
 
     Args:
         expected: the seconds that each run adds to the time of all.
         fuse: as for `lc.train`.
-        together: how many runs are trained at once in this process, a step of each in turn: see `in_turn`.
-        time_limit: stop after this many minutes. The current runs are checkpointed (ImageNet: last full epoch). An
-            epoch that a GPU has queued and an evaluation are finished.
-        save: a folder for the trained networks, one `<run's id>.safetensors` for each: see `save_network`.
+        together: how many runs this process trains at once, a step of each in turn: see `in_turn`.
+        time_limit: stop after this many minutes, as with `stop`. An epoch that a GPU has queued
+            and an evaluation are finished.
+        save: a folder for the trained networks, `<run's id>.safetensors`: see `save_network`.
         unfolded: whether they keep their LC-Blocks.
-        progress: whether to show progress bars; by default on a terminal. Without them, the log has a line for each
-            run (`hours.log`).
-        stop: a function that is called after every step. If it returns True, the current runs are checkpointed and
-            this ends.
+        progress: whether to show progress bars; by default on a terminal. Without them, the log
+            has a line for each run.
+        stop: a function that is called after every step. If it returns True, the current runs are
+            checkpointed (ImageNet: after the last full epoch) and this ends.
         options: `data_dir` and `precision`, as for `lc.train`.
     """
-    began, trained, failed, stopped = time.monotonic(), [], [], []
+    began, trained, failed, stopped = time.monotonic(), [], [], False
     deadline = began + (math.inf if time_limit is None else 60 * time_limit)
-    silent = sys.stderr.isatty() if progress is None else progress
+    shows_bars = sys.stderr.isatty() if progress is None else progress
 
     def end():
-        return bool(stopped) or time.monotonic() > deadline or stop is not None and stop()
-
-    def say_which(i, run):
-        done = sum(expected[:i])
-        pace = (time.monotonic() - began) / done if done else 1.0
-        ends = time.localtime(time.time() + pace * sum(expected[i:]))
-        hours.log().info("run %d of %d: %s; the last ends at about %s", i + 1, len(runs), run.id,
-                         time.strftime("%Y-%m-%d %H:%M", ends))
+        return stopped or time.monotonic() > deadline or stop is not None and stop()
 
     def one(i, run):
+        nonlocal stopped
         with results.claim(run.id, folder) as mine:
             if not mine or run.id in results.load_rows(folder):
                 return
-            if not silent:
-                say_which(i, run)
+            if not shows_bars:
+                hours.log_run(i, runs, expected, time.monotonic() - began)
             try:
                 result = yield from stepwise_run(
-                    run, device=device, fuse=fuse, progress=progress, label=f"{i + 1}/{len(runs)} ",
-                    checkpoint=results.checkpoint_path(run.id, folder), stop=end, **options)
+                    run, device=device, fuse=fuse, progress=progress, stop=end,
+                    label=f"{i + 1}/{len(runs)} ",
+                    checkpoint=results.checkpoint_path(run.id, folder), **options)
             except (TrainingError, CheckpointError, results.ResultsError) as error:
                 failed.append(str(error))
                 return
             except Stopped:
-                stopped.append(run.id)
+                stopped = True
                 return
             if save:
                 networks.save_network(result, Path(save) / f"{run.id}.safetensors", unfolded)
             results.append(result, folder)
         trained.append(run.id)
 
-    waiting = (one(i, run) for i, run in itertools.takewhile(lambda _: not end(), enumerate(runs)))
-    in_turn(waiting, together, resolve_device(device))
+    not_ended = itertools.takewhile(lambda _: not end(), enumerate(runs))
+    in_turn((one(i, run) for i, run in not_ended), together, resolve_device(device))
     if failed:
         raise TrainingError("; ".join(failed))
     return trained
 
 
 def stepwise_run(run, *, fuse=False, **options):
-    """Trains and evaluates a run of either kind, as a generator that pauses after each step, but for ImageNet.
-
-    See `lc.train` and `train_imagenet`, where `fuse` has no effect.
-    """
+    """A training of either kind, as a generator that pauses after each step but on ImageNet."""
     if isinstance(run, ImageNetRun):
         from .imagenet.training import train_imagenet  # timm takes seconds to import
         return train_imagenet(run, **options)
@@ -297,7 +296,7 @@ def stepwise_run(run, *, fuse=False, **options):
 
 
 def find_data(run, data_dir=None):
-    """Raises DataError if a run's data set cannot be had or is damaged. Of an image folder it looks only whether it is there."""
+    """Raises DataError if a run's data set is damaged or cannot be had. It opens no image."""
     if isinstance(run, ImageNetRun):
         from .imagenet.images import find  # timm takes seconds to import
         find(run.dataset, data_dir)

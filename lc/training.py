@@ -1,4 +1,4 @@
-"""Training one network by the paper's recipe (Appendix A), from its initialisation to its row of the results."""
+"""Training one network by the paper's recipe (Appendix A), from its initialisation to its row."""
 
 import math
 
@@ -22,7 +22,7 @@ class TrainingError(RuntimeError):
 
 
 class Stopped(Exception):
-    """A run was asked to stop before its end. Its checkpoint, if it has one, holds what was done."""
+    """A run was asked to stop before its end. Its checkpoint, if any, holds what was done."""
 
 
 def make_batch(images, labels, plan, rows, size, mean, std):
@@ -34,13 +34,14 @@ def make_batch(images, labels, plan, rows, size, mean, std):
 class Trainer:
     """A network, its data and its optimiser on one device, and the step that trains it.
 
-    Everything that a step reads or writes lies on the device, also the position in the schedule. A step takes no arguments
-    from the host, so a CUDA graph can hold all of it. The data set stays uint8. The order, crops and flips are drawn once
-    an epoch on the CPU, so a seed means the same on every device.
+    Everything that a step reads or writes lies on the device, also the position in the schedule. A
+    step takes no tensors from the host, so a CUDA graph can hold all of it. The data set stays
+    uint8. The order, crops and flips are drawn once an epoch on the CPU, so a seed means the same
+    on every device.
 
     Args:
-        network: takes normalised images in its parameters' dtype; it is moved to the device. Its parameters with
-            `requires_grad` are trained.
+        network: takes normalised images in its parameters' dtype; it is moved to the device. Its
+            parameters with `requires_grad` are trained.
         data: a `Data`.
         recipe: a `Recipe`.
         seed: for the order, crops and flips.
@@ -64,26 +65,30 @@ class Trainer:
         full, rest = divmod(self.n, recipe.batch_size)
         self.batches = [recipe.batch_size] * full + [rest] * (rest > 0)
         steps = len(self.batches) * recipe.epochs
-        progress = torch.arange(steps, dtype=torch.float64) / steps
-        self.schedule = (recipe.learning_rate / 2 * (1 + torch.cos(torch.pi * progress))).float().to(device)
+        cosine = torch.cos(torch.pi * (torch.arange(steps, dtype=torch.float64) / steps))
+        self.schedule = (recipe.learning_rate / 2 * (1 + cosine)).float().to(device)
         self.learning_rate = torch.tensor(recipe.learning_rate, device=device)
         self.optimizer = torch.optim.SGD(
             self.decayed_groups(), lr=self.learning_rate,
             momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay, fused=True)
 
-        self.plan = torch.zeros(self.n, 4, dtype=torch.int64, device=device)  # this epoch's order and augmentation
+        # this epoch's order and augmentation: see `draw_epoch`
+        self.plan = torch.zeros(self.n, 4, dtype=torch.int64, device=device)
         self.along = torch.arange(recipe.batch_size, device=device)
-        self.row = torch.zeros(1, dtype=torch.int64, device=device)  # position in the epoch, in images
+        self.row = torch.zeros(1, dtype=torch.int64, device=device)  # of the plan, the next step's
         self.count = torch.zeros(1, dtype=torch.int64, device=device)  # steps done
         self.losses = torch.zeros(steps, device=device)
-        self.epochs, self.position = 0, 0  # whole epochs done, and steps done in this one: what the host knows
+        self.epochs = 0  # whole epochs done: what the host knows
+        self.position = 0  # steps done in this epoch
 
     def learned(self):
         """The tensors to optimise."""
         return [p for p in self.network.parameters() if p.requires_grad]
 
     def factors(self):
-        """The LC-Blocks' spatial and pointwise weights as the optimiser has them, and their products, as three lists.
+        """The LC-Blocks' spatial weights, pointwise weights and products, as three lists.
+
+        The weights are those that the optimiser has.
 
         Raises:
             ValueError: if a block has no combined filters.
@@ -93,33 +98,41 @@ class Trainer:
                 [b.combined_weight() for b in blocks])
 
     def decayed_groups(self):
-        """The tensors to optimise, those that the weight decay does not act on (`recipe.decayed`) in a group of their own."""
-        spatial, pointwise = ([], []) if self.recipe.decayed == "factors" else self.factors()[:2]
-        spared = {id(p) for p in {"spatial": pointwise, "pointwise": spatial}.get(self.recipe.decayed, spatial + pointwise)}
+        """The optimiser's groups: those tensors that do not decay have one of their own."""
+        if self.recipe.decayed == "factors":
+            return [{"params": self.learned()}]
+        spatial, pointwise, _ = self.factors()
+        spared = {"spatial": pointwise, "pointwise": spatial, "product": spatial + pointwise}
+        spared = {id(p) for p in spared[self.recipe.decayed]}
         groups = [{"params": [p for p in self.learned() if id(p) not in spared]},
                   {"params": [p for p in self.learned() if id(p) in spared], "weight_decay": 0.0}]
         return [group for group in groups if group["params"]]
 
     def product_decay(self):
-        """The term of the loss by which the weight decay acts on the combined filters: their squares, by half of it."""
-        return self.recipe.weight_decay / 2 * sum(filters.square().sum() for filters in self.factors()[2])
+        """The term of the loss by which the combined filters decay."""
+        combined = self.factors()[2]
+        return self.recipe.weight_decay / 2 * sum(filters.square().sum() for filters in combined)
 
     def forward(self, images):
         """The network's logits in training mode."""
         return self.network(images)
 
     def next_batch(self, batch, make=make_batch):
-        """The next `batch` images of the plan, augmented and normalised, `[batch, c, h, w]`, and their labels."""
-        return make(self.images, self.labels, self.plan, self.row + self.along[:batch], self.size, self.mean, self.std)
+        """The next `batch` images, augmented and normalised, `[batch, c, h, w]`, and labels."""
+        rows = self.row + self.along[:batch]
+        return make(self.images, self.labels, self.plan, rows, self.size, self.mean, self.std)
 
     def step(self, batch):
         """One optimisation step on the next `batch` images of the plan."""
         images, labels = self.next_batch(batch)
+        bf16 = self.precision == "bf16"
         with arithmetic(self.precision, self.device):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False):
-                loss = F.cross_entropy(self.forward(images), labels, label_smoothing=self.recipe.label_smoothing)
+            with torch.autocast(self.device.type, torch.bfloat16, bf16, cache_enabled=False):
+                loss = F.cross_entropy(self.forward(images), labels,
+                                       label_smoothing=self.recipe.label_smoothing)
             self.optimizer.zero_grad(set_to_none=True)
-            (loss + self.product_decay() if self.recipe.decayed == "product" else loss).backward()
+            decayed = loss + self.product_decay() if self.recipe.decayed == "product" else loss
+            decayed.backward()
         self.learning_rate.copy_(self.schedule[self.count][0])
         self.optimizer.step()
         self.losses.index_copy_(0, self.count, loss.detach().float()[None])
@@ -127,11 +140,11 @@ class Trainer:
         self.count += 1
 
     def epoch(self):
-        """One pass over the training images, or the rest of it after `load`, at once: see `steps`."""
+        """One pass over the training images, or the rest of it after `load`: see `steps`."""
         return finish(self.steps())
 
     def steps(self, after_step=None):
-        """One pass over the training images, or the rest of it after `load`, as a generator that pauses after each step.
+        """The same as a generator that pauses after each step.
 
         Args:
             after_step: called after each step with its number of images.
@@ -140,7 +153,7 @@ class Trainer:
             The mean loss over its steps.
 
         Raises:
-            TrainingError: if a loss was not finite, naming the step, or if the device did not take each step.
+            TrainingError: if a loss was not finite, naming the step, or a step was not taken.
         """
         if self.position == 0:
             self.plan.copy_(draw_epoch(self.n, self.augment, self.generator))
@@ -154,38 +167,43 @@ class Trainer:
         end = len(self.batches) * (self.epochs + 1)
         done = self.count.item()  # the only time in an epoch that the host waits for the device
         if done != end:
-            raise TrainingError(f"{self.device} took {done} of {end} steps; nothing was recorded. Check it by `lc doctor`")
+            raise TrainingError(f"{self.device} took {done} of {end} steps; nothing was recorded. "
+                                "Check it by `lc doctor`")
         losses = self.losses[end - len(self.batches):end].cpu()
         for step, loss in enumerate(losses.tolist(), end - len(self.batches) + 1):
             if not math.isfinite(loss):
-                raise TrainingError(f"the loss became {loss} at step {step} of {len(self.schedule)}; nothing was recorded. "
-                                    "Lower the learning rate or check the data")
+                raise TrainingError(f"the loss became {loss} at step {step} of "
+                                    f"{len(self.schedule)}; nothing was recorded. Lower the "
+                                    "learning rate or check the data")
         self.epochs, self.position = self.epochs + 1, 0
         return losses.mean().item()
 
     def state(self):
         """Everything that the remaining steps depend on."""
         return {
-            "tensors": [*self.network.state_dict().values(), self.plan, self.row, self.count, self.losses],
+            "tensors": [*self.network.state_dict().values(),
+                        self.plan, self.row, self.count, self.losses],
             "momentum": [self.optimizer.state[p].get("momentum_buffer") for p in self.optimized()],
             "generators": [g.get_state() for g in self.generators()],
             "done": (self.epochs, self.position),
         }
 
     def load(self, state):
-        """Continues from a `state()`. Tensors are changed in place, so captured graphs see the change.
+        """Continues from a `state()`, in place, so that captured graphs see the change.
 
         Raises:
             CheckpointError: if the state is of another network, data set or number of steps.
         """
-        mine, learned = self.state()["tensors"], self.optimized()
-        of_mine = [p for p, value in zip(learned, state["momentum"]) if value is not None]
-        of_theirs = [value for value in state["momentum"] if value is not None]
-        if [t.shape for t in [*mine, *of_mine]] != [t.shape for t in [*state["tensors"], *of_theirs]]:
-            raise CheckpointError("checkpoint of another network or data set; delete it to train from the start")
-        for tensor, value in zip(mine, state["tensors"]):
+        tensors, learned, momenta = self.state()["tensors"], self.optimized(), state["momentum"]
+        same = [t.shape for t in tensors] == [t.shape for t in state["tensors"]]
+        same &= len(learned) == len(momenta)
+        momenta = {p: value for p, value in zip(learned, momenta) if value is not None}
+        if not same or any(p.shape != value.shape for p, value in momenta.items()):
+            raise CheckpointError("checkpoint of another network or data set; delete it to train "
+                                  "from the start")
+        for tensor, value in zip(tensors, state["tensors"]):
             tensor.copy_(value)
-        for p, value in zip(of_mine, of_theirs):
+        for p, value in momenta.items():
             self.optimizer.state[p].setdefault("momentum_buffer", torch.empty_like(p)).copy_(value)
         for generator, value in zip(self.generators(), state["generators"]):
             generator.set_state(value)
@@ -196,9 +214,10 @@ class Trainer:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def generators(self):
-        """The generator of the order and augmentation, and PyTorch's own, which dropout draws from."""
-        own = torch.cuda.default_generators[self.device.index or 0] if self.device.type == "cuda" else torch.default_generator
-        return self.generator, own
+        """The generator of order and augmentation, and PyTorch's own, which dropout draws from."""
+        if self.device.type == "cuda":
+            return self.generator, torch.cuda.default_generators[self.device.index or 0]
+        return self.generator, torch.default_generator
 
 
 def finish(steps):
@@ -210,8 +229,8 @@ def finish(steps):
             return end.value
 
 
-def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="auto", progress=None, label="",
-             checkpoint=None, stop=None):
+def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="auto",
+             progress=None, label="", checkpoint=None, stop=None):
     """Trains and evaluates one run, as a generator that pauses after each step.
 
     Args:
@@ -219,25 +238,29 @@ def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="aut
         run: a `Run`.
         data_dir: as for `load_data`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
-        precision: "fp32", "bf16" (autocast; weights and the optimiser stay fp32), or "auto" (bf16 if the device computes
-            it natively). A recipe's own precision overrides it. Evaluation never uses autocast.
+        precision: "fp32", "bf16" (autocast; weights and the optimiser stay fp32), or "auto" (bf16
+            if the device computes it natively). A recipe's own precision overrides it. Evaluation
+            never uses autocast.
         progress: whether to show a progress bar; by default on a terminal only.
         label: text before the run's id in the progress bar.
-        checkpoint: a file that is written every two minutes and from which training continues. The caller deletes it.
-        stop: a function that is called after every step. If it returns True, the checkpoint is written and training ends.
+        checkpoint: a file that is written every two minutes and from which training continues. The
+            caller deletes it.
+        stop: a function that is called after every step. If it returns True, the checkpoint is
+            written and training ends.
 
     Returns:
-        A `Result` with the row for `results/runs.csv`, the arrays for `results/filters/` and the trained network.
-        On one machine's CPU the same run gives the same bits, also if it was interrupted.
+        A `Result`. On one machine's CPU the same run gives the same bits, also if it was
+        interrupted.
 
     Raises:
-        ValueError: before any training, if `run` is no `Run`, the device, precision or data set is unknown, or the
-            checkpoint is damaged or of another run.
+        ValueError: before any training, if `run` is no `Run`, the device, precision or data set is
+            unknown, or the checkpoint is damaged or of another run.
         TrainingError: if a loss is not finite, or memory runs out.
         Stopped: if `stop` returned True.
     """
     if not isinstance(run, Run):
-        raise ValueError(f"train takes an lc.Run, such as lc.Run('ResNet-20-16', 'cifar10', frozen=True, seed=0), not {run!r}")
+        raise ValueError("train takes an lc.Run, such as lc.Run('ResNet-20-16', 'cifar10', "
+                         f"frozen=True, seed=0), not {run!r}")
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
     if run.recipe.precision != "auto":
@@ -266,9 +289,11 @@ def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="aut
                 trainer.load(saved["trainer"])
                 meter.add(saved["spent"])
             meter.lap("setup")
-            total, done = trainer.n * run.recipe.epochs, trainer.n * trainer.epochs + sum(trainer.batches[:trainer.position])
-            with tqdm(total=total, initial=done, desc=f"{label}{run.id}", unit=" images", unit_scale=True,
-                      leave=False, disable=None if progress is None else not progress) as bar:
+            total = trainer.n * run.recipe.epochs
+            done = trainer.n * trainer.epochs + sum(trainer.batches[:trainer.position])
+            silent = None if progress is None else not progress
+            with tqdm(total=total, initial=done, desc=f"{label}{run.id}", unit=" images",
+                      unit_scale=True, leave=False, disable=silent) as bar:
                 while trainer.epochs < run.recipe.epochs:
                     loss = yield from trainer.steps(after_step)
             meter.lap("training")
@@ -279,10 +304,11 @@ def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="aut
         raise CheckpointError(f"{checkpoint}: {error}") from None
     except RuntimeError as error:
         if out_of_memory(error):
-            raise TrainingError(f"{run.id}: out of memory on {device}; nothing was recorded. Use a device with more "
-                                "memory or stop what else runs there") from error
+            raise TrainingError(f"{run.id}: out of memory on {device}; nothing was recorded. Use "
+                                "a device with more memory or stop what else runs "
+                                "there") from error
         raise
     meter.lap()
     return to_result(run, network, network, meter.spent, **measured, train_loss=loss,
-                     train_images=trainer.n, images=total, device=device_name(device), precision=precision,
-                     classes=data.classes, mean=data.mean, std=data.std)
+                     train_images=trainer.n, images=total, device=device_name(device),
+                     precision=precision, classes=data.classes, mean=data.mean, std=data.std)

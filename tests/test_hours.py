@@ -85,7 +85,7 @@ def test_the_cost_of_networks_off_the_shelf_is_about_their_operations(run):
 
 
 def test_every_low_resolution_network_of_ours_has_its_cost():
-    for profile in study.PROFILES:
+    for profile in study.GRIDS:
         assert all(hours.cost(run) > 0 for run in study.everything(profile) if run.architecture.depth)
 
 

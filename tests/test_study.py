@@ -95,7 +95,7 @@ def test_the_short_profile_is_the_papers_networks_and_images_in_a_fifth_of_the_e
 
 @pytest.mark.parametrize("name", study.EXPERIMENTS)
 def test_seeds_of_ones_own_take_the_place_of_the_profiles(name):
-    for profile in study.PROFILES:
+    for profile in study.GRIDS:
         runs = study.everything(profile, [name], seeds=[5, 7])
         assert {run.seed for run in runs} == {5, 7} and names(runs) >= names(study.EXPERIMENTS[name](profile))
 
@@ -115,7 +115,7 @@ def test_a_list_of_ones_own_takes_the_place_of_the_papers(experiment, lists, mod
     assert names(experiment(**lists)) == models
 
 
-@pytest.mark.parametrize("profile", study.PROFILES)
+@pytest.mark.parametrize("profile", study.GRIDS)
 def test_everything_is_every_experiment_once(profile):
     runs = study.everything(profile)
     assert len(runs) == len(set(runs))

@@ -10,7 +10,7 @@ def report(experiments=(), profile=None, folder=None, device="auto"):
     The hours are those of one run after another. Raises ValueError if a name is unknown or the results are damaged.
     """
     wanted = {(chosen, name): study.everything(chosen, [name])
-              for chosen in ([profile] if profile else study.PROFILES) for name in experiments or study.EXPERIMENTS}
+              for chosen in ([profile] if profile else study.GRIDS) for name in experiments or study.EXPERIMENTS}
     device, rows = resolve_device(device), results.load_rows(folder)
     seconds, source = hours.estimator(device, folder)
     yield f"{'experiment':14} {'profile':8} {'rows':>4} {'runs':>5} {'hours left':>11}"
