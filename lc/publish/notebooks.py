@@ -1,5 +1,6 @@
 """Executes notebooks with papermill, and makes a page of each with nbconvert."""
 
+import json
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,9 +8,12 @@ import nbconvert
 import papermill
 from tqdm.auto import tqdm
 
-from ..study import where
+from .. import study, sweep
+from ..data import DataUnavailable
+from ..training import Stopped, TrainingError
 from ..utils.check import one_line
 from ..utils.files import ROOT, check_replaceable, no_project
+from ..utils.signals import stop_on_signals
 
 NOTEBOOKS = ROOT / "notebooks"
 COMMON = {"profile", "train", "data_dir", "device"}  # parameters of all that read results
@@ -31,6 +35,26 @@ def chosen(names, parameters):
     return paths
 
 
+def train_before(paths, parameters, workers):
+    """Trains the experiments of notebooks with all workers: `{"training": None or the error}`."""
+    metadata = [json.loads(path.read_text("utf-8"))["metadata"].get("lc", {}) for path in paths]
+    shown = {name for each in metadata for name in each.get("experiments", [])}
+    names = [name for name in study.EXPERIMENTS if name in shown or "everything" in shown]
+    if not names:
+        return {}
+    error = None
+    with stop_on_signals() as stop:
+        try:
+            sweep.sweep(names, parameters["profile"], workers=workers, stop=stop,
+                        data_dir=parameters.get("data_dir"), device=parameters["device"])
+        except (TrainingError, DataUnavailable) as failure:  # other notebooks may need no such run
+            error = str(failure)
+            print(f"training: {error}", flush=True)
+        if stop():
+            raise Stopped
+    return {"training": error}
+
+
 def execute(paths, out, parameters, at_once):
     """Executes notebooks into `out/<name>.ipynb`, `.html`, `.log`: `{name: None or its error}`."""
     with ThreadPoolExecutor(at_once) as pool:
@@ -43,7 +67,8 @@ def execute(paths, out, parameters, at_once):
 
 def _execute_one(path, out, parameters):
     target, page = out / path.name, out / f"{path.stem}.html"
-    own = {name: parameters[name] for name in papermill.inspect_notebook(path) if name in parameters}
+    known = papermill.inspect_notebook(path)
+    own = {name: value for name, value in parameters.items() if name in known}
     with open(target.with_suffix(".log"), "w", encoding="utf-8") as log:
         try:
             for old in (target, page):
@@ -61,4 +86,4 @@ def _execute_one(path, out, parameters):
             traceback.print_exc(file=log)
             return one_line(f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else error)
         finally:
-            print(where(own.get("profile", "paper")), file=log)
+            print(study.where(own.get("profile", "paper")), file=log)

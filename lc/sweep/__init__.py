@@ -1,4 +1,4 @@
-"""Many runs: processes on all GPUs of a machine, the status of all experiments, and the check of a machine."""
+"""Many runs: processes on all GPUs of a machine, the status of experiments, a machine's check."""
 
 from .workers import sweep
 

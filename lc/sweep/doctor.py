@@ -1,4 +1,4 @@
-"""Whether a machine is right, before hours of training: its devices, data sets, results, and trainings of ten steps."""
+"""Whether a machine is right before hours of training: devices, data sets, results, ten steps."""
 
 import warnings
 
@@ -12,10 +12,13 @@ from ..run import Recipe, Run
 from ..utils.check import one_line
 from ..utils.device import arithmetic, resolve_device, resolve_precision, said_name, seen_by_driver
 
-RECIPE = Recipe("doctor", epochs=1, batch_size=32, learning_rate=0.05, train_images=320, test_images=64)
+RECIPE = Recipe("doctor", epochs=1, batch_size=32, learning_rate=0.05, train_images=320,
+                test_images=64)
 RUN = Run("ResNet-LC-8-8x2", "digits", True, 0, RECIPE)
-NEAR = 0.02  # of the mean loss: another device or precision rounds differently; without learning it is 0.046 larger
-SAME = 0.001  # of the mean loss: the same kernels, one by one or as a CUDA graph; of the outputs: folded or not
+# How far apart losses may be where another device or precision rounds differently. Without learning
+# the loss is 0.046 larger.
+NEAR = 0.02
+SAME = 0.001  # the same for the same kernels as a CUDA graph, and for outputs of a folded network
 
 
 def examine(data_dir=None, folder=None):
@@ -25,13 +28,13 @@ def examine(data_dir=None, folder=None):
         data_dir: as for `load_data`. Nothing is downloaded.
         folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project.
     """
-    devices = [torch.device("cpu"), *(torch.device("cuda", i) for i in range(torch.cuda.device_count()))]
+    gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
     yield True, f"PyTorch {torch.__version__}, built for CUDA {torch.version.cuda}"
     try:
         resolve_device("auto")
         yield True, seen_by_driver() or "no NVIDIA GPU"
     except ValueError as error:
-        del devices[1:]
+        gpus = []
         yield False, str(error)
     try:
         data_sets = sorted(data_folder(data_dir).glob("*.npz"))
@@ -41,7 +44,8 @@ def examine(data_dir=None, folder=None):
     for path in data_sets:
         try:
             data = load_data(path.stem, path.parent)
-            yield True, f"{path.name}: {len(data.x_train)} training images, {len(data.classes)} classes"
+            yield True, (f"{path.name}: {len(data.x_train)} training images, "
+                         f"{len(data.classes)} classes")
         except ValueError as error:
             yield False, str(error)
     try:
@@ -51,34 +55,38 @@ def examine(data_dir=None, folder=None):
     except ValueError as error:
         yield False, str(error)
     reference = None
-    for device in devices:
+    for device in (torch.device("cpu"), *gpus):
         try:
-            yield True, f"{device}: {said_name(device)}, precision {resolve_precision('auto', device)}"
+            precision = resolve_precision("auto", device)
+            yield True, f"{device}: {said_name(device)}, precision {precision}"
         except (RuntimeError, ValueError) as error:
             yield False, f"{device}: {one_line(error)}"
         last = None
-        ways = [("fp32", False), ("auto", False), ("auto", True)]
-        for precision, graph in ways[:3 if device.type == "cuda" else 2]:
+        ways = [("fp32", False), ("auto", False)] + [("auto", True)] * (device.type == "cuda")
+        for precision, graph in ways:
             way = f"ten steps on {device} in {precision}{', as one CUDA graph' * graph}"
             try:
                 loss, apart = _train(device, precision, graph)
             except Exception as error:  # drivers and libraries raise many kinds
                 yield False, f"{way}: {one_line(error)}"
                 continue
-            expected, tolerance = (last, SAME) if graph and last else (reference or loss, NEAR)
-            reference, last = reference or loss, loss
+            reference = reference or loss
+            expected, tolerance = (last, SAME) if graph and last else (reference, NEAR)
+            last = loss
             right = abs(loss - expected) <= tolerance
             yield right, f"{way}: loss {loss:.4f}" + f", not {expected:.4f}" * (not right)
             if apart > SAME:
-                yield False, f"{way}: folded, the network's outputs differ by {apart:.1e} of the largest"
+                yield False, (f"{way}: folded, the network's outputs differ by {apart:.1e} of the "
+                              "largest")
 
 
 def _train(device, precision, graph):
-    """The mean loss of ten steps, and how far the outputs of the network are apart with its LC-Blocks and folded."""
+    """The mean loss of ten steps, and how far the network's outputs change when it is folded."""
     with warnings.catch_warnings(), torch.backends.cudnn.flags(enabled=True, deterministic=True):
         warnings.filterwarnings("error", message="no CUDA graph")
         result = train(RUN, device=str(device), precision=precision, graph=graph, progress=False)
         with torch.no_grad(), arithmetic("fp32", device):
             images = torch.rand(64, 1, 32, 32).to(device)
-            blocks, folded = (network.to(device).eval()(images) for network in (unfold(result.network), fold(result.network)))
+            blocks, folded = (way(result.network).to(device).eval()(images)
+                              for way in (unfold, fold))
         return result.train_loss, ((blocks - folded).abs().max() / blocks.abs().max()).item()

@@ -5,12 +5,16 @@ from ..utils.device import resolve_device, said_name
 
 
 def report(experiments=(), profile=None, folder=None, device="auto"):
-    """Yields the state of each experiment as lines of text. If a profile is named, also the ids of its missing runs.
+    """Yields the state of each experiment as a line of text, and a named profile's missing runs.
 
-    The hours are those of one run after another. Raises ValueError if a name is unknown or the results are damaged.
+    The hours are those of one run after another.
+
+    Raises:
+        ValueError: if a name is unknown or the results are damaged.
     """
+    profiles, names = [profile] if profile else study.GRIDS, experiments or study.EXPERIMENTS
     wanted = {(chosen, name): study.everything(chosen, [name])
-              for chosen in ([profile] if profile else study.GRIDS) for name in experiments or study.EXPERIMENTS}
+              for chosen in profiles for name in names}
     device, rows = resolve_device(device), results.load_rows(folder)
     seconds, source = hours.estimator(device, folder)
     yield f"{'experiment':14} {'profile':8} {'rows':>4} {'runs':>5} {'hours left':>11}"
@@ -26,7 +30,7 @@ def report(experiments=(), profile=None, folder=None, device="auto"):
 
 
 def by_seeds(ids):
-    """The ids of runs as text. Those that differ only in the seed share a line: `.../paper/seed0 seed1`."""
+    """The ids of runs as lines. Those that differ only in the seed share one: `.../seed0 seed1`."""
     seeds = {}
     for run_id in ids:
         network, _, seed = run_id.rpartition("/")

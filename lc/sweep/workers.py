@@ -1,13 +1,13 @@
-"""Trains with several processes at once. They share a results folder, whose claims let no run be trained twice."""
+"""Trains with several processes at once. The claims of a results folder share the runs out."""
 
 import multiprocessing
 import os
 import re
 import signal
 import time
-from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.connection import wait
+from unittest import mock
 
 import torch
 
@@ -18,13 +18,12 @@ from ..utils.device import resolve_device, resolve_precision
 from ..utils.fresh_process import in_fresh_process
 from ..utils.signals import stop_on_signals
 
-
 GRACE = 60.0  # seconds that a worker has to write its checkpoint
 
 
-def sweep(experiments=(), profile="paper", folder=None, *, seeds=None, shard=None, workers=None, data_dir=None,
-          device="auto", precision="auto", stop=None, **options):
-    """Trains the runs of experiments that the results lack, with several processes if that is asked for.
+def sweep(experiments=(), profile="paper", folder=None, *, seeds=None, shard=None, workers=None,
+          data_dir=None, device="auto", precision="auto", stop=None, **options):
+    """Trains the runs of experiments that the results lack, with one process or several.
 
     It prints about how long they take. The same command continues what was interrupted.
 
@@ -35,15 +34,16 @@ def sweep(experiments=(), profile="paper", folder=None, *, seeds=None, shard=Non
         shard: text such as "1/4": only the first of four parts of the runs, as equal as possible.
         workers: the number of processes; by default one for each visible GPU, or one on a CPU.
         data_dir, device, precision: as for `lc.train`.
-        stop: a function that is called often. If it returns True, the processes stop at their next step.
-        options: `fuse`, `together`, `time_limit`, `save` and `unfolded`, as for `study.train_each`, of each process.
+        stop: a function that is called often. If it returns True, the processes stop at their next
+            step.
+        options: `fuse`, `together`, `time_limit`, `save` and `unfolded`, as for `study.train_each`.
 
     Returns:
         The ids of the runs that were trained.
 
     Raises:
-        ValueError: before any training, as `study.train_missing`, or if there is not at least one worker or the shard
-            is bad.
+        ValueError: before any training, as `study.train_missing`, or if there is not at least one
+            worker or the shard is bad.
         TrainingError: at the end, naming each run that failed and each process that died.
     """
     began = time.monotonic()
@@ -53,10 +53,10 @@ def sweep(experiments=(), profile="paper", folder=None, *, seeds=None, shard=Non
     environments = worker_environments(device, workers)[:len(missing)]
     where = resolve_device(device)
     if len(environments) < 2:
-        trained = study.train_missing(missing, folder, data_dir=data_dir, device=device, precision=precision,
-                                      stop=stop, **options)
+        trained = study.train_missing(missing, folder, data_dir=data_dir, device=device,
+                                      precision=precision, stop=stop, **options)
     else:
-        resolve_precision(precision, torch.device("cpu"))  # checks the name and takes no memory of a GPU
+        resolve_precision(precision, torch.device("cpu"))  # checks the name without a GPU's memory
         missing = study.available(missing, data_dir)
         gpus = len({environment.get("CUDA_VISIBLE_DEVICES") for environment in environments})
         about = missing, where, folder, len(environments), gpus
@@ -71,7 +71,11 @@ def sweep(experiments=(), profile="paper", folder=None, *, seeds=None, shard=Non
 
 
 def part(runs, shard):
-    """The runs of a shard "I/N": every N-th run from the I-th on; all if it is None. Raises ValueError if it is bad."""
+    """The runs of a shard "I/N": every N-th run from the I-th on; all if it is None.
+
+    Raises:
+        ValueError: if the shard is bad.
+    """
     if shard is None:
         return runs
     parsed = re.fullmatch(r"([1-9][0-9]*)/([1-9][0-9]*)", str(shard))
@@ -81,10 +85,12 @@ def part(runs, shard):
 
 
 def worker_environments(device="auto", workers=None):
-    """The environment variables of each worker: its GPU, dealt in turn, or its share of the CPU's threads.
+    """The environment variables of each worker: its GPU, in turn, or its share of the threads.
 
-    A device such as "cuda:1" is the GPU of all workers. Raises ValueError if the device is bad, or there is not at
-    least one worker.
+    A device such as "cuda:1" is the GPU of all workers.
+
+    Raises:
+        ValueError: if the device is bad, or there is not at least one worker.
     """
     if workers is not None:
         check.integer("workers", workers)
@@ -92,9 +98,10 @@ def worker_environments(device="auto", workers=None):
     if device.type == "cpu":
         workers = workers or 1
         return [{"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // workers))}] * workers
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = [name.strip() for name in listed.split(",")] if listed else [*map(str, range(torch.cuda.device_count()))]
-    gpus = gpus[:torch.cuda.device_count()] if device.index is None else [gpus[device.index]]
+    count = torch.cuda.device_count()
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
+    gpus = [name.strip() for name in listed.split(",")]
+    gpus = gpus[:count] if device.index is None else [gpus[device.index]]
     return [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(workers or len(gpus))]
 
 
@@ -105,7 +112,7 @@ def _train_with(environments, arguments, options, stop):
         for environment in environments:
             receiver, sender = spawn.Pipe(duplex=False)
             worker = spawn.Process(target=_work, args=(sender, arguments, options))
-            with _environment(environment):  # it is read as the new process imports PyTorch
+            with mock.patch.dict(os.environ, environment):  # read as the process imports PyTorch
                 worker.start()
             sender.close()  # of this process; the worker's end closes with the worker
             workers[receiver] = worker
@@ -119,7 +126,7 @@ def _train_with(environments, arguments, options, stop):
 
 
 def _work(sender, arguments, options):
-    """A worker: trains what no other one trains, and sends the ids of its runs, and what failed."""
+    """A worker: trains what no other one trains, and sends the ids of its runs and what failed."""
     os.setsid()  # Ctrl-C in a terminal reaches it through the first process only
     with stop_on_signals() as stop:
         try:
@@ -129,14 +136,15 @@ def _work(sender, arguments, options):
 
 
 def _outcome(workers, stop):
-    """Waits for the workers, `{connection: process}`, and tells them to stop once `stop` says so."""
-    trained, failed, told, names = [], [], False, {each: f"worker {i}" for i, each in enumerate(workers, 1)}
-    waiting = dict(workers)
+    """Waits for the workers, `{connection: process}`, and tells them to stop if `stop` says so."""
+    trained, failed, told, waiting = [], [], False, dict(workers)
+    names = {receiver: f"worker {i}" for i, receiver in enumerate(workers, 1)}
     while waiting:
         if not told and stop is not None and stop():
             told = True
             for worker in waiting.values():
-                os.kill(worker.pid, signal.SIGUSR1)  # others may have sent SIGTERM, and a second one would kill
+                # others may have sent SIGTERM, and a second one would kill
+                os.kill(worker.pid, signal.SIGUSR1)
         for receiver in wait([*waiting], timeout=0.5):
             worker = waiting.pop(receiver)
             try:
@@ -151,15 +159,3 @@ def _outcome(workers, stop):
     if failed:
         raise TrainingError("; ".join(failed))
     return trained
-
-
-@contextmanager
-def _environment(variables):
-    """Sets environment variables for as long as the context lasts."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
