@@ -1,4 +1,4 @@
-"""The store: what is written comes back, and no kill, second process, or damage loses or invents a row."""
+"""The store: what is written comes back, and no damage loses or invents a row."""
 
 import numpy as np
 import pandas as pd
@@ -12,47 +12,41 @@ from lc.utils.files import ROOT
 
 
 def test_rows_and_arrays_come_back(tmp_path):
-    for seed in (2, 0, 1):
-        results.append(result(seed), tmp_path)
+    assert results.load_table(tmp_path / "none").empty
+    append_many(tmp_path, (2, 0, 1))
     table = results.load_table(tmp_path)
-    assert list(table["seed"]) == [0, 1, 2]
-    assert list(table.columns) == list(COLUMNS)
+    assert list(table["seed"]) == [0, 1, 2] and list(table.columns) == list(COLUMNS)
     row = table.iloc[0]
     assert row["id"] == "digits/ResNet-LC-8-8x2/frozen/smoke/seed0" and row["frozen"] is np.True_
-    assert (row["accuracy"], row["device"]) == (87.5, "some CPU, 2 threads") and np.isnan(row["fve_first_normalized"])
+    assert (row["accuracy"], row["device"]) == (87.5, "some CPU, 2 threads")
+    assert np.isnan(row["fve_first_normalized"])
     arrays = results.load_arrays(row["id"], tmp_path)
     assert set(arrays) == {"variance_map", "first"} and np.array_equal(arrays["first"], FILTERS)
+    results.append(result(1, accuracy=12.0), tmp_path)  # trained again
+    assert list(results.load_table(tmp_path)["accuracy"]) == [87.5, 12.0, 87.5]
 
 
 def test_the_columns_that_others_read_are_there():
-    assert set("id model dataset frozen profile seed accuracy robust_accuracy learnable_parameters total_parameters fve_first "
-               "fve_last fve_first_normalized fve_last_normalized seconds device torch git".split()) <= set(COLUMNS)
-
-
-def test_an_empty_store_has_no_rows(tmp_path):
-    assert results.load_table(tmp_path / "none").empty and list(results.load_table(tmp_path / "none").columns) == list(COLUMNS)
-
-
-def test_a_run_trained_again_replaces_its_row(tmp_path):
-    results.append(result(), tmp_path)
-    results.append(result(accuracy=12.0), tmp_path)
-    assert list(results.load_table(tmp_path)["accuracy"]) == [12.0]
+    assert set(COLUMNS) >= {
+        "id", "model", "dataset", "frozen", "profile", "seed", "accuracy", "robust_accuracy",
+        "learnable_parameters", "total_parameters", "fve_first", "fve_last", "fve_first_normalized",
+        "fve_last_normalized", "seconds", "device", "torch", "git"}
 
 
 @pytest.mark.parametrize("edit, message", [
-    (put(2, "accuracy", "8x.5"), r"line 3: accuracy cannot be '8x.5'; repair or delete the line"),
-    (put(1, "frozen", "yes"), r"line 2: frozen cannot be 'yes'"),
-    (put(2, "seed", ""), r"line 3: seed cannot be ''"),
-    (put(2, "seed", "7"), r"line 3: the id .* does not fit the row"),
-    (lambda lines: lines[2].pop(), r"line 3: fewer than 26 fields"),
-    (lambda lines: lines.append(lines[1]), r"line 4: a second row for digits/"),
-    (lambda lines: lines[2].append("1"), r"line 3, saw 27"),
-    (lambda lines: [line.append(line[0]) for line in lines], r"line 1: unknown column 'id'"),
-    (lambda lines: [line.append("watts") for line in lines], r"line 1: unknown column 'watts'; another version of lc"),
-    (lambda lines: lines.insert(0, ["<<<<<<< HEAD"]), r"line 1: a merge conflict; keep the rows of both sides"),
-    (lambda lines: lines.insert(2, ["======="]), r"line 3: a merge conflict"),
-    (lambda lines: lines.clear(), r"runs.csv is empty; restore it, or delete it"),
-    (lambda lines: [line.pop(-4) for line in lines], r"line 1: missing column 'git'; another version of lc"),
+    (put(2, "accuracy", "8x.5"), "line 3: accuracy .*'8x.5'"),
+    (put(1, "frozen", "yes"), "line 2: frozen .*'yes'"),
+    (put(2, "seed", ""), "line 3: seed .*''"),
+    (put(2, "seed", "7"), "line 3: the id .* does not fit"),
+    (lambda lines: lines[2].pop(), "line 3: fewer"),
+    (lambda lines: lines.append(lines[1]), "line 4: a second row for digits/"),
+    (lambda lines: lines[2].append("1"), "line 3, saw 27"),
+    (lambda lines: [line.append(line[0]) for line in lines], "line 1: unknown column 'id'"),
+    (lambda lines: [line.append("watts") for line in lines], "'watts'; another version"),
+    (lambda lines: [line.pop(-4) for line in lines], "missing column 'git'; another version"),
+    (lambda lines: lines.insert(0, ["<<<<<<< HEAD"]), "line 1: a merge conflict"),
+    (lambda lines: lines.insert(2, ["======="]), "line 3: a merge conflict"),
+    (lambda lines: lines.clear(), "runs.csv is empty"),
 ])
 def test_damage_is_reported_with_its_line_and_never_dropped(tmp_path, edit, message):
     edited(tmp_path, edit)
@@ -64,9 +58,10 @@ def test_damage_is_reported_with_its_line_and_never_dropped(tmp_path, edit, mess
 
 
 @pytest.mark.parametrize("lacking", [2, 3])
-@pytest.mark.parametrize("energy", [[], ["energy", "", "7.5"]], ids=["", "energy"])  # a column that is not kept
+@pytest.mark.parametrize("energy", [[], ["energy", "", "7.5"]])  # a column that is not kept
 def test_rows_of_earlier_versions_are_read_and_kept(energy, lacking, tmp_path):
-    assert list(COLUMNS)[-3:] == ["accuracy_top5", "setup_seconds", "train_accuracy"]  # in the order of their coming
+    # in the order of their coming
+    assert list(COLUMNS)[-3:] == ["accuracy_top5", "setup_seconds", "train_accuracy"]
     assert OPTIONAL == set(list(COLUMNS)[-3:])
 
     def age(lines):
@@ -74,7 +69,7 @@ def test_rows_of_earlier_versions_are_read_and_kept(energy, lacking, tmp_path):
             line[-lacking:] = energy[i:i + 1]
 
     edited(tmp_path, age)
-    assert results.load_table(tmp_path)["setup_seconds"].isna().all() and len(results.load_table(tmp_path)) == 2
+    assert results.load_table(tmp_path)["setup_seconds"].isna().tolist() == [True] * 2
     results.append(result(5), tmp_path)
     table = results.load_table(tmp_path)
     assert list(table.columns) == list(COLUMNS) and table["accuracy"].tolist() == [87.5] * 3
@@ -83,12 +78,17 @@ def test_rows_of_earlier_versions_are_read_and_kept(energy, lacking, tmp_path):
 
 
 def test_the_file_is_read_once_as_long_as_it_stays_the_same(tmp_path, monkeypatch):
+    def read_csv(*arguments, read=pd.read_csv, **options):
+        parsed.append(1)
+        return read(*arguments, **options)
+
     append_many(tmp_path, range(2))
-    parsed, read = [], pd.read_csv
-    monkeypatch.setattr(pd, "read_csv", lambda *arguments, **options: parsed.append(1) or read(*arguments, **options))
+    parsed = []
+    monkeypatch.setattr(pd, "read_csv", read_csv)
     first = results.load_rows(tmp_path)
     first.clear()  # what a caller does with the rows changes nothing
-    assert len(results.load_rows(tmp_path)) == len(results.load_table(tmp_path)) == 2 and len(parsed) == 1
+    assert len(results.load_rows(tmp_path)) == len(results.load_table(tmp_path)) == 2
+    assert len(parsed) == 1
     results.append(result(5), tmp_path)
     assert len(results.load_rows(tmp_path)) == 3 and len(parsed) == 2
 
@@ -113,17 +113,17 @@ def test_a_file_that_a_spreadsheet_saved_is_told_from_another_version(tmp_path, 
     append_many(tmp_path, range(2))
     path = tmp_path / "runs.csv"
     path.write_bytes(save(path.read_text()))
-    with pytest.raises(lc.ResultsError, match="a spreadsheet saved it") as error:
+    with pytest.raises(lc.ResultsError, match="runs.csv.* a spreadsheet saved it") as error:
         results.load_table(tmp_path)
-    assert "another version" not in str(error.value) and str(path) in str(error.value)
+    assert "another version" not in str(error.value)
 
 
 def test_merge_takes_over_what_is_missing_and_reports_what_differs(tmp_path):
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     append_many(ours, range(2))
     append_many(theirs, range(1, 3))
-    older = {"variance_map": np.ones((3, 3)), "first": np.full((64, 3, 3, 3), 1 / 3), "last": np.ones((32, 32, 3, 3)),
-             "layers": np.ones(9), "right": np.ones(2)}
+    older = {"variance_map": np.ones((3, 3)), "first": np.full((64, 3, 3, 3), 1 / 3),
+             "last": np.ones((32, 32, 3, 3)), "layers": np.ones(9), "right": np.ones(2)}
     results.append(result(3, arrays=older), theirs)
     results.append(result(0, accuracy=1.0), theirs)
     taken, differing = results.merge(theirs, ours)
@@ -131,8 +131,9 @@ def test_merge_takes_over_what_is_missing_and_reports_what_differs(tmp_path):
     assert list(results.load_table(ours)["accuracy"]) == [87.5] * 4
     assert np.array_equal(results.load_arrays(taken[0], ours)["first"], FILTERS)
     arrays = results.load_arrays(taken[1], ours)
-    assert set(arrays) == {"variance_map", "first", "last", "right"}
-    assert arrays["first"].shape == (32, 3, 3, 3) and arrays["last"].shape == (8, 3, 3) and results.arrays_path(taken[1], ours).stat().st_size < 3000
+    assert {name: array.shape for name, array in arrays.items()} == {
+        "variance_map": (3, 3), "first": (32, 3, 3, 3), "last": (8, 3, 3), "right": (2,)}
+    assert results.arrays_path(taken[1], ours).stat().st_size < 3000
     results.merge(theirs, ours, replace=True)
     assert list(results.load_table(ours)["accuracy"]) == [1.0, 87.5, 87.5, 87.5]
 
