@@ -8,7 +8,7 @@ from PIL import Image
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    """A test starts from the same random numbers, and leaves the results folder of the next test as it was."""
+    """A test starts from the same random numbers, and has no results folder of another one."""
     torch.manual_seed(0)
     monkeypatch.setenv("LC_RESULTS_DIR", "")
 
@@ -19,10 +19,10 @@ def layout():
     rng = np.random.default_rng(0)
 
     def make(size=32, channels=(3,), classes=4):
-        arrays = {f"x_{split}": rng.integers(0, 256, (n, size, size, *channels), dtype=np.uint8)
+        images = {f"x_{split}": rng.integers(0, 256, (n, size, size, *channels), dtype=np.uint8)
                   for split, n in (("train", 12), ("test", 6))}
-        return arrays | {"y_train": np.arange(12) % classes, "y_test": np.arange(6)[::-1] % classes,
-                         "classes": np.array([f"class {i}" for i in range(classes)])}
+        labels = {"y_train": np.arange(12) % classes, "y_test": np.arange(6)[::-1] % classes}
+        return images | labels | {"classes": np.array([f"class {i}" for i in range(classes)])}
 
     return make
 
@@ -36,18 +36,19 @@ def no_data_folder(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="session")
 def flowers(tmp_path_factory):
-    """An image folder, not to be changed: four classes, eight images of each to train on, two to validate."""
+    """An image folder, not to be changed: four classes, each of 8 training and 2 other images."""
     rng = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("data") / "flowers"
     for split, images in (("train", 8), ("val", 2)):
         for name in "abcd":
             (folder / split / name).mkdir(parents=True)
             for i in range(images):
-                Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / split / name / f"{i}.JPEG")
+                pixels = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / split / name / f"{i}.JPEG")
     return folder
 
 
 def pytest_ignore_collect(collection_path, config):
-    """`pytest -m gpu` opens only files with such tests: where there is a GPU, packages of other tests may be missing."""
-    if config.option.markexpr == "gpu" and collection_path.name.startswith("test_") and collection_path.suffix == ".py":
+    """`pytest -m gpu` opens only files with such tests: a GPU server may lack what others need."""
+    if config.option.markexpr == "gpu" and collection_path.match("test_*.py"):
         return "mark.gpu" not in collection_path.read_text(encoding="utf-8") or None

@@ -1,4 +1,4 @@
-"""What test_faults.py makes faults with: sweeps in forked processes, crash points in their calls, disks of their own."""
+"""What test_faults.py makes faults with: forked sweeps, crash points in calls, small disks."""
 
 import ctypes
 import errno
@@ -23,10 +23,13 @@ from lc import results, study
 from lc.utils import checkpoint
 
 RECIPE = lc.Recipe("faults", epochs=2, batch_size=8, train_images=16, test_images=8)  # 4 steps
-RUNS = [lc.Run("ResNet-LC-8-4x1", "digits", frozen, seed, RECIPE) for seed in range(3) for frozen in (False, True)]
+RUNS = [lc.Run("ResNet-LC-8-4x1", "digits", frozen, seed, RECIPE)
+        for seed in range(3) for frozen in (False, True)]
 FORK = multiprocessing.get_context("fork")
-SPENT = {"seconds", "setup_seconds", "images_per_second"}  # differ between two trainings of the same bits
-NEWNS, NEWUSER, RDONLY, REMOUNT, BIND, REC, PRIVATE = 0x20000, 0x10000000, 1, 32, 4096, 16384, 1 << 18  # of Linux
+SPENT = {"seconds", "setup_seconds", "images_per_second"}  # these differ from time to time
+# Of Linux's unshare and mount
+NEWNS, NEWUSER, RDONLY, REMOUNT, BIND, REC, PRIVATE = (
+    0x20000, 0x10000000, 1, 32, 4096, 16384, 1 << 18)
 
 
 class NotPossible(Exception):
@@ -34,7 +37,7 @@ class NotPossible(Exception):
 
 
 def warm_up(reference):
-    """An uninterrupted sweep, which leaves this process with all that its children need, and no thread."""
+    """An uninterrupted sweep. It leaves this process with what its children need, and no thread."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     torch.set_num_threads(1)
     checkpoint.INTERVAL = -1.0  # after every step
@@ -61,7 +64,7 @@ def log(store):
 
 
 def start(function, *arguments):
-    """A child that calls a function; what it returns, or the one line of a `ResultsError`, is its last word."""
+    """A child that calls a function. What it returns, or a `ResultsError`, is its last word."""
     def child():
         try:
             said.send(function(*arguments))
@@ -93,8 +96,9 @@ def last_word(function, *arguments):
 
 
 def check(store, reference, runs=RUNS, but=()):
-    """All rows, arrays and trained weights are those of the uninterrupted sweep, each once, and no other file is left."""
-    rows, expected, ids = results.load_rows(store), results.load_rows(reference), {run.id for run in runs}
+    """The store has what the uninterrupted sweep left, each run once, and no other file."""
+    rows, expected = results.load_rows(store), results.load_rows(reference)
+    ids = {run.id for run in runs}
     assert set(rows) == ids
     paths = [store / "runs.csv", *(results.arrays_path(run_id, store) for run_id in ids)]
     assert {path for path in files(store) if path.suffix != ".lock"} - set(but) == set(paths)
@@ -103,12 +107,13 @@ def check(store, reference, runs=RUNS, but=()):
         for column in set(expected[run_id]) - SPENT:
             assert repr(rows[run_id][column]) == repr(expected[run_id][column])
         assert 0 < rows[run_id]["seconds"] < 600 and rows[run_id]["images_per_second"] > 0
-    lines, told = log(store).read_text().split("\n")[:-1], log(reference).read_text().split("\n")
+    lines, told = log(store).read_text().splitlines(), log(reference).read_text().splitlines()
     assert set(lines) <= set(told) and max(Counter(lines).values()) == 1
 
 
 def bits(run_id, store):
-    return {name: (a.dtype, a.shape, a.tobytes()) for name, a in results.load_arrays(run_id, store).items()}
+    return {name: (array.dtype, array.shape, array.tobytes())
+            for name, array in results.load_arrays(run_id, store).items()}
 
 
 def files(store):
@@ -116,24 +121,23 @@ def files(store):
 
 
 def faulty(n, fault, store, function, *arguments):
-    """Call a function whose n-th call that changes a file of the store, and can meet the fault, does; returns their number."""
+    """Calls a function whose n-th call that changes a file of the store meets the fault.
+
+    Returns the number of such calls.
+    """
     calls = 0
 
-    def wrap(module, name):
-        original = getattr(module, name)
-
-        def wrapped(*args, **keywords):
-            nonlocal calls
-            if isinstance(args[0], int) or str(args[0]).startswith(str(store)):
-                calls += 1
-                if calls == n:
-                    fault(args[0])
-            return original(*args, **keywords)
-
-        setattr(module, name, wrapped)
+    def call(original, *args, **keywords):
+        nonlocal calls
+        if isinstance(args[0], int) or str(args[0]).startswith(str(store)):
+            calls += 1
+            if calls == n:
+                fault(args[0])
+        return original(*args, **keywords)
 
     for name in CALLS[fault]:
-        wrap(fcntl if name == "flock" else os, name)
+        module = fcntl if name == "flock" else os
+        setattr(module, name, functools.partial(call, getattr(module, name)))
     function(*arguments)
     return calls
 
@@ -161,8 +165,9 @@ def own_mounts():
     user, group = os.geteuid(), os.getegid()
     system("unshare", NEWNS | (NEWUSER if user else 0))
     if user:
-        for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
-            Path("/proc/self", name).write_text(text)
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+        Path("/proc/self/gid_map").write_text(f"0 {group} 1")
     system("mount", None, b"/", None, REC | PRIVATE, None)
 
 
@@ -173,7 +178,7 @@ def system(name, *arguments):
 
 
 def full_tmpfs(store, room):
-    """A disk of its own for the store; returns a function that fills it but for `room` bytes, and one that frees it."""
+    """A disk for the store. Returns functions: one fills it but for `room` bytes, one frees it."""
     own_mounts()
     system("mount", b"tmpfs", os.fsencode(store), b"tmpfs", 0, b"size=3m")
     ballast = store / "ballast"

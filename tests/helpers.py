@@ -1,4 +1,4 @@
-"""What several test files share: made-up results, tiny runs, and trainers of them. Fixtures are in conftest.py."""
+"""What several test files share: made-up results, tiny runs, and trainers of them."""
 
 import csv
 import io
@@ -19,19 +19,21 @@ FILTERS = np.arange(18, dtype=np.float16).reshape(2, 1, 3, 3)
 MODELS = ["ResNet-LC-8-8x2", "ResNet-LC-8-8x2+BN+ReLU"]  # each kind of LC-Block
 SHORT = lc.Recipe("tests", epochs=2, batch_size=24, train_images=64, test_images=40)  # six steps
 TINY = lc.Recipe("tiny", epochs=1, batch_size=8, train_images=32, test_images=16)  # four steps
-IMAGENET_TINY = replace(imagenet.RECIPES["a2"], profile="tiny", image_size=32, epochs=3, batch_size=16, warmup_epochs=1,
-                        drop_path=0.5)
+IMAGENET_TINY = replace(imagenet.RECIPES["a2"], profile="tiny", image_size=32, epochs=3,
+                        batch_size=16, warmup_epochs=1, drop_path=0.5)
 
 
 def result(seed=0, **changes):
     """A made-up result of a run on the digits."""
     run = lc.Run("ResNet-LC-8-8x2", "digits", True, seed, "smoke")
     return replace(lc.Result(
-        id=run.id, model=run.model, dataset="digits", frozen=True, profile="smoke", seed=seed, accuracy=87.5,
-        robust_accuracy=50.25, train_loss=1.5, learnable_parameters=100, total_parameters=200, fve_first=0.75, fve_last=0.5,
-        fve_first_normalized=float("nan"), fve_last_normalized=1.0, epochs=4, train_images=512, seconds=3.5,
-        images_per_second=600.0, device="some CPU, 2 threads", precision="fp32", torch="2.15.0", git="0123456789",
-        setup_seconds=0.05, train_accuracy=95.0, arrays={"variance_map": np.ones((3, 3)), "first": FILTERS}), **changes)
+        id=run.id, model=run.model, dataset="digits", frozen=True, profile="smoke", seed=seed,
+        accuracy=87.5, robust_accuracy=50.25, train_loss=1.5, learnable_parameters=100,
+        total_parameters=200, fve_first=0.75, fve_last=0.5, fve_first_normalized=float("nan"),
+        fve_last_normalized=1.0, epochs=4, train_images=512, seconds=3.5, images_per_second=600.0,
+        device="some CPU, 2 threads", precision="fp32", torch="2.15.0", git="0123456789",
+        setup_seconds=0.05, train_accuracy=95.0,
+        arrays={"variance_map": np.ones((3, 3)), "first": FILTERS}), **changes)
 
 
 def append_many(folder, seeds):
@@ -57,10 +59,11 @@ def put(line, column, value):
 
 
 def rows(*runs, dataset="cifar10"):
-    """Rows of (model, frozen, seed, accuracy), with the columns that `study.found_and_missing` adds."""
+    """Rows of (model, frozen, seed, accuracy), as `study.found_and_missing` returns them."""
     table = pd.DataFrame(runs, columns=["model", "frozen", "seed", "accuracy"])
     table = table.assign(dataset=dataset, profile="quick", epochs=4, learnable_parameters=10)
-    return table.join(pd.DataFrame([architecture(name) for name in table["model"]], columns=Architecture._fields))
+    shapes = [architecture(name) for name in table["model"]]
+    return table.join(pd.DataFrame(shapes, columns=Architecture._fields))
 
 
 def short_run(model="ResNet-LC-8-8x2", frozen=True, seed=0, **changes):
@@ -89,11 +92,12 @@ def epochs(trainer):
 
 def counts(network):
     """The number of all parameters, and of those that are learned."""
-    return tuple(sum(p.numel() for p in network.parameters() if p.requires_grad or not learnable) for learnable in (False, True))
+    parameters = list(network.parameters())
+    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
 
 
 def at_once(function):
-    """A generator function in the place of `study.stepwise_run` that calls a function of its arguments."""
+    """A generator function for `study.stepwise_run` that only calls a function."""
     def steps(*arguments, **options):
         return function(*arguments, **options)
         yield
