@@ -1,4 +1,4 @@
-"""Imports run one way: utils <- core <- fast and imagenet <- study <- sweep, benchmark, publish, claims and interactive."""
+"""Imports run one way: utils <- core <- fast, imagenet <- study <- sweep, publish and the like."""
 
 import ast
 import subprocess
@@ -11,11 +11,11 @@ from lc.utils.files import ROOT
 
 PATHS = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
          for path in sorted((ROOT / "lc").rglob("*.py"))}
-LAYERS = ("utils",), ("",), ("fast", "imagenet"), ("study",), ("sweep", "benchmark", "publish", "claims", "interactive")
+LAYERS = (("utils",), ("",), ("fast", "imagenet"), ("study",),
+          ("sweep", "benchmark", "publish", "claims", "interactive"))
 # they know all experiments
-STUDY = {f"lc.{name}" for name in ("study", "hours", "analysis", "findings", "tables", "axes", "plots", "dots",
-                                   "networks")}
-TOP = {"lc.__main__"}
+STUDY = {f"lc.{name}" for name in ("study", "hours", "analysis", "findings", "tables", "axes",
+                                   "plots", "dots", "networks")}
 
 
 def room(module):
@@ -34,7 +34,8 @@ def imports(module):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            parts = package.split(".")[:len(package.split(".")) + 1 - node.level] if node.level else []
+            parts = package.split(".") if node.level else []
+            parts = parts[:len(parts) + 1 - node.level]
             base = ".".join([*parts, *filter(None, [node.module])])
             inside = [f"{base}.{alias.name}" for alias in node.names]
             names = [name if name in PATHS else base for name in inside]
@@ -47,13 +48,16 @@ GRAPH = {module: set(imports(module)) for module in PATHS if module != "lc"}
 
 
 def layer(module):
-    return len(LAYERS) if module in TOP else next(i for i, rooms in enumerate(LAYERS) if room(module) in rooms)
+    if module == "lc.__main__":
+        return len(LAYERS)
+    return next(i for i, rooms in enumerate(LAYERS) if room(module) in rooms)
 
 
 def test_the_graph_holds_what_is_known():
     assert {"lc.fast", "lc.imagenet.training", "lc.utils.device", "lc.__main__"} <= set(GRAPH)
-    assert {"lc.blocks", "lc.utils.checkpoint", "lc.data"} <= GRAPH["lc.training"]  # from . import, from .utils import
-    assert "lc.training" in GRAPH["lc.fast.trainer"] and "lc.imagenet.experiments" in GRAPH["lc.study"]
+    assert {"lc.blocks", "lc.utils.checkpoint", "lc.data"} <= GRAPH["lc.training"]
+    assert "lc.training" in GRAPH["lc.fast.trainer"]
+    assert "lc.imagenet.experiments" in GRAPH["lc.study"]
     assert "lc.sweep" in GRAPH["lc.__main__"]  # inside of a function
 
 
@@ -72,7 +76,8 @@ def test_no_folders_import_each_other():
     rooms = {}
     for module, others in GRAPH.items():
         if room(module):
-            rooms.setdefault(room(module), set()).update(room(other) for other in others if room(other) not in ("", room(module)))
+            reached = {room(other) for other in others} - {"", room(module)}
+            rooms.setdefault(room(module), set()).update(reached)
     assert list(TopologicalSorter(rooms).static_order())
     assert "imagenet" not in rooms["fast"] and "fast" not in rooms["imagenet"]
 

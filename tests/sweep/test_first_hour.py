@@ -14,7 +14,8 @@ from packaging.utils import canonicalize_name
 from lc import results
 from lc.utils.files import ROOT
 
-NEEDED = ("torch torchvision timm pandas scipy scikit-learn matplotlib filelock tqdm safetensors").split()
+NEEDED = ("torch", "torchvision", "timm", "pandas", "scipy", "scikit-learn", "matplotlib",
+          "filelock", "tqdm", "safetensors")
 BLOCK = """
 import sys
 from importlib.machinery import PathFinder
@@ -39,32 +40,38 @@ def required(names):
             except importlib.metadata.PackageNotFoundError:  # of another platform
                 continue
             found.add(name)
-            requirements = map(Requirement, requires)
-            left += [r.name for r in requirements if not r.marker or r.marker.evaluate({"extra": ""})]
+            left += [needed.name for needed in map(Requirement, requires)
+                     if not needed.marker or needed.marker.evaluate({"extra": ""})]
     return found
 
 
 @pytest.fixture
 def only(tmp_path):
-    """Makes an environment in which Python can import, besides its own modules, `lc` and what some packages have."""
+    """Makes an environment in which Python can import `lc` and some packages alone."""
     def environment(*names):
-        allowed = required(names)
+        allowed = required(names) | {"lc-companion"}
         blocked = {module for module, owners in importlib.metadata.packages_distributions().items()
-                   if not {canonicalize_name(owner) for owner in owners} & (allowed | {"lc-companion"})}
-        assert {"papermill", "nbformat", "nbconvert", "jupyter_core", "IPython", "seaborn"} <= blocked
-        (tmp_path / "path").mkdir()
-        (tmp_path / "path" / "sitecustomize.py").write_text(BLOCK.format(names=blocked))
-        return os.environ | {"PYTHONPATH": f"{tmp_path / 'path'}{os.pathsep}{ROOT}", "PYTHON": sys.executable,
+                   if not allowed & set(map(canonicalize_name, owners))}
+        assert {"papermill", "nbformat", "nbconvert", "IPython", "seaborn"} <= blocked
+        path = tmp_path / "path"
+        path.mkdir()
+        (path / "sitecustomize.py").write_text(BLOCK.format(names=blocked))
+        return os.environ | {"PYTHONPATH": f"{path}{os.pathsep}{ROOT}", "PYTHON": sys.executable,
                              "LC_DATA_DIR": str(tmp_path), "LC_GIT": "0123456789"}
 
     return environment
 
 
+def run(command, environment):
+    return subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True,
+                          text=True)
+
+
 def test_it_proves_the_machine_measures_it_and_trains_and_packs_all_it_has(only, tmp_path):
-    environment = only(*NEEDED) | {"OUT": str(tmp_path / "out"), "BENCHMARK": "--device cpu --paths graph"}  # which fails
-    sweep = ["figure4", "--profile", "smoke", "--device", "cpu", "--precision", "fp32", "--shard", "1/6"]
-    subprocess.run(["bash", "scripts/gpu_first_hour.sh", "20", *sweep], env=environment, cwd=ROOT, check=True,
-                   stdout=subprocess.DEVNULL)
+    failing = {"BENCHMARK": "--device cpu --paths graph", "OUT": str(tmp_path / "out")}
+    subprocess.run(["bash", "scripts/gpu_first_hour.sh", "20", "figure4", "--profile", "smoke",
+                    "--device", "cpu", "--precision", "fp32", "--shard", "1/6"],
+                   env=only(*NEEDED) | failing, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     with tarfile.open(tmp_path / "first-hour.tar.gz") as archive:
         archive.extractall(tmp_path / "unpacked", filter="data")
     logs = {path.stem: path.read_text() for path in (tmp_path / "unpacked").glob("*.log")}
@@ -75,10 +82,9 @@ def test_it_proves_the_machine_measures_it_and_trains_and_packs_all_it_has(only,
 
 
 def test_its_benchmark_runs_there_too_and_its_options_are_taken(only, tmp_path):
-    environment = only(*NEEDED)
-    command = [sys.executable, "-m", "lc", "benchmark", "--device", "cpu", "--seconds", "0", "--batch", "2",
-               "--results", str(tmp_path), "ResNet-LC-8-4x2"]
-    done = subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True)
+    command = [sys.executable, "-m", "lc", "benchmark", "--device", "cpu", "--seconds", "0",
+               "--batch", "2", "--results", str(tmp_path), "ResNet-LC-8-4x2"]
+    done = run(command, only(*NEEDED))
     assert "loop" in done.stdout and not done.stderr
     script = (ROOT / "scripts" / "gpu_first_hour.sh").read_text()
     pattern = re.search(r"s/\^(.*?)//p", script)[1]
@@ -86,7 +92,7 @@ def test_its_benchmark_runs_there_too_and_its_options_are_taken(only, tmp_path):
 
 
 def test_gpu_tests_are_collected_with_pytest_alone_beside_these(only):
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "--collect-only", "-q", "-p", "no:cacheprovider"]
-    environment = only(*NEEDED, "pytest") | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    done = subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True)
-    assert "test_a_step_in_a_cuda_graph_equals_an_eager_one" in done.stdout and "error" not in done.stdout
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "--collect-only", "-q",
+               "-p", "no:cacheprovider"]
+    said = run(command, only(*NEEDED, "pytest") | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}).stdout
+    assert "test_a_step_in_a_cuda_graph_equals_an_eager_one" in said and "error" not in said
