@@ -23,7 +23,8 @@ from importlib.machinery import PathFinder
 class Finder(PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        return None if name.partition(".")[0] in {names!r} else PathFinder.find_spec(name, path, target)
+        if name.partition(".")[0] not in {names!r}:
+            return PathFinder.find_spec(name, path, target)
 
 sys.meta_path[sys.meta_path.index(PathFinder)] = Finder
 """
@@ -72,13 +73,14 @@ def test_it_proves_the_machine_measures_it_and_trains_and_packs_all_it_has(only,
     subprocess.run(["bash", "scripts/gpu_first_hour.sh", "20", "figure4", "--profile", "smoke",
                     "--device", "cpu", "--precision", "fp32", "--shard", "1/6"],
                    env=only(*NEEDED) | failing, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    unpacked = tmp_path / "unpacked"
     with tarfile.open(tmp_path / "first-hour.tar.gz") as archive:
-        archive.extractall(tmp_path / "unpacked", filter="data")
-    logs = {path.stem: path.read_text() for path in (tmp_path / "unpacked").glob("*.log")}
+        archive.extractall(unpacked, filter="data")
+    logs = {path.stem: path.read_text() for path in unpacked.glob("*.log")}
     assert "cpu in auto: loss" in logs["doctor"] and "WRONG" not in logs["doctor"]
     assert "unknown path 'graph'" in logs["benchmark"] and "trained 1 runs" in logs["sweep"]
-    (run_id, row), = results.load_rows(tmp_path / "unpacked" / "results").items()
-    assert row["git"] == "0123456789" and results.load_arrays(run_id, tmp_path / "unpacked" / "results")
+    (run_id, row), = results.load_rows(unpacked / "results").items()
+    assert row["git"] == "0123456789" and results.load_arrays(run_id, unpacked / "results")
 
 
 def test_its_benchmark_runs_there_too_and_its_options_are_taken(only, tmp_path):

@@ -15,7 +15,6 @@ import torch
 
 from lc import results, study
 from lc.__main__ import main
-from lc.sweep.workers import part
 from lc.utils.files import ROOT
 
 SCRIPT = "scripts/sweep.sbatch"
@@ -33,23 +32,17 @@ def output(*command):
 
 # On another machine's Slurm, the nodes would not see the folders of these tests.
 HERE = output("sinfo", "--noheader", "--Node", "--format=%N").split()
-real = pytest.mark.skipif(set(HERE) != {socket.gethostname().split(".")[0]}, reason="no Slurm of one node here: see docs/cluster.md")
-
-
-@pytest.mark.parametrize("n", [1, 3, 8, 1000])
-def test_shards_are_disjoint_complete_and_equal_in_size(n):
-    runs = study.everything()
-    shards = [part(runs, f"{i}/{n}") for i in range(1, n + 1)]
-    assert sorted((run for shard in shards for run in shard), key=runs.index) == runs
-    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+real = pytest.mark.skipif(set(HERE) != {socket.gethostname().split(".")[0]},
+                          reason="no Slurm of one node here: see docs/cluster.md")
 
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     """An empty results folder, and an environment in which the script uses it."""
-    for name, value in {"LC_RESULTS_DIR": tmp_path / "results", "LC_DATA_DIR": tmp_path / "data", "PYTHON": sys.executable,
-                        "OMP_NUM_THREADS": 1}.items():
-        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("LC_RESULTS_DIR", str(tmp_path / "results"))
+    monkeypatch.setenv("LC_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("PYTHON", sys.executable)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return tmp_path / "results"
 
 
@@ -61,17 +54,19 @@ def store(tmp_path, monkeypatch):
 ])
 def test_a_task_goes_back_to_the_queue_only_if_it_was_stopped_and_slurm_does_not_see_to_it(
         store, tmp_path, monkeypatch, sent, state, restarts, requeued):
-    stand_ins = {
-        "squeue": f"echo {state}",
-        "scontrol": 'echo "scontrol $*" >> calls',
-        "python": 'echo "$*" >> calls; [ "$3" = merge ] && exit; trap "sleep 0.5; echo checkpoint >> calls; exit 1" USR1; '
-                  'touch training; ' + ("while true; do sleep 0.1; done" if sent else "exit 1"),
-    }
-    for name, code in stand_ins.items():
+    python = """echo "$*" >> calls
+        [ "$3" = merge ] && exit
+        trap "sleep 0.5; echo checkpoint >> calls; exit 1" USR1
+        touch training
+        """ + ("while true; do sleep 0.1; done" if sent else "exit 1")
+    for name, code in {"squeue": f"echo {state}", "scontrol": 'echo "scontrol $*" >> calls',
+                       "python": python}.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{code}\n")
         (tmp_path / name).chmod(0o755)
-    for name, value in {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": "python", "SLURM_ARRAY_JOB_ID": "7",
-                        "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_RESTART_COUNT": restarts}.items():
+    for name, value in {
+            "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": "python",
+            "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "4",
+            "SLURM_RESTART_COUNT": restarts}.items():
         monkeypatch.setenv(name, value)
     store.mkdir()
     (store / "runs.csv").touch()
@@ -99,16 +94,18 @@ class Task:
     """The only task of an array that was submitted as a user does it."""
 
     def __init__(self, tmp_path, *options, arguments=SWEEP):
-        self.array, self.log = submit(tmp_path, "--array=1", *options, arguments=arguments), tmp_path / "1.log"
-        self.name, self.shard = f"{self.array}_1", tmp_path / "results" / ".shards" / "shard-1"
+        self.array = submit(tmp_path, "--array=1", *options, arguments=arguments)
+        self.name, self.log = f"{self.array}_1", tmp_path / "1.log"
+        self.shard = tmp_path / "results" / ".shards" / "shard-1"
 
     def shows(self, field):
         return re.search(rf"\b{field}=(\S*)", output("scontrol", "show", "job", self.name))[1]
 
     def pause_in_mid_run(self):
-        """Waits until a run is being trained, and has its process sleep. Returns the process's id."""
+        """Waits until a run is being trained, and stops its process. Returns the process's id."""
         wait_for(lambda: list(self.shard.glob(".claims/*")))
-        process = next(int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if str(self.shard) in text(path))
+        process = next(int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline")
+                       if str(self.shard) in text(path))
         os.kill(process, signal.SIGSTOP)
         return process
 
@@ -132,15 +129,18 @@ def text(path):
 
 def submit(tmp_path, *options, arguments=SWEEP):
     """Submits the script. Returns the array's id."""
-    command = ["sbatch", "--parsable", "--gpus=0", "--cpus-per-task=1", f"--output={tmp_path}/%a.log", *options, SCRIPT, *arguments]
+    command = ["sbatch", "--parsable", "--gpus=0", "--cpus-per-task=1",
+               f"--output={tmp_path}/%a.log", *options, SCRIPT, *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.strip()
 
 
 def wait_for_array(array):
     def states():
-        return set(output("squeue", "--noheader", "--array", "--states=all", f"--jobs={array}", "--format=%T").split())
+        return set(output("squeue", "--noheader", "--array", "--states=all", f"--jobs={array}",
+                          "--format=%T").split())
 
-    wait_for(lambda: states() and not states() & {"PENDING", "RUNNING", "COMPLETING", "REQUEUED", "PREEMPTED"}, 900)
+    unfinished = {"PENDING", "RUNNING", "COMPLETING", "REQUEUED", "PREEMPTED"}
+    wait_for(lambda: states() and not states() & unfinished, 900)
     return states()
 
 
@@ -148,8 +148,8 @@ def wait_for_array(array):
 def plain(tmp_path_factory):
     """The results of a sweep without Slurm."""
     folder = tmp_path_factory.mktemp("plain")
-    subprocess.run([sys.executable, "-m", "lc", "sweep", *SWEEP, "--results", folder], check=True, cwd=ROOT,
-                   env=os.environ | {"OMP_NUM_THREADS": "1"})
+    subprocess.run([sys.executable, "-m", "lc", "sweep", *SWEEP, "--results", folder], check=True,
+                   cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"})
     return folder
 
 
@@ -161,16 +161,18 @@ def assert_same_after_merge(store, plain):
     assert set(ours) == set(theirs) == {run.id for run in RUNS}
     for run_id, row in theirs.items():
         for column in set(row) - MEASURED:
-            assert ours[run_id][column] == row[column] or row[column] != row[column], column
+            assert repr(ours[run_id][column]) == repr(row[column]), column
         arrays, expected = results.load_arrays(run_id, store), results.load_arrays(run_id, plain)
-        assert arrays.keys() == expected.keys() and all(arrays[name].tobytes() == expected[name].tobytes() for name in arrays)
+        assert {name: array.tobytes() for name, array in arrays.items()} == {
+            name: array.tobytes() for name, array in expected.items()}
 
 
 @real
 @pytest.mark.slurm
-def test_an_array_of_four_shards_gives_the_rows_of_a_plain_sweep_and_another_array_trains_none_again(store, plain, tmp_path):
+def test_an_array_gives_the_rows_of_a_plain_sweep_and_another_array_trains_none_again(
+        store, plain, tmp_path):
     assert wait_for_array(submit(tmp_path, "--array=1-4")) == {"COMPLETED"}
-    assert [len(results.load_rows(shard)) for shard in sorted(store.glob(".shards/*"))] == [1, 1, 1, 1]
+    assert [len(results.load_rows(shard)) for shard in store.glob(".shards/*")] == [1, 1, 1, 1]
     assert_same_after_merge(store, plain)
     shutil.rmtree(store / ".shards")
     assert wait_for_array(submit(tmp_path, "--array=1-2")) == {"COMPLETED"}
@@ -193,14 +195,17 @@ def preempted(task):
     """A job of a partition that comes first takes the node."""
     if "urgent" not in output("sinfo", "--noheader", "--format=%R").split():
         pytest.skip("no partition that preempts: see scripts/slurm-localhost.sh")
-    subprocess.run(["sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 5"], check=True)
+    subprocess.run(["sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null",
+                    "--wrap=sleep 5"], check=True)
 
 
 @real
 @pytest.mark.slurm
-@pytest.mark.parametrize("interrupt, options", [(near_its_time_limit, ["--time=1", "--signal=B:USR1@30"]), (signalled, []),
-                                                (requeued, []), (preempted, [])])
-def test_a_task_that_is_interrupted_in_mid_run_continues_and_gives_the_same_bits(store, plain, tmp_path, interrupt, options):
+@pytest.mark.parametrize("interrupt, options", [
+    (near_its_time_limit, ["--time=1", "--signal=B:USR1@30"]), (signalled, []), (requeued, []),
+    (preempted, [])])
+def test_a_task_that_is_interrupted_in_mid_run_continues_and_gives_the_same_bits(
+        store, plain, tmp_path, interrupt, options):
     task = Task(tmp_path, *options)
     process = task.pause_in_mid_run()
     interrupt(task)
@@ -232,15 +237,16 @@ def test_a_task_that_is_cancelled_stays_so_and_keeps_its_checkpoint(store, tmp_p
 def test_a_task_that_fails_says_why_in_its_log_and_does_not_go_back_to_the_queue(store, tmp_path):
     task = Task(tmp_path, arguments=["figure5", "--profile", "smoke"])
     assert wait_for_array(task.array) == {"FAILED"} and task.shows("Restarts") == "0"
-    assert "lc: unknown experiment 'figure5'; known: figure4," in task.log.read_text()
+    assert "lc: unknown experiment 'figure5'" in task.log.read_text()
 
 
-def test_workers_write_their_checkpoints_though_slurm_signals_them_and_the_process_that_started_them(store, tmp_path):
-    with subprocess.Popen([sys.executable, "-m", "lc", "sweep", *SWEEP, "--workers", "2", "--results", store], cwd=ROOT) as sweep:
+def test_workers_write_their_checkpoints_though_slurm_signals_them_and_their_parent(store):
+    command = [sys.executable, "-m", "lc", "sweep", *SWEEP, "--workers", "2", "--results", store]
+    with subprocess.Popen(command, cwd=ROOT) as sweep:
         wait_for(lambda: len(list(store.glob(".claims/*"))) == 2)
         children = text(Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children")).split()
         # beside them may be the process that tidies up after multiprocessing
-        assert sum(b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes() for child in children) == 2
+        assert sum("spawn_main" in text(Path(f"/proc/{child}/cmdline")) for child in children) == 2
         for process in (*children, sweep.pid):
             os.kill(int(process), signal.SIGTERM)
     assert sweep.returncode == 1 and len(list(store.rglob(".checkpoints/**/*.pt"))) == 2

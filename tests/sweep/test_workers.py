@@ -1,4 +1,4 @@
-"""Several workers: real ones on the CPU, over the three runs of Table 1's smoke profile, or none."""
+"""Several workers: real ones on the CPU, over the runs of Table 1's smoke profile, or none."""
 
 import re
 import signal
@@ -32,7 +32,8 @@ def none_starts(monkeypatch):
 
 
 def numbers(folder):
-    return {run_id: (row["train_loss"], row["accuracy"]) for run_id, row in results.load_rows(folder).items()}
+    return {run_id: (row["train_loss"], row["accuracy"])
+            for run_id, row in results.load_rows(folder).items()}
 
 
 def test_workers_train_each_run_once_as_one_process_would_with_one_estimate(
@@ -94,7 +95,8 @@ def three_gpus(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
-def test_each_gpu_has_a_worker_and_one_process_apart_estimates_the_hours(three_gpus, store, monkeypatch):
+def test_each_gpu_has_a_worker_and_one_process_apart_estimates_the_hours(
+        three_gpus, store, monkeypatch):
     estimate, train = mock.Mock(return_value=[1.0] * 3), mock.Mock(return_value=[])
     monkeypatch.setattr(workers, "in_fresh_process", estimate)
     monkeypatch.setattr(workers, "_train_with", train)
@@ -114,7 +116,8 @@ def gpus(*arguments):
 @pytest.mark.parametrize("visible, names", [
     ("", "012"), ("3,5,0", "350"), (" 0, 2 ,1", "021"),
     ("GPU-a,MIG-b,GPU-c", ["GPU-a", "MIG-b", "GPU-c"])])
-def test_gpus_are_dealt_in_turn_by_the_names_that_are_visible(visible, names, three_gpus, monkeypatch):
+def test_gpus_are_dealt_in_turn_by_the_names_that_are_visible(
+        visible, names, three_gpus, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     zero, one, two = names
     assert gpus() == [zero, one, two] and gpus("cuda", 2) == [zero, one]
@@ -165,7 +168,8 @@ def test_the_parts_of_all_shards_are_disjoint_and_together_all_runs(count):
     assert workers.part(runs, None) == runs
 
 
-def test_shards_in_folders_of_their_own_merge_into_the_whole_sweep(instant, store, tmp_path, capsys):
+def test_shards_in_folders_of_their_own_merge_into_the_whole_sweep(
+        instant, store, tmp_path, capsys):
     ids, merged = {run.id for run in RUNS}, tmp_path / "merged"
     for shard, there in (("1/2", 2), ("2/2", 1)):
         main([*COMMAND, "--shard", shard, "--results", str(tmp_path / shard[0])])
