@@ -1,4 +1,4 @@
-"""scripts/sweep.sbatch: with stand-ins for Slurm's commands, and as real jobs where a Slurm of this machine runs."""
+"""scripts/sweep.sbatch: with stand-ins for Slurm's commands, and as jobs where a Slurm runs."""
 
 import os
 import re
@@ -20,7 +20,8 @@ from lc.utils.files import ROOT
 SCRIPT = "scripts/sweep.sbatch"
 SWEEP = ["figure6a", "--profile", "smoke", "--device", "cpu"]  # four runs on the digits
 RUNS = study.everything("smoke", ["figure6a"])
-MEASURED = {"seconds", "setup_seconds", "images_per_second", "device", "git"}  # these differ from time to time
+# Columns that differ from time to time
+MEASURED = {"seconds", "setup_seconds", "images_per_second", "device", "git"}
 
 
 def output(*command):
@@ -76,7 +77,8 @@ def test_a_task_goes_back_to_the_queue_only_if_it_was_stopped_and_slurm_does_not
             script.send_signal(signal.Signals[f"SIG{sent}"])
     shard = store / ".shards" / "shard-2"
     assert (tmp_path / "calls").read_text().splitlines() == [
-        f"-m lc merge {store} --results {shard}", f"-m lc sweep figure4 --fuse --shard 2/4 --results {shard}",
+        f"-m lc merge {store} --results {shard}",
+        f"-m lc sweep figure4 --fuse --shard 2/4 --results {shard}",
         *["checkpoint"] * bool(sent), *["scontrol requeue 7_2"] * requeued]
     assert script.returncode == 1
 
@@ -114,7 +116,7 @@ class Task:
         os.kill(process, signal.SIGCONT)
 
     def stopped_at(self):
-        """The epochs and mini-batches that are done according to the checkpoint of the first run."""
+        """The epochs and mini-batches that are done by the checkpoint of the first run."""
         path = results.checkpoint_path(RUNS[0].id, self.shard)
         wait_for(path.exists)
         return tuple(torch.load(path, weights_only=True)["state"]["trainer"]["done"])
@@ -131,7 +133,8 @@ def submit(tmp_path, *options, arguments=SWEEP):
     """Submits the script. Returns the array's id."""
     command = ["sbatch", "--parsable", "--gpus=0", "--cpus-per-task=1",
                f"--output={tmp_path}/%a.log", *options, SCRIPT, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.strip()
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    return done.stdout.strip()
 
 
 def wait_for_array(array):
