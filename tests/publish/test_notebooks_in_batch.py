@@ -69,8 +69,8 @@ def session(tmp_path_factory):
     (folder / "out").mkdir()
     (folder / "out" / "3_dead.html").write_text("of last time")
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out, \
-            contextlib.redirect_stderr(Terminal()) as terminal, stderr_of_processes(folder / "stderr"), \
-            pytest.raises(SystemExit) as end:
+            contextlib.redirect_stderr(Terminal()) as terminal, \
+            stderr_of_processes(folder / "stderr"), pytest.raises(SystemExit) as end:
         patch.setattr(notebooks, "NOTEBOOKS", sources)
         main(["notebooks", "--profile", "smoke", "-p", "size", "2", "--out", str(folder / "out")])
     return types.SimpleNamespace(
@@ -104,7 +104,8 @@ def test_each_notebook_has_its_own_log_with_what_stopped_it(session):
 
 def test_a_line_for_each_says_how_it_ended(session):
     *lines, last = session.text.rstrip().splitlines()
-    expected = ["1_stranger: done", "2_error: KeyError: 'what", "3_dead: Kernel died", "5_last: done"]
+    expected = ["1_stranger: done", "2_error: KeyError: 'what", "3_dead: Kernel died",
+                "5_last: done"]
     assert all(line.startswith(begin) for line, begin in zip(lines, expected, strict=True))
     assert last == f"notebooks, pages and logs: {session.out}"
 
@@ -122,7 +123,8 @@ def two(tmp_path, monkeypatch):
     write(folder, "1_first", experiments=["table1"])
     write(folder, "2_second", parameters=PARAMETERS + "seed: int = 0", experiments=["figure4"])
     monkeypatch.setattr(notebooks, "NOTEBOOKS", folder)
-    monkeypatch.setattr(notebooks.papermill, "execute_notebook", lambda *_, **__: pytest.fail("something ran"))
+    monkeypatch.setattr(notebooks.papermill, "execute_notebook",
+                        lambda *_, **__: pytest.fail("something ran"))
     return folder
 
 
@@ -196,7 +198,8 @@ def test_a_notebook_gets_only_the_common_parameters_that_it_has(two, tmp_path, m
     assert given == {"1_first": {}, "2_second": {"profile": "smoke", "device": "auto"}}
 
 
-def test_a_training_that_fails_is_told_and_one_that_is_stopped_ends_it(trained, tmp_path, monkeypatch, capsys):
+def test_a_training_that_fails_is_told_and_one_that_is_stopped_ends_it(
+        trained, tmp_path, monkeypatch, capsys):
     def fail(*_, **__):
         raise TrainingError("worker 1: ended with status -9")
 
@@ -204,7 +207,8 @@ def test_a_training_that_fails_is_told_and_one_that_is_stopped_ends_it(trained, 
     monkeypatch.setattr(lc.sweep, "sweep", fail)
     with pytest.raises(SystemExit, match="failed: training"):
         main(command)
-    assert trained == ["1_first"] and "training: worker 1: ended with status -9" in capsys.readouterr().out
+    assert trained == ["1_first"]
+    assert "training: worker 1: ended with status -9" in capsys.readouterr().out
     monkeypatch.setattr(lc.sweep, "sweep", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit, match="stopped by a signal"):
         main(command)
