@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# The first minutes or hour on a GPU: proves the machine, measures it, and trains Figure 4 (or what is named) for as long as is left.
+# The first minutes or hour on a GPU: proves the machine, measures it, and then trains Figure 4, or
+# what is named.
 #
 #   scripts/gpu_first_hour.sh MINUTES [EXPERIMENTS AND OPTIONS OF `python -m lc sweep`]
 #
-# Rows, speed and logs go to the folder $OUT, by default build/first-hour, and into first-hour.tar.gz beside it, of at
-# most 16 MB. To keep the rows: unpack it in a folder and `python -m lc merge FOLDER/results`. The environment may set
-# PYTHON, LC_DATA_DIR, LC_GIT (the commit, where there is no .git), and BENCHMARK, the options of `lc benchmark`.
+# Rows, speed and logs go to the folder $OUT, by default build/first-hour, and into
+# first-hour.tar.gz beside it, of at most 16 MB. To keep the rows: unpack it in a folder and
+# `python -m lc merge FOLDER/results`. The environment may set PYTHON, LC_DATA_DIR, LC_GIT (the
+# commit, where there is no .git), and BENCHMARK, the options of `lc benchmark`.
 set -uo pipefail
 
 minutes=${1:?usage: $0 MINUTES [OPTIONS OF lc sweep]}
@@ -20,7 +22,7 @@ export LC_RESULTS_DIR=$(cd "$OUT" && pwd)/results PYTHONUNBUFFERED=1
 
 left() { echo $((60 * minutes - SECONDS)); }  # seconds
 
-stage() {  # LOG SECONDS COMMAND...: it is told to end after the seconds, and killed 30 seconds later
+stage() {  # LOG SECONDS COMMAND...: told to end after the seconds, and killed 30 seconds later
     local log=$OUT/$1.log limit=$2
     shift 2
     echo "== $* ($limit s at most)" | tee -a "$log"
@@ -40,12 +42,14 @@ pack() {  # all but checkpoints; without the filters if they made it too large
 trap pack EXIT
 
 stage doctor 120 "$PYTHON" -m lc doctor || exit 1
-stage benchmark $(($(left) / 3)) "$PYTHON" -m lc benchmark $BENCHMARK || echo "the benchmark failed; the training goes on"
+stage benchmark $(($(left) / 3)) "$PYTHON" -m lc benchmark $BENCHMARK ||
+    echo "the benchmark failed; the training goes on"
 options=$(sed -n 's/^most images a second: lc sweep //p' "$OUT/benchmark.log" | tail -n 1)
 
-train() {  # OPTIONS...: ends 20 seconds before the limit, so that evaluations and the archive have time
+train() {  # OPTIONS...: ends 20 seconds early, for evaluations and the archive
     local seconds=$(($(left) - 20))
     [ $seconds -gt 0 ] || return 0
-    stage sweep $((seconds + 15)) "$PYTHON" -m lc sweep "$@" --time-limit "$(awk "BEGIN {print $seconds / 60}")"
+    stage sweep $((seconds + 15)) "$PYTHON" -m lc sweep "$@" \
+        --time-limit "$(awk "BEGIN {print $seconds / 60}")"
 }
 train "$@" $options || { [ -n "$options" ] && train "$@"; }

@@ -1,5 +1,6 @@
 #!/bin/bash
-# A real Slurm of one node, this machine, to try scripts/sweep.sbatch on: Debian or Ubuntu, as root, no systemd needed.
+# A real Slurm of one node, this machine, to try scripts/sweep.sbatch on: Debian or Ubuntu, as root,
+# no systemd needed.
 #   scripts/slurm-localhost.sh        install what is missing, start what is not running
 #   scripts/slurm-localhost.sh stop   stop all of it
 set -euo pipefail

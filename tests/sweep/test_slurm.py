@@ -78,7 +78,7 @@ def test_a_task_goes_back_to_the_queue_only_if_it_was_stopped_and_slurm_does_not
     shard = store / ".shards" / "shard-2"
     assert (tmp_path / "calls").read_text().splitlines() == [
         f"-m lc merge {store} --results {shard}",
-        f"-m lc sweep figure4 --fuse --shard 2/4 --results {shard}",
+        f"-m lc sweep figure4 --fuse --results {shard} --shard 2/4",
         *["checkpoint"] * bool(sent), *["scontrol requeue 7_2"] * requeued]
     assert script.returncode == 1
 
