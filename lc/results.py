@@ -215,18 +215,13 @@ def merge(source, folder=None, replace=False):
         raise ResultsError(f"{source} has no runs.csv with rows to merge")
     with _writing(folder):
         rows = load_rows(folder)
-        differing = [i for i in theirs if i in rows and not _same(rows[i], theirs[i])]
+        differing = [i for i in theirs if i in rows and repr(rows[i]) != repr(theirs[i])]
         taken = [i for i in theirs if i not in rows] + (differing if replace else [])
         for each in taken:
             save_npz(arrays_path(each, folder), **drawn(load_arrays(each, source)))
             rows[each] = theirs[each]
         _write(rows, folder)
     return taken, differing
-
-
-def _same(row, other):
-    """Whether two rows have the same values. nan is the same as nan."""
-    return all(a == b or pd.isna(a) and pd.isna(b) for a, b in zip(row.values(), other.values()))
 
 
 @contextmanager

@@ -25,18 +25,14 @@ def sweep(experiments=(), profile="paper", folder=None, *, seeds=None, shard=Non
           data_dir=None, device="auto", precision="auto", stop=None, **options):
     """Trains the runs of experiments that the results lack, with one process or several.
 
-    It prints about how long they take. The same command continues what was interrupted.
+    Most arguments are options of the command `lc sweep`, whose help describes them.
 
     Args:
         experiments: names of `study.EXPERIMENTS`; all if there is none.
         folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project.
-        seeds: a list of seeds in place of the profile's.
-        shard: text such as "1/4": only the first of four parts of the runs, as equal as possible.
-        workers: the number of processes; by default one for each visible GPU, or one on a CPU.
-        data_dir, device, precision: as for `lc.train`.
         stop: a function that is called often. If it returns True, the processes stop at their next
-            step.
-        options: `fuse`, `together`, `time_limit`, `save` and `unfolded`, as for `study.train_each`.
+            step. The same sweep continues from there.
+        options: those of `study.train_each`.
 
     Returns:
         The ids of the runs that were trained.
