@@ -19,7 +19,8 @@ from helpers import Terminal
 
 import lc.sweep
 from lc import results, study
-from lc.__main__ import literal, main
+from lc.__main__ import main
+from lc.commands import literal
 from lc.publish import notebooks
 from lc.training import TrainingError
 
