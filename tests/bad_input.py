@@ -132,26 +132,15 @@ LIBRARY = {
 # Typed after `python -m lc`; the answer begins with "lc: "
 COMMANDS = {
     "train VGG-16": "VGG-16",
-    "train ResNet-LC-20-16x128000000000": "100000",
-    "train ResNet-20 --profile papr": "papr",
     "train ResNet-20 --dataset page": "page.npz",
     "train ResNet-20 --data-dir file": "LC_DATA_DIR",
     "train ResNet-20 --results file": "read",
     "train ResNet-20 --results junk": "runs.csv",
-    "train ResNet-20 --seed -1": "seed",
-    "train ResNet-20 --device cpu --precision half": "half",
     "sweep figure5": "figure5",
-    "sweep figure4 --device cpu --time-limit nan": "time",
-    "sweep figure4 --shard 5/4": "5/4",
-    "sweep figure4 --device cpu --workers 0": "workers",
     "status --results junk": "runs.csv",
-    "status --device gpu": "gpu",
     "benchmark ResNet-20 VGG-16 --device cpu": "VGG-16",
     "merge nowhere": "runs.csv",
     "merge results": "merge",
-    "notebooks 99": "99",
-    "notebooks 03 --workers 0": "workers",
-    "notebooks 03 -p proflie quick": "proflie",
     "notebooks 03 --out file": "file",
 }
 # The same, where argparse answers, with the usage

@@ -36,6 +36,12 @@ def result(seed=0, **changes):
         arrays={"variance_map": np.ones((3, 3)), "first": FILTERS}), **changes)
 
 
+def result_of(run, **changes):
+    """The same of another run."""
+    return result(run.seed, id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen,
+                  profile=run.recipe.profile, **changes)
+
+
 def append_many(folder, seeds):
     """Records a made-up result for each seed."""
     for seed in seeds:

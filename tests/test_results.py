@@ -8,7 +8,6 @@ from helpers import FILTERS, append_many, edited, put, result
 import lc
 from lc import results
 from lc.run import COLUMNS, OPTIONAL
-from lc.utils.files import ROOT
 
 
 def test_rows_and_arrays_come_back(tmp_path):
@@ -91,10 +90,6 @@ def test_the_file_is_read_once_as_long_as_it_stays_the_same(tmp_path, monkeypatc
     assert len(parsed) == 1
     results.append(result(5), tmp_path)
     assert len(results.load_rows(tmp_path)) == 3 and len(parsed) == 2
-
-
-def test_the_rows_of_this_project_are_read():
-    assert len(results.load_table(ROOT / "results")) > 100
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from helpers import at_once, result
+from helpers import at_once, result_of
 
 import lc
 from lc import fast, hours, imagenet, results, study
@@ -19,8 +19,7 @@ RUNS = study.figure4("smoke")
 
 
 def fake_train(run, **_):
-    return result(run.seed, id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen,
-                  profile=run.recipe.profile)
+    return result_of(run)
 
 
 @pytest.fixture

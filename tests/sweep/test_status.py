@@ -1,7 +1,7 @@
 """What the results have and lack."""
 
 import pytest
-from helpers import result
+from helpers import result_of
 
 from lc import hours, results, study
 from lc.sweep import status
@@ -19,9 +19,7 @@ def lines(*arguments):
 def test_rows_are_counted_by_experiment_and_profile_and_missing_runs_named(tmp_path):
     runs = study.figure4("quick")
     for run in runs[:-1]:
-        made_up = result(run.seed, id=run.id, model=run.model, dataset=run.dataset,
-                         frozen=run.frozen, profile="quick")
-        results.append(made_up, tmp_path)
+        results.append(result_of(run), tmp_path)
     printed = lines(["figure4"], None, tmp_path)
     assert [line.split() for line in printed[1:5]] == [
         ["figure4", "paper", "0", "80", "80.00"], ["figure4", "short", "0", "28", "28.00"],

@@ -6,7 +6,7 @@ from unittest import mock
 
 import pytest
 import torch
-from helpers import at_once, result
+from helpers import at_once, result_of
 
 from lc import hours, results, study
 from lc.__main__ import main
@@ -150,8 +150,7 @@ def test_everything_is_checked_before_a_worker_starts(options, message, store, n
 @pytest.fixture
 def instant(monkeypatch):
     """Runs end at once, if this process trains them."""
-    monkeypatch.setattr(study, "stepwise_run", at_once(lambda run, **_: result(
-        run.seed, id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen)))
+    monkeypatch.setattr(study, "stepwise_run", at_once(lambda run, **_: result_of(run)))
 
 
 def test_one_run_alone_needs_no_worker(store, none_starts, instant):
