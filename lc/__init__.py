@@ -1,8 +1,8 @@
-"""Learning with random convolutions: LC-Blocks, training, and the results of the paper's experiments."""
+"""Learning with random convolutions: LC-Blocks, training, the paper's experiments."""
 
 import importlib
 
-# Public names by module. They are imported on first use, because PyTorch alone takes seconds to import.
+# Public names by module. They are imported on first use: PyTorch alone takes seconds.
 _PUBLIC = {
     "blocks": ("LCBlock", "fold", "combined_filters"),
     "conversion": ("convert", "freeze_spatial"),

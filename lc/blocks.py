@@ -1,8 +1,8 @@
-"""LC-Blocks: spatial convolutions whose filters a pointwise convolution combines (Sections 3 and 4 of the paper).
+"""LC-Blocks: spatial convolutions whose filters a pointwise one combines (Sections 3 and 4).
 
-A pointwise convolution `P` directly after a spatial convolution `S` equals one convolution with the *combined filters*
-`W[i] = sum_j P[i, j] S[j]` (Lemma 3.1). An LC-Block is such a pair. It computes the combined filters and convolves once,
-in training too, so it never computes the expanded feature maps.
+A pointwise convolution `P` directly after a spatial convolution `S` equals one convolution with the
+*combined filters* `W[i] = sum_j P[i, j] S[j]` (Lemma 3.1). An LC-Block is such a pair. In training
+too, it combines the filters and convolves once, and never computes the expanded feature maps.
 """
 
 import copy
@@ -22,57 +22,61 @@ BETWEEN = {"BN": nn.BatchNorm2d, "ReLU": lambda channels: nn.ReLU(inplace=True)}
 
 
 class LCBlock(nn.Module):
-    """A spatial convolution to `out_channels * expansion` channels, then a pointwise one to `out_channels` (Figure 3).
+    """A spatial convolution to `out_channels * expansion` channels, a pointwise one (Figure 3).
 
-    Input `[batch, in_channels, height, width]`, output `[batch, out_channels, height', width']`, with the sizes of the
-    `nn.Conv2d` that it replaces. Both convolutions keep PyTorch's default initialisation: U(-b, b) with
-    b = 1/sqrt(c_in k^2) (Equation 3).
+    Input `[batch, in_channels, height, width]`, output `[batch, out_channels, height', width']`, as
+    of the `nn.Conv2d` that it replaces. Both convolutions keep PyTorch's default initialisation:
+    U(-b, b) with b = 1/sqrt(c_in k^2) (Equation 3).
 
-    The block has the attributes of that `nn.Conv2d`, read-only: `kernel_size`, `stride` and so on, `weight` for the combined
-    filters where they exist, `bias` for the pointwise convolution's. `weight` is computed anew on each access, so that an
-    operation in place, such as `nn.init.zeros_(block.weight)`, changes nothing. Initialise, prune or normalise `spatial` or
-    `pointwise`, not the block: layers with hooks are called one after the other. Count operations on `lc.fold(model)`: most
-    counters look at the layers, and the layers of a block are not called.
+    The block has the attributes of that `nn.Conv2d`, read-only. `weight` are the combined filters,
+    computed on each access: to change them, initialise, prune or normalise `spatial` or
+    `pointwise`. These are called only if they have hooks; count operations on `lc.fold(model)`.
 
     Args:
         kernel_size, stride, dilation: an integer, or a pair (height, width).
         expansion: E, the rate of linear combinations.
-        between: names of operations between the two convolutions, in order: "BN", "ReLU" (Table 3). The paper's LC-Block
-            has none. With operations between, the block computes its expanded feature maps.
-        padding: as for `nn.Conv2d`. The default is k // 2, which keeps the image size at stride 1.
+        between: names of operations between the two convolutions, in order: "BN", "ReLU" (Table 3).
+            The block then computes its expanded feature maps. The paper's LC-Block has none.
+        padding: as for `nn.Conv2d`; by default k // 2, which keeps the image size at stride 1.
         bias: whether the pointwise convolution has a bias. The spatial one never has one.
 
     Raises:
-        ValueError: if a size is not an integer of at least 1, if an operation is unknown, if an even kernel size has no
-            explicit padding, or if the weights do not fit into the free memory.
+        ValueError: if a size is not an integer of at least 1, if an operation is unknown, if an
+            even kernel size has no explicit padding, or if the weights do not fit into memory.
     """
 
     combined = None  # weight and bias of the one convolution, while `combined_once` holds them
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, expansion=1, between=(), *,
-                 padding=None, dilation=1, padding_mode="zeros", bias=False, device=None, dtype=None):
+                 padding=None, dilation=1, padding_mode="zeros", bias=False, device=None,
+                 dtype=None):
         super().__init__()
-        for what, value in (("in_channels", in_channels), ("out_channels", out_channels), ("expansion", expansion)):
-            check.integer(what, value)
-        kernel, _, dilations = (_pair(what, value) for what, value in (
-            ("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation)))
+        check.integer("in_channels", in_channels)
+        check.integer("out_channels", out_channels)
+        check.integer("expansion", expansion)
+        kernel, dilations = _pair("kernel_size", kernel_size), _pair("dilation", dilation)
+        _pair("stride", stride)
         if padding is None:
             if not all(k % 2 for k in kernel):
-                raise ValueError(f"kernel_size must be odd, not {kernel_size}; an even one needs an explicit padding")
+                raise ValueError(f"kernel_size must be odd, not {kernel_size}; an even one needs "
+                                 "an explicit padding")
             padding = tuple(d * (k // 2) for d, k in zip(dilations, kernel))
         elif not isinstance(padding, str):  # "same" or "valid"
             _pair("padding", padding, least=0)
         if isinstance(between, str):
-            raise ValueError(f"between must be a list of operations such as ('BN', 'ReLU'), not {between!r}")
-        unknown = [name for name in between if name not in BETWEEN]
-        if unknown:
-            raise ValueError(f"unknown operation between the convolutions: {unknown[0]!r}; known: {', '.join(BETWEEN)}")
+            raise ValueError("between must be a list of operations such as ('BN', 'ReLU'), not "
+                             f"{between!r}")
+        for name in between:
+            if name not in BETWEEN:
+                raise ValueError(f"unknown operation between the convolutions: {name!r}; known: "
+                                 f"{', '.join(BETWEEN)}")
         expanded = out_channels * expansion
         check_memory(expanded * (in_channels * math.prod(kernel) + out_channels), device, dtype)
         factory = {"device": device, "dtype": dtype}
         self.spatial = nn.Conv2d(in_channels, expanded, kernel_size, stride, padding, dilation,
                                  bias=False, padding_mode=padding_mode, **factory)
-        self.between = nn.Sequential(*(BETWEEN[name](expanded) for name in between)).to(device, dtype)
+        operations = [BETWEEN[name](expanded) for name in between]
+        self.between = nn.Sequential(*operations).to(device, dtype)
         self.pointwise = nn.Conv2d(expanded, out_channels, 1, bias=bias, **factory)
 
     def forward(self, x):
@@ -84,8 +88,9 @@ class LCBlock(nn.Module):
 
     def __setattr__(self, name, value):
         if name in ("weight", "bias"):
-            raise AttributeError(f"an LC-Block's {name} is computed from `spatial` and `pointwise`: "
-                                 "set theirs, or make a plain convolution of it with lc.fold")
+            raise AttributeError(f"an LC-Block's {name} is computed from `spatial` and "
+                                 "`pointwise`: set theirs, or make a plain convolution of it with "
+                                 "lc.fold")
         super().__setattr__(name, value)
 
     in_channels = property(lambda self: self.spatial.in_channels)
@@ -107,28 +112,30 @@ class LCBlock(nn.Module):
         return self.combined_weight()
 
     def combined_weight(self):
-        """The combined filters `W[i] = sum_j P[i, j] S[j]` (Equation 4), `[out_channels, in_channels, k, k]`.
+        """The combined filters (Equation 4), `[out_channels, in_channels, k, k]`, differentiable.
 
-        They are differentiable. A BatchNorm between the convolutions scales each S[j] as in evaluation mode.
+        A BatchNorm between the convolutions scales each S[j] as in evaluation mode.
 
         Raises:
-            ValueError: if no combined filters exist, because other operations stand between the two convolutions, or if a
-                hook or another kind of layer stands in for a convolution's own weight.
+            ValueError: if no combined filters exist, because other operations stand between the two
+                convolutions, or a hook or another kind of layer computes a weight.
         """
         weight, _ = self.combined or self.combine()
         return weight
 
     @property
     def combines(self):
-        """Whether nothing, or a BatchNorm with running statistics alone, is between, so that combined filters exist."""
-        norms = [m for m in self.between if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None]
-        return len(self.between) == len(norms) <= 1
+        """Whether nothing, or one BatchNorm with running statistics, is between."""
+        return len(self.between) <= 1 and all(
+            isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None
+            for m in self.between)
 
     @property
     def watched(self):
-        """Whether the two layers must be called, because they have hooks or are of another kind than `nn.Conv2d`."""
-        return any(not is_plain(conv) or conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks
-                   or conv._backward_pre_hooks for conv in (self.spatial, self.pointwise))
+        """Whether the two layers must be called: they have hooks, or are no plain `nn.Conv2d`."""
+        return any(not is_plain(conv) or conv._forward_hooks or conv._forward_pre_hooks
+                   or conv._backward_hooks or conv._backward_pre_hooks
+                   for conv in (self.spatial, self.pointwise))
 
     @property
     def folds(self):
@@ -137,27 +144,33 @@ class LCBlock(nn.Module):
         return self.combines and not self.watched and not own
 
     def combine(self):
-        """Weight and bias of the one convolution that the block equals. Raises as `combined_weight`."""
+        """Weight and bias of the one convolution that the block equals, as `combined_weight`."""
         if not self.combines:
-            raise ValueError("no combined filters: between the block's convolutions is more than one BatchNorm with running "
-                             "statistics")
-        if self.watched and any(not is_plain(conv) or "weight" in conv.__dict__ for conv in (self.spatial, self.pointwise)):
-            raise ValueError("no combined filters: a hook, or a layer of another kind, computes a weight of the block; make it "
-                             "permanent, for example with torch.nn.utils.prune.remove")
+            raise ValueError("no combined filters: between the block's convolutions is more than "
+                             "one BatchNorm with running statistics")
+        if self.watched and any(not is_plain(conv) or "weight" in vars(conv)
+                                for conv in (self.spatial, self.pointwise)):
+            raise ValueError("no combined filters: a hook, or a layer of another kind, computes a "
+                             "weight of the block; make it permanent, for example with "
+                             "torch.nn.utils.prune.remove")
         pointwise, bias = self.pointwise.weight, self.pointwise.bias
         for norm in self.between:
-            scale = torch.rsqrt(norm.running_var + norm.eps) * (1 if norm.weight is None else norm.weight)
+            scale = torch.rsqrt(norm.running_var + norm.eps)
+            if norm.weight is not None:
+                scale = scale * norm.weight
             shift = (0 if norm.bias is None else norm.bias) - norm.running_mean * scale
-            bias = (pointwise.flatten(1) * shift.to(pointwise.dtype)).sum(1) + (0 if bias is None else bias)
+            shifted = (pointwise.flatten(1) * shift.to(pointwise.dtype)).sum(1)
+            bias = shifted if bias is None else shifted + bias
             pointwise = pointwise * scale.to(pointwise.dtype).view(-1, 1, 1)
         return linear_combinations(pointwise, self.spatial.weight), bias
 
 
 @torch.fx.wrap  # a traced network calls it as one operation
 def linear_combinations(pointwise, spatial):
-    """Equation 4. The cost does not depend on the batch, so it stays outside autocast (see `arithmetic`)."""
+    """Equation 4. It is cheap for any batch, so it stays outside autocast (see `arithmetic`)."""
     device = spatial.device.type
-    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+    known = torch.amp.is_autocast_available(device)
+    with torch.autocast(device, enabled=False) if known else nullcontext():
         return (pointwise.flatten(1) @ spatial.flatten(1)).unflatten(1, spatial.shape[1:])
 
 
@@ -165,12 +178,12 @@ def linear_combinations(pointwise, spatial):
 def combined_once(model):
     """Within it, LC-Blocks combine their filters once and not in each call.
 
-    No weight may change, and no gradient reaches one. Blocks whose weights are sharded go on to
-    combine them in each call.
+    No weight may change, and no gradient reaches one. Sharded blocks (FSDP) go on combining in each
+    call: their weights have values and shape only while a layer is called.
     """
     blocks = [m for m in model.modules()
               if isinstance(m, LCBlock) and m.folds and not any(n.training for n in m.between)
-              and not any(is_sharded(half.weight) for half in (m.spatial, m.pointwise))]
+              and not any(_is_sharded(half.weight) for half in (m.spatial, m.pointwise))]
     if any(isinstance(m, nn.DataParallel) for m in model.modules()):
         blocks = []  # its copies on other devices would need their own
     try:
@@ -186,11 +199,10 @@ def combined_once(model):
 def fold(model):
     """A copy of the model with plain convolutions for its LC-Blocks (Lemma 3.1): the one to deploy.
 
-    The outputs are the same, with a BatchNorm between as in evaluation mode. Blocks with a ReLU
-    between stay as they are, and so do those with hooks on their two layers, with layers of another
-    kind, or with a `forward` of their own. A folded weight is trainable only if one of its halves
-    is. A block's mode, hooks, attributes, device, dtype and memory format stay, and tied weights
-    stay tied.
+    The outputs are the same, with a BatchNorm between as in evaluation mode. Blocks stay as they
+    are if they have a ReLU between, hooks on their two layers, layers of another kind, or a
+    `forward` of their own. A folded weight is trainable only if one of its halves is. A block's
+    mode, hooks, attributes, device, dtype and memory format stay, and tied weights stay tied.
 
     Raises:
         ValueError: if `model` is no `nn.Module` or a scripted one.
@@ -236,9 +248,10 @@ def combined_filters(model):
     """The filters that each spatial layer convolves with, in the order of `model.named_modules()`.
 
     Returns:
-        `{layer name: weight}`, detached, `[out, in, k, k]`: the combined filters of an LC-Block, and the weight of any
-        other spatial convolution (grouped and transposed ones in PyTorch's layout). A block with a ReLU between has no
-        combined filters, so its spatial weight `[out * E, in, k, k]` is given.
+        `{layer name: weight}`, detached, `[out, in, k, k]`: the combined filters of an LC-Block,
+        and the weight of any other spatial convolution (grouped and transposed ones in PyTorch's
+        layout). A block with a ReLU between has none, so its spatial weight `[out * E, in, k, k]`
+        is given.
 
     Raises:
         ValueError: as `fold`, or as `LCBlock.combined_weight` for a hook on a block's layers.
@@ -257,42 +270,48 @@ def combined_filters(model):
     return filters
 
 
-def is_sharded(weight):
-    """Whether a weight has its values and its shape only while its layer is called (FSDP)."""
-    return type(weight.data) is not torch.Tensor or weight.ndim != 4
-
-
 def is_spatial(module):
-    """Whether a module is a two-dimensional convolution, of any kind, with a kernel larger than 1x1."""
+    """Whether a module is a two-dimensional convolution, also transposed, with k > 1."""
     return isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and max(module.kernel_size) > 1
 
 
 def plain_convolution(block, bias):
     """An `nn.Conv2d` of an LC-Block's shape, device and dtype. Its weight is not initialised."""
-    s, p = block.spatial, block.pointwise
-    return nn.utils.skip_init(nn.Conv2d, s.in_channels, p.out_channels, s.kernel_size, s.stride, s.padding, s.dilation,
-                              bias=bias, padding_mode=s.padding_mode, device=p.weight.device, dtype=p.weight.dtype)
+    s, weight = block.spatial, block.pointwise.weight
+    return nn.utils.skip_init(
+        nn.Conv2d, s.in_channels, block.out_channels, s.kernel_size, s.stride, s.padding,
+        s.dilation, bias=bias, padding_mode=s.padding_mode, device=weight.device,
+        dtype=weight.dtype)
 
 
 def check_model(model):
     check.kind("the model", model, nn.Module, "an nn.Module")
     if isinstance(model, torch.jit.ScriptModule):
-        raise ValueError("the layers of a scripted model cannot be told apart: do this before torch.jit.script")
+        raise ValueError("the layers of a scripted model cannot be told apart: do this before "
+                         "torch.jit.script")
 
 
 def check_memory(values, device=None, dtype=None):
-    """Raises ValueError if new weights do not fit into a CPU's free memory: Linux would end the process without a word."""
+    """Raises ValueError if new weights do not fit into a CPU's free memory.
+
+    Linux would end the process without a word.
+    """
     needed = values * (dtype or torch.get_default_dtype()).itemsize
     meminfo = Path("/proc/meminfo")
-    if torch.device(device or torch.get_default_device()).type == "cpu" and meminfo.exists():
+    kind = torch.device(device or torch.get_default_device()).type
+    if kind == "cpu" and meminfo.exists():
         free = 1024 * int(re.search(r"MemAvailable:\s*(\d+)", meminfo.read_text())[1])
         if needed > free:
-            raise ValueError(f"the LC-Blocks need {needed / 1e9:.0f} GB for their weights, and {free / 1e9:.0f} GB of memory are "
-                             "free: choose a smaller expansion")
+            raise ValueError(f"the LC-Blocks need {needed / 1e9:.0f} GB for their weights, and "
+                             f"{free / 1e9:.0f} GB of memory are free: choose a smaller expansion")
+
+
+def _is_sharded(weight):
+    return type(weight.data) is not torch.Tensor or weight.ndim != 4
 
 
 def _pair(what, value, least=1):
-    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    pair = value if isinstance(value, (tuple, list)) else (value, value)
     if len(pair) != 2:
         raise ValueError(f"{what} must be an integer or a pair of integers, not {value!r}")
     return tuple(check.integer(what, v, least) for v in pair)

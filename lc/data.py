@@ -1,4 +1,4 @@
-"""Image data sets as uint8 tensors, and the paper's augmentation on the device that holds them (Appendix A)."""
+"""Image data sets as uint8 tensors, and the paper's augmentation on their device (Appendix A)."""
 
 import os
 from dataclasses import dataclass
@@ -12,18 +12,23 @@ import torch.nn.functional as F
 from .utils.check import one_line
 from .utils.files import expanded, lock, open_npz, save_npz
 
-# name: (torchvision class, channel mean, channel standard deviation, pad-flip-crop augmentation in training)
+# name: (torchvision class, channel mean, channel standard deviation, augmentation in training)
 KNOWN = {
-    "cifar10": ("CIFAR10", (0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784), True),
-    "cifar100": ("CIFAR100", (0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047), True),
+    "cifar10": ("CIFAR10", (0.49139968, 0.48215841, 0.44653091),
+                (0.24703223, 0.24348513, 0.26158784), True),
+    "cifar100": ("CIFAR100", (0.50707516, 0.48654887, 0.44091784),
+                 (0.26733429, 0.25643846, 0.27615047), True),
     "svhn": ("SVHN", (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), False),
     "fashion-mnist": ("FashionMNIST", (0.2860,), (0.3530,), False),
 }
-TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "fashion-mnist": "Fashion-MNIST",
-          "imagenet": "ImageNet", "tiny-imagenet-40": "Tiny-ImageNet, 40 classes"}
-TRAINING_IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "fashion-mnist": 60_000, "digits": 1_437}
-LAYOUT = ("x_train and x_test, uint8 [N, size, size, 1 or 3]; y_train and y_test, integers [N] from 0; "
-          "classes, an array of text, not of objects")
+TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN",
+          "fashion-mnist": "Fashion-MNIST", "imagenet": "ImageNet",
+          "tiny-imagenet-40": "Tiny-ImageNet, 40 classes"}
+TRAINING_IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "fashion-mnist": 60_000,
+                   "digits": 1_437}
+LAYOUT = ("x_train and x_test, uint8 [N, size, size, 1 or 3]; y_train and y_test, integers [N] "
+          "from 0; classes, an array of text, not of objects")
+DIGITS = [str(i) for i in range(10)]
 SIZE = 32
 PAD = 4
 
@@ -33,12 +38,12 @@ class DataError(ValueError):
 
 
 class DataUnavailable(DataError):
-    """The data set is known, but it is not on this machine and cannot be downloaded."""
+    """The data set is known, but not on this machine, and cannot be downloaded."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set: images uint8 `[N, height, width, channels]`, labels int64 `[N]`, on the CPU."""
+    """Images uint8 `[N, height, width, channels]` and labels int64 `[N]`, on the CPU."""
 
     name: str
     x_train: torch.Tensor
@@ -56,7 +61,7 @@ class Data:
 
 
 def data_folder(data_dir=None):
-    """The folder of the data sets: `data_dir`, else $LC_DATA_DIR, else `lc` in the user's cache directory."""
+    """`data_dir`, else $LC_DATA_DIR, else `lc` in the user's cache directory."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
         return expanded(data_dir or os.environ.get("LC_DATA_DIR") or Path(cache, "lc"))
@@ -66,26 +71,26 @@ def data_folder(data_dir=None):
 
 
 def load_data(name, data_dir=None):
-    """Loads a data set from `data_dir/name.npz`. If that file is missing, torchvision's download is written to it first.
+    """Loads a data set from `data_dir/name.npz`, to which torchvision downloads a known one first.
 
-    The known names are "cifar10", "cifar100", "svhn", "fashion-mnist", and "digits" (scikit-learn's handwritten digits,
-    which need no download). Any other name stands for a file of your own in the same layout: `x_train`, `x_test` uint8
-    `[N, height, width, 3]` (or 1 channel, or no channel axis), `y_train`, `y_test` integers `[N]` from 0, `classes` strings
-    or byte strings in UTF-8.
-    Your own data are normalised by their training mean and standard deviation and are not augmented.
+    Known are "cifar10", "cifar100", "svhn", "fashion-mnist", and "digits" (scikit-learn's, without
+    a download). Any other name stands for a file of your own in the same layout: `x_train`,
+    `x_test` uint8 `[N, size, size, 3]` (or 1 channel, or no channel axis), `y_train`, `y_test`
+    integers `[N]` from 0, `classes` strings or byte strings in UTF-8. Your own data are normalised
+    by their training mean and standard deviation and are not augmented.
 
     Args:
-        data_dir: the folder; by default $LC_DATA_DIR, else `lc` in the user's cache directory. The digits need none.
+        data_dir: the folder; by default $LC_DATA_DIR, else `lc` in the user's cache directory.
 
     Returns:
-        `Data` on the CPU, the same object as long as the file does not change. Images smaller than 32x32 are upscaled
-        (bilinear) to 32x32, as Appendix A does with Fashion-MNIST.
+        `Data` on the CPU, the same object as long as the file does not change. Images smaller than
+        32x32 are upscaled (bilinear) to 32x32, as Appendix A does with Fashion-MNIST.
 
     Raises:
-        DataError: if the data set is unknown or unreachable, its file is damaged or has wrong shapes, or a label is outside
-            the classes.
+        DataError: if the data set is unknown or unreachable, its file is damaged or has wrong
+            shapes, or a label is outside the classes.
     """
-    if name == "digits":  # needs no folder
+    if name == "digits":
         return _load(name, None, None)
     path = data_folder(data_dir) / f"{name}.npz"
     if not os.path.exists(path):  # nor in a folder that one may not enter
@@ -103,29 +108,30 @@ def _load(name, path, changed):
         pixels = x_train.numpy().reshape(-1, x_train.shape[-1])
         mean, std, augment = tuple(pixels.mean(0) / 255), tuple(pixels.std(0) / 255), False
         if not all(std):
-            raise DataError(f"{path}: a channel of x_train is the same everywhere; leave it out, or check how the file was made")
+            raise DataError(f"{path}: a channel of x_train is the same everywhere; leave it out, "
+                            "or check how the file was made")
     if x_train.shape[-1] != len(mean):
-        raise DataError(f"{name} has {len(mean)} channels, but the images of {path} have {x_train.shape[-1]}")
-    return Data(name, x_train=x_train, y_train=torch.from_numpy(arrays["y_train"]),
-                x_test=x_test, y_test=torch.from_numpy(arrays["y_test"]),
-                classes=tuple(map(_text, arrays["classes"])), mean=mean, std=std, augment=augment)
-
-
-def _text(name):
-    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+        raise DataError(f"{name} has {len(mean)} channels, but the images of {path} have "
+                        f"{x_train.shape[-1]}")
+    classes = tuple(c.decode(errors="replace") if isinstance(c, bytes) else str(c)
+                    for c in arrays["classes"])
+    return Data(name, x_train, torch.from_numpy(arrays["y_train"]), x_test,
+                torch.from_numpy(arrays["y_test"]), classes, mean, std, augment)
 
 
 def _make(name, path):
     """Downloads a known data set to `path`. Two processes at once download it once."""
     if name not in KNOWN:
-        raise DataError(f"unknown data set {name!r}; known: {', '.join(KNOWN)}, digits, or a file of your own at {path}")
+        raise DataError(f"unknown data set {name!r}; known: {', '.join(KNOWN)}, digits, or a file "
+                        f"of your own at {path}")
     claimed = lock(path.with_suffix(".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         claimed.acquire()
     except OSError as error:
-        raise DataError(f"{path} is missing, and {error.filename or path.parent} cannot be written "
-                        f"({error.strerror}); set LC_DATA_DIR or data_dir to a folder that can") from None
+        folder = error.filename or path.parent
+        raise DataError(f"{path} is missing, and {folder} cannot be written ({error.strerror}); "
+                        "set LC_DATA_DIR or data_dir to a folder that can") from None
     try:
         if not path.exists():
             _download(name, path)
@@ -141,28 +147,34 @@ def _read(name, path):
             for key in ("x_train", "y_train", "x_test", "y_test", "classes"):
                 arrays[key] = f[key]
     except PermissionError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); ask its owner to let you") from None
+        raise DataError(f"{path} cannot be read ({error.strerror}); ask its owner to let "
+                        "you") from None
     except Exception as error:  # numpy, zipfile and zlib raise many kinds
         what = f": {key} cannot be read" if key else " is damaged or not in lc's layout"
         remedy = "delete it to have it made again" if name in KNOWN else f"it must hold {LAYOUT}"
         raise DataError(f"{path}{what} ({one_line(error)}); {remedy}") from None
     if arrays["classes"].ndim != 1:
-        raise DataError(f"{path}: classes must be a list of names, not {arrays['classes'].tolist()!r}")
+        raise DataError(f"{path}: classes must be a list of names, not "
+                        f"{arrays['classes'].tolist()!r}")
+    classes = len(arrays["classes"])
     for split in ("train", "test"):
         x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
         if x.ndim == 3:
             x = x[..., None]
-        if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[3] not in (1, 3) or not x.size:
-            raise DataError(f"{path}: x_{split} must be uint8 [N, size, size, 1 or 3], not {x.dtype} {list(x.shape)}")
+        square = x.ndim == 4 and x.shape[1] == x.shape[2]
+        if x.dtype != np.uint8 or not square or x.shape[3] not in (1, 3) or not x.size:
+            raise DataError(f"{path}: x_{split} must be uint8 [N, size, size, 1 or 3], not "
+                            f"{x.dtype} {list(x.shape)}")
         if y.shape != (len(x),) or not np.issubdtype(y.dtype, np.integer):
-            raise DataError(f"{path}: y_{split} must be {len(x)} integers, not {y.dtype} {list(y.shape)}")
-        if y.min() < 0 or y.max() >= len(arrays["classes"]):
-            raise DataError(f"{path}: y_{split} has labels {y.min()} to {y.max()}, but there are {len(arrays['classes'])} "
-                            f"classes (0 to {len(arrays['classes']) - 1})")
+            raise DataError(f"{path}: y_{split} must be {len(x)} integers, not {y.dtype} "
+                            f"{list(y.shape)}")
+        if y.min() < 0 or y.max() >= classes:
+            raise DataError(f"{path}: y_{split} has labels {y.min()} to {y.max()}, but there are "
+                            f"{classes} classes (0 to {classes - 1})")
         arrays[f"x_{split}"], arrays[f"y_{split}"] = x, y.astype(np.int64)
-    if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
-        raise DataError(f"{path}: training and test images differ in shape: {arrays['x_train'].shape[1:]} "
-                        f"and {arrays['x_test'].shape[1:]}")
+    shape, other = arrays["x_train"].shape[1:], arrays["x_test"].shape[1:]
+    if shape != other:
+        raise DataError(f"{path}: training and test images differ in shape: {shape} and {other}")
     return arrays
 
 
@@ -170,18 +182,22 @@ def _download(name, path):
     import torchvision  # takes seconds
 
     dataset = getattr(torchvision.datasets, KNOWN[name][0])
-    splits = [{"split": "train"}, {"split": "test"}] if name == "svhn" else [{"train": True}, {"train": False}]
+    arrays = {"classes": DIGITS}
     try:
-        train, test = (dataset(path.parent / "downloads", download=True, **split) for split in splits)
+        for split in ("train", "test"):
+            choice = {"split": split} if name == "svhn" else {"train": split == "train"}
+            part = dataset(path.parent / "downloads", download=True, **choice)
+            images, labels = part.data, part.labels if name == "svhn" else part.targets
+            if name == "svhn":
+                images = images.transpose(0, 2, 3, 1)
+            else:
+                arrays["classes"] = part.classes
+            arrays[f"x_{split}"] = np.asarray(images)
+            arrays[f"y_{split}"] = np.asarray(labels, dtype=np.int64)
     except Exception as error:  # torchvision raises many kinds
-        raise DataUnavailable(f"{path} is missing and {name} could not be downloaded ({one_line(error)}); connect to the "
-                              f"network, or set LC_DATA_DIR to a folder that holds {path.name}") from None
-    arrays = {}
-    for split, part in (("train", train), ("test", test)):
-        images = np.asarray(part.data)
-        arrays[f"x_{split}"] = images.transpose(0, 2, 3, 1) if name == "svhn" else images
-        arrays[f"y_{split}"] = np.asarray(part.labels if name == "svhn" else part.targets, dtype=np.int64)
-    arrays["classes"] = np.array(getattr(train, "classes", [str(i) for i in range(10)]))
+        raise DataUnavailable(f"{path} is missing and {name} could not be downloaded "
+                              f"({one_line(error)}); connect to the network, or set LC_DATA_DIR "
+                              f"to a folder that holds {path.name}") from None
     save_npz(path, **arrays)
 
 
@@ -193,14 +209,15 @@ def _digits():
     y = y.astype(np.int64)
     test = np.arange(len(y)) % 5 == 0  # scikit-learn gives no split
     return {"x_train": x[~test], "y_train": y[~test], "x_test": x[test], "y_test": y[test],
-            "classes": np.array([str(i) for i in range(10)])}
+            "classes": DIGITS}
 
 
 def _upscale(images):
     images = torch.from_numpy(images)
     if images.shape[1] >= SIZE:
         return images
-    resized = F.interpolate(images.permute(0, 3, 1, 2).float(), size=(SIZE, SIZE), mode="bilinear", antialias=True)
+    resized = F.interpolate(images.permute(0, 3, 1, 2).float(), size=(SIZE, SIZE), mode="bilinear",
+                            antialias=True)
     return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
@@ -210,7 +227,7 @@ def pad(images):
 
 
 def draw_epoch(n, augment, generator):
-    """Draws one epoch's order and augmentation: int64 `[n, 4]`, columns image, row offset, column offset, flip."""
+    """Draws an epoch: int64 `[n, 4]`, columns image, row offset, column offset, flip."""
     plan = torch.zeros(n, 4, dtype=torch.int64)
     plan[:, 0] = torch.randperm(n, generator=generator)
     if augment:
@@ -220,7 +237,7 @@ def draw_epoch(n, augment, generator):
 
 
 def gather(images, plan, size):
-    """The crops of `plan` `[batch, 4]` from uint8 images `[N, h, w, c]`: uint8 `[batch, size, size, c]`."""
+    """The crops `[batch, size, size, c]` by a plan `[batch, 4]` from images `[N, h, w, c]`."""
     image, top, left, flip = plan.unbind(1)
     along = torch.arange(size, device=images.device)
     rows = top[:, None] + along

@@ -8,22 +8,25 @@ from .blocks import LCBlock, combined_once
 from .utils import check
 from .utils.device import arithmetic
 
-LARGE, SMALL = 500, 50  # images at a time: small ones stay in a CPU's cache, and expanded feature maps in a GPU's memory
+# images at a time: few stay in a CPU's cache, and their expanded feature maps in a GPU's memory
+LARGE, SMALL = 500, 50
 
 
 class Normalize(nn.Module):
     """Normalises images in [0, 1] by channel: the first layer of an attacked model.
 
     Raises:
-        ValueError: if there is not one finite mean and one standard deviation above 0 for each channel.
+        ValueError: if there is not one finite mean and standard deviation above 0 for each channel.
     """
 
     def __init__(self, mean, std):
         super().__init__()
-        mean, std = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (mean, std))
-        if mean.shape != std.shape or not len(std) or not (mean.isfinite() & std.isfinite() & (std > 0)).all():
-            raise ValueError("mean and std must be one finite number for each channel, std above 0, not "
-                             f"{mean.flatten().tolist()} and {std.flatten().tolist()}")
+        mean = torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1)
+        std = torch.tensor(std, dtype=torch.float32).view(-1, 1, 1)
+        known = mean.isfinite().all() and std.isfinite().all() and (std > 0).all()
+        if mean.shape != std.shape or not len(std) or not known:
+            raise ValueError("mean and std must be one finite number for each channel, std above "
+                             f"0, not {mean.flatten().tolist()} and {std.flatten().tolist()}")
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
 
@@ -48,36 +51,40 @@ def accuracy(model, images, labels):
 
 
 def fgsm_accuracy(model, images, labels, eps=1 / 255):
-    """Percent of the images that the model classifies right under an l-infinity FGSM attack (Section 4.1, Figure 4c).
+    """Percent of the images that the model classifies right under l-infinity FGSM (Section 4.1).
 
-    Each pixel moves by `eps` along the sign of the cross-entropy's gradient and is then clipped to [0, 1].
+    Each pixel moves by `eps` along the sign of the cross-entropy's gradient and is then clipped to
+    [0, 1] (Figure 4c).
 
     Args:
-        model: takes images in [0, 1], its normalisation inside: `nn.Sequential(Normalize(mean, std), network)`.
+        model: takes images in [0, 1], with its normalisation inside:
+            `nn.Sequential(Normalize(mean, std), network)`.
         images: float `[N, c, h, w]` in [0, 1], on the model's device.
         labels: int64 `[N]`.
 
     Raises:
-        ValueError: as `accuracy`, if the images are not floating point, if the images or `eps` are outside [0, 1], or if the
-            model was built under `torch.inference_mode`.
+        ValueError: as `accuracy`, if the images are not floating point, if the images or `eps` are
+            outside [0, 1], or if the model was built under `torch.inference_mode`.
     """
     return percent(right_under_fgsm(model, images, labels, eps))
 
 
 def right(model, images, labels):
-    """Which images the model classifies right, bool `[N]`. Arguments and errors as of `accuracy`."""
+    """Which images the model classifies right, bool `[N]`, as `accuracy`."""
     _check(model, images, labels)
     return _right(model, images, labels, lambda x, y: x)
 
 
 def right_under_fgsm(model, images, labels, eps=1 / 255):
-    """Which images the model classifies right under FGSM, bool `[N]`: see `fgsm_accuracy`."""
+    """Which images the model classifies right under attack, bool `[N]`, as `fgsm_accuracy`."""
     _check(model, images, labels)
     if not _in_unit_box(images):
-        raise ValueError("FGSM needs floating-point images in [0, 1]; put the normalisation into the model")
+        raise ValueError("FGSM needs floating-point images in [0, 1]; put the normalisation into "
+                         "the model")
     check.number("eps", eps, 0, 1)
     if any(p.is_inference() for p in model.parameters()):
-        raise ValueError("FGSM needs gradients: build or load the model outside of torch.inference_mode")
+        raise ValueError("FGSM needs gradients: build or load the model outside of "
+                         "torch.inference_mode")
     return _right(model, images, labels, lambda x, y: fgsm(model, x, y, eps))
 
 
@@ -87,27 +94,30 @@ def percent(right):
 
 
 def fgsm(model, images, labels, eps):
-    """The attacked images of one mini-batch (Goodfellow et al., 2015), within `eps` of `images` and in [0, 1]."""
+    """The attacked images of one mini-batch (Goodfellow et al., 2015)."""
     with torch.inference_mode(False), torch.enable_grad():
-        x = images.detach().clone().requires_grad_()  # a copy can have a gradient, even of a tensor of inference_mode
+        x = images.detach().clone().requires_grad_()  # a copy, if images are of inference_mode
         gradient, = torch.autograd.grad(F.cross_entropy(model(x), labels.clone()), x)
     return (images + eps * gradient.sign()).clamp(0, 1)
 
 
 def _check(model, images, labels):
     check.kind("the model", model, nn.Module, "an nn.Module")
-    for what, value in (("images", images), ("labels", labels)):
-        check.kind(what, value, torch.Tensor, "a tensor")
+    check.kind("images", images, torch.Tensor, "a tensor")
+    check.kind("labels", labels, torch.Tensor, "a tensor")
     if images.ndim != 4 or not len(images):
         raise ValueError(f"images must be [N, c, h, w], at least one, not {list(images.shape)}")
     if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
-        raise ValueError(f"labels must be {len(images)} of torch.int64, one an image, not {labels.dtype} {list(labels.shape)}")
+        raise ValueError(f"labels must be {len(images)} of torch.int64, one an image, not "
+                         f"{labels.dtype} {list(labels.shape)}")
     if any(p.is_meta for p in model.parameters()):
-        raise ValueError("the model's weights are on the meta device and have no values: load them first")
+        raise ValueError("the model's weights are on the meta device and have no values: load "
+                         "them first")
     if any(isinstance(m, Normalize) for m in model.modules()) and not _in_unit_box(images):
-        raise ValueError("the model normalises floating-point images in [0, 1] itself: make them so, "
-                         f"as lc.data.to_unit does, not {images.dtype} from {images.min():g} to "
-                         f"{images.max():g}; put the normalisation into the model only, not before")
+        raise ValueError("the model normalises floating-point images in [0, 1] itself: make them "
+                         f"so, as lc.data.to_unit does, not {images.dtype} from {images.min():g} "
+                         f"to {images.max():g}; put the normalisation into the model only, not "
+                         "before")
 
 
 def _in_unit_box(images):
@@ -115,11 +125,12 @@ def _in_unit_box(images):
 
 
 def _right(model, images, labels, attack):
-    """The right answers in evaluation mode, in fp32 and not TF32, to what `attack(images, labels)` makes of each mini-batch."""
+    """Right answers in evaluation mode, in fp32 and not TF32, to `attack(images, labels)`."""
     was_training = [m for m in model.modules() if m.training]
     model.eval()
     try:
-        with torch.inference_mode(False), torch.no_grad(), arithmetic("fp32", images.device), combined_once(model):
+        with (torch.inference_mode(False), torch.no_grad(), arithmetic("fp32", images.device),
+              combined_once(model)):
             _check_logits(model(images[:1]), labels)
             expanded = any(isinstance(m, LCBlock) and not m.folds for m in model.modules())
             size = LARGE if images.device.type == "cuda" and not expanded else SMALL
@@ -132,9 +143,10 @@ def _right(model, images, labels, attack):
 
 def _check_logits(logits, labels):
     if not isinstance(logits, torch.Tensor):
-        raise ValueError(f"the model must return logits alone, not a {type(logits).__name__}: wrap it in a module "
-                         "that picks them")
+        raise ValueError(f"the model must return logits alone, not a {type(logits).__name__}: "
+                         "wrap it in a module that picks them")
     if logits.ndim != 2:
         raise ValueError(f"the model must give logits [N, classes], not {list(logits.shape)}")
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
-        raise ValueError(f"labels are {labels.min()} to {labels.max()}, but the model has {logits.shape[1]} classes (from 0)")
+        raise ValueError(f"labels are {labels.min()} to {labels.max()}, but the model has "
+                         f"{logits.shape[1]} classes (from 0)")

@@ -1,4 +1,4 @@
-"""Metrics of spatial filters: variance entropy (Figures 5, 11, 12) and variance maps (Figure 8b)."""
+"""Metrics of spatial filters: variance entropy (Figures 5, 11, 12), variance maps (Figure 8b)."""
 
 import math
 
@@ -12,25 +12,30 @@ SHOWN = 32  # input and output channels of the first layer whose filters are kep
 
 
 def variance_entropy(weight, normalize=False):
-    """Filter variance entropy (FVE) of a weight `[c_out, c_in, k, k]` (Gavrikov and Keuper, CVPR 2022; Figures 5, 11, 12).
+    """Filter variance entropy (FVE) of a weight `[c_out, c_in, k, k]` (Figures 5, 11, 12).
 
-    This is the entropy, to base 10, of the shares of variance that the principal components of the c_out * c_in kernels
-    explain. It is 0 if all kernels are equal (collapsed) and at most log10(k^2). With `normalize` it is divided by the
-    randomness threshold; kernels as diverse as random ones then have 1 or more.
+    It is the entropy, to base 10, of the shares of variance that the principal components of the
+    c_out * c_in kernels explain (Gavrikov and Keuper, CVPR 2022): 0 if all kernels are equal
+    (collapsed), at most log10(k^2). With `normalize` it is divided by the randomness threshold;
+    kernels as diverse as random ones then have 1 or more.
 
     Raises:
-        ValueError: if the weight is no tensor of four dimensions, is empty, complex, on the meta device or not finite, or if
-            `normalize` is asked for kernels other than 3x3, for which the threshold was not fitted.
+        ValueError: if the weight is no tensor of four dimensions, is empty, complex, on the meta
+            device or not finite, or if `normalize` is asked for kernels other than 3x3, for which
+            the threshold was not fitted.
     """
     check.kind("weight", weight, torch.Tensor, "a tensor")
     if weight.ndim != 4 or not weight.numel():
         raise ValueError(f"weight must be [c_out, c_in, k, k], not {list(weight.shape)}")
-    if normalize and tuple(weight.shape[2:]) != (3, 3):
-        raise ValueError(f"the randomness threshold holds for 3x3 kernels only, not {weight.shape[2]}x{weight.shape[3]}")
+    height, width = weight.shape[2:]
+    if normalize and (height, width) != (3, 3):
+        raise ValueError("the randomness threshold holds for 3x3 kernels only, not "
+                         f"{height}x{width}")
     kernels = _scaled(weight).flatten(2).flatten(0, 1)
     variance = torch.linalg.svdvals(kernels - kernels.mean(0)).square()
-    # Equal kernels differ from their mean by rounding only, which is no diversity. Two kernels differ in one direction only.
-    if len(kernels) < 3 or variance.sum() <= kernels.square().sum() * len(kernels) * torch.finfo(torch.float64).eps ** 2:
+    # Equal kernels differ from their mean by rounding only, and two in one direction only.
+    rounding = kernels.square().sum() * len(kernels) * torch.finfo(torch.float64).eps ** 2
+    if len(kernels) < 3 or variance.sum() <= rounding:
         return 0.0
     share = variance / variance.sum()
     entropy = -torch.xlogy(share, share).sum().item() / math.log(10)
@@ -38,7 +43,7 @@ def variance_entropy(weight, normalize=False):
 
 
 def randomness_threshold(n):
-    """The least FVE of n random 3x3 kernels, as fitted by Gavrikov and Keuper (CVPR 2022). It is above 0 from n = 3 on.
+    """The least FVE of n random 3x3 kernels (Gavrikov and Keuper, CVPR 2022), above 0 if n > 2.
 
     Raises:
         ValueError: if n is below 1.
@@ -50,34 +55,36 @@ def randomness_threshold(n):
 def variance_map(model, kernel_size=None):
     """The variance of a network's kernels by position, `[k, k]` (Figure 8b).
 
-    Each layer's combined filters are divided by the standard deviation of the layer's whole weight. The variance is then
-    taken over all kernels of all spatial layers, in float64. A layer whose weights are all equal counts as zeros.
+    Each layer's combined filters are divided by the standard deviation of the layer's whole weight.
+    The variance is then taken over all kernels of all spatial layers, in float64. A layer whose
+    weights are all equal counts as zeros.
 
     Args:
-        kernel_size: use only layers with this kernel size k. A network with several kernel sizes needs it.
+        kernel_size: use only layers with this k. A network with several kernel sizes needs it.
 
     Raises:
-        ValueError: if the spatial layers have several kernel sizes and none is chosen, if no layer is left, or if a weight is
-            complex, on the meta device or not finite.
+        ValueError: if the spatial layers have several kernel sizes and none is chosen, if no layer
+            is left, or if a weight is complex, on the meta device or not finite.
     """
     filters = combined_filters(model).values()
     if not filters:
         raise ValueError("the model has no spatial convolution, and so no variance map")
     sizes = {tuple(w.shape[2:]) for w in filters}
-    if kernel_size is not None:
-        sizes &= {(kernel_size, kernel_size)}
-    if len(sizes) != 1:
-        raise ValueError(f"variance_map needs one kernel size; the network has {sorted({tuple(w.shape[2:]) for w in filters})}: "
+    chosen = sizes if kernel_size is None else sizes & {(kernel_size, kernel_size)}
+    if len(chosen) != 1:
+        raise ValueError(f"variance_map needs one kernel size; the network has {sorted(sizes)}: "
                          "choose one with kernel_size=")
-    weights = [_scaled(w) for w in filters if tuple(w.shape[2:]) in sizes]
-    kernels = [(w / (w.std(correction=0) if w.min() < w.max() else math.inf)).flatten(0, 1) for w in weights]
+    weights = [_scaled(w) for w in filters if tuple(w.shape[2:]) in chosen]
+    kernels = [(w / (w.std(correction=0) if w.min() < w.max() else math.inf)).flatten(0, 1)
+               for w in weights]
     return torch.cat(kernels).var(0, correction=0)
 
 
 def _scaled(weight):
     """A weight in float64 on the CPU, its largest magnitude 1, so that no square overflows."""
     if weight.is_complex() or weight.is_meta:
-        raise ValueError(f"weight must have real values: it is {'complex' if weight.is_complex() else 'on the meta device'}")
+        what = "complex" if weight.is_complex() else "on the meta device"
+        raise ValueError(f"weight must have real values: it is {what}")
     weight = weight.detach().double().cpu()
     largest = weight.abs().max()
     if not largest.isfinite():
@@ -86,33 +93,29 @@ def _scaled(weight):
 
 
 def summarize(model):
-    """What figures and claims read of a trained network's filters, so that its weights need not be stored.
+    """What figures and claims read of a trained network's filters, whose weights are not stored.
 
     Returns:
-        Numpy arrays: `variance_map` `[k, k]`, of the layers with the last layer's kernel size; `first`, float16
-        `[c_out, c_in, k, k]`, the first spatial layer's combined filters, of at most 32 x 32 channels; `last`, float16
-        `[8, k, k]`, the kernels with the largest norm of that many channels of the last one; `singular_values`, the largest
-        first, of the last spatial layer's combined filters as a matrix `[c_out, c_in * k * k]`.
+        Numpy arrays: `variance_map` `[k, k]`, of the layers with the last layer's kernel size;
+        `first`, float16 `[c_out, c_in, k, k]`, the first spatial layer's combined filters, of at
+        most 32 x 32 channels; `last`, float16 `[8, k, k]`, of that many channels of the last one,
+        the kernels with the largest norm; `singular_values`, the largest first, of the last spatial
+        layer's combined filters as a matrix `[c_out, c_in * k * k]`.
     """
-    weights = list(combined_filters(model).values())
-    variances = variance_map(model, weights[-1].shape[-1])
-    singular_values = torch.linalg.svdvals(weights[-1].float().cpu().flatten(1))
-    return drawn({"variance_map": variances.float().numpy(), "first": weights[0].float().cpu().numpy(),
-                  "last": weights[-1].float().cpu().numpy(), "singular_values": singular_values.numpy()})
+    weights = [weight.float().cpu() for weight in combined_filters(model).values()]
+    first, last = weights[0], weights[-1]
+    return drawn({"variance_map": variance_map(model, last.shape[-1]).float().numpy(),
+                  "first": first.numpy(), "last": last.numpy(),
+                  "singular_values": torch.linalg.svdvals(last.flatten(1)).numpy()})
 
 
 def drawn(arrays):
-    """Of a run's arrays, those that figures and claims read, in few bytes. Older results have more of them."""
+    """Of a run's arrays, those that figures and claims read, in few bytes. Old runs have more."""
     names = "variance_map", "first", "last", "singular_values", "right", "robust"
     kept = {name: arrays[name] for name in names if name in arrays}
     kept["first"] = kept["first"][:SHOWN, :SHOWN].astype(np.float16)
     if "last" in kept and kept["last"].ndim == 4:
-        kept["last"] = strongest(kept["last"][:SHOWN, :SHOWN]).astype(np.float16)
+        kernels = kept["last"][:SHOWN, :SHOWN].reshape(-1, *kept["last"].shape[2:])
+        norms = np.square(kernels, dtype=float).sum((1, 2))
+        kept["last"] = kernels[np.argsort(-norms, kind="stable")[:8]].astype(np.float16)
     return kept
-
-
-def strongest(weight, count=8):
-    """The kernels `[count, k, k]` of a weight `[c_out, c_in, k, k]` with the largest norm, the largest first."""
-    kernels = weight.reshape(-1, *weight.shape[2:])
-    norms = np.square(kernels, dtype=float).sum((1, 2))
-    return kernels[np.argsort(-norms, kind="stable")[:count]]

@@ -14,26 +14,25 @@ KINDS = *ABLATIONS, "gauss"
 def init_spatial(model, kind):
     """Draws the weight of every spatial convolution (k > 1) anew, in place, with structure.
 
-    The kernels stay independent of each other. Their weights have mean 0, and the variance over a
-    layer's whole weight is that of PyTorch's default, bound^2 / 3 with bound = 1/sqrt(c_in k^2)
-    (Equation 3).
+    The kernels stay independent of each other. Their weights have mean 0, and over a layer's whole
+    weight the variance of PyTorch's default, 1 / (3 c_in k^2) (Equation 3).
 
     - "covariance": a multivariate normal draw after Trockman et al. (2023, arXiv 2210.03651). From
-      them are the idea of a covariance in closed form and its parts: a Gaussian of the distance
-      between two positions, less half of one that stays at the centre, the whole weighted towards
-      the centre, and all Gaussians wider in deeper layers, by a quadratic schedule. They initialise
-      depthwise filters; here each kernel of a full convolution is one draw. The parts are combined
-      so that the matrix needs no correction to be a covariance, the numbers of the schedule are
-      ours, and so is the total variance.
+      them are the covariance in closed form and its parts: a Gaussian of the distance between two
+      positions, less half of one that stays at the centre, the whole weighted towards the centre,
+      and all Gaussians wider in deeper layers, by a quadratic schedule. They initialise depthwise
+      filters; here each kernel of a full convolution is one draw. How the parts are combined, so
+      that the matrix is a covariance as it is, the schedule's numbers and the total variance are
+      ours.
     - "envelope": the variance of "covariance" at each position, without its correlations.
     - "correlation": the correlations of "covariance", with the same variance at every position.
     - "shuffled": "covariance" with the positions of a layer's kernels in a random order. The
       spectrum of the covariance is the same, but neighbours in the kernel are not.
-    - "gauss": i.i.d. weights U(-b, b) are multiplied by a Gaussian about the kernel's centre. Its
-      width does not depend on k.
+    - "gauss": i.i.d. uniform weights times a Gaussian about the kernel's centre, whose width does
+      not depend on k.
 
     Args:
-        model: any `nn.Module`. The depth of a layer is its place among the spatial layers in
+        model: any `nn.Module`. A layer's depth is its place among the spatial ones in
             `model.modules()`.
         kind: one of `KINDS`.
 
@@ -53,12 +52,12 @@ def init_spatial(model, kind):
                          "remove the parametrization first")
     for i, layer in enumerate(layers):
         weight = layer.weight.data
-        kernels = *weight.shape[:2], weight[0, 0].numel()
+        shape = *weight.shape[:2], weight[0, 0].numel()
         if kind == "gauss":
-            drawn = (torch.rand(kernels) * 2 - 1) * 3 ** 0.5 * gaussian(layer.kernel_size)
+            drawn = (torch.rand(shape) * 2 - 1) * 3 ** 0.5 * gaussian(layer.kernel_size)
         else:
             whole = covariance(layer.kernel_size, i / max(len(layers) - 1, 1))
-            drawn = torch.randn(kernels) @ root(part(kind, whole))
+            drawn = torch.randn(shape) @ root(part(kind, whole))
         weight.copy_(drawn.mul((3 * weight[0].numel()) ** -0.5).view_as(weight))
     return model
 
@@ -77,8 +76,7 @@ def part(kind, matrix):
 
 
 def offsets(size):
-    """The positions of a kernel of `size` (height, width), in pixels from its centre, `[h * w, 2]`.
-    """
+    """The positions of a kernel of `size` (height, width), from its centre, `[h * w, 2]`."""
     return torch.cartesian_prod(*(torch.arange(k) - (k - 1) / 2 for k in size))
 
 

@@ -13,13 +13,14 @@ from .initial import KINDS, init_spatial
 from .utils import check
 
 # (?(lc)...) matches in the names of LC networks only
-NOTATION = re.compile(r"ResNet(?P<lc>-LC)?-(?P<depth>\d+)-(?P<width>\d+)(?(lc)(x(?P<expansion>\d+))?)"
-                      r"(-k(?P<kernel>\d+))?(?P<between>(?(lc)(\+(BN|ReLU))*))"
+NOTATION = re.compile(r"ResNet(?P<lc>-LC)?-(?P<depth>\d+)-(?P<width>\d+)"
+                      r"(?(lc)(x(?P<expansion>\d+))?)(-k(?P<kernel>\d+))?"
+                      r"(?P<between>(?(lc)(\+(BN|ReLU))*))"
                       r"(~(?P<initial>[a-z]+))?")  # rows may have kinds that are no longer built
 
 
 class BasicBlock(nn.Module):
-    """Two convolutions and a shortcut. Where the shape changes, the shortcut is a 1x1 convolution with BatchNorm."""
+    """Two convolutions and a shortcut: a 1x1 convolution and BatchNorm where the shape changes."""
 
     def __init__(self, conv, in_channels, out_channels, stride):
         super().__init__()
@@ -27,10 +28,12 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = conv(out_channels, out_channels)
         self.bn2 = nn.BatchNorm2d(out_channels)
-        # The pooling keeps every second pixel. A 1x1 convolution with stride 2 would do the same, but PyTorch 2.15.0 on a CPU
-        # with two threads crashes in it below 8 channels, and a slice's gradient would lose channels_last.
+        # The pooling keeps every second pixel. A 1x1 convolution with stride 2 would do the same,
+        # but PyTorch 2.15.0 on a CPU with two threads crashes in it below 8 channels, and a slice's
+        # gradient would lose channels_last.
         self.shortcut = nn.Identity() if stride == 1 else nn.Sequential(
-            nn.AvgPool2d(1, stride), nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
+            nn.AvgPool2d(1, stride), nn.Conv2d(in_channels, out_channels, 1, bias=False),
+            nn.BatchNorm2d(out_channels))
 
     def forward(self, x):
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
@@ -38,7 +41,7 @@ class BasicBlock(nn.Module):
 
 
 class CIFARResNet(nn.Module):
-    """CIFAR-ResNet-{depth}-{width} (He et al., 2016): a stem, three stages of (depth - 2) / 6 basic blocks, a classifier.
+    """CIFAR-ResNet-{depth}-{width} (He et al., 2016): three stages of (depth - 2) / 6 basic blocks.
 
     `conv(in_channels, out_channels, stride=1)` makes each of its spatial convolutions.
     """
@@ -50,7 +53,8 @@ class CIFARResNet(nn.Module):
         blocks, channels = [], width
         for stage in range(3):
             for i in range((depth - 2) // 6):
-                blocks.append(BasicBlock(conv, channels, width << stage, stride=2 if stage and i == 0 else 1))
+                stride = 2 if stage and i == 0 else 1
+                blocks.append(BasicBlock(conv, channels, width << stage, stride))
                 channels = width << stage
         self.blocks = nn.Sequential(*blocks)
         self.fc = nn.Linear(channels, num_classes)
@@ -63,16 +67,18 @@ class CIFARResNet(nn.Module):
 def build_model(name, num_classes=10, in_channels=3):
     """A freshly initialised network by its name in the paper's notation.
 
-    Its input is `[batch, in_channels, height, width]`, its output logits `[batch, num_classes]`. `ResNet-{D}-{W}` and
-    `ResNet-LC-{D}-{W}x{E}` are the CIFAR-ResNets of Section 4. `-k9` sets the kernel size (Section 4.3). `+BN`, `+ReLU` and
-    `+BN+ReLU` set the operations between the convolutions of each LC-Block (Table 3). `~covariance` at the end, or another
-    kind of `init_spatial`, replaces the initialisation of the spatial filters; the other weights of a seed stay the same.
-    `~identity` lets an LC network start with the weights of the plain one and identities between, as the same function
-    (Section 6). The off-the-shelf networks of Figure 1a are torchvision's, changed for small images: `ResNet-14/18/34/50/101`,
-    `Wide-ResNet-50x2`, `MobileNet-v2`. `ResNet-20` is `ResNet-20-16`.
+    Its input is `[batch, in_channels, height, width]`, its output logits `[batch, num_classes]`.
+    `ResNet-{D}-{W}` and `ResNet-LC-{D}-{W}x{E}` are the CIFAR-ResNets of Section 4. `-k9` sets the
+    kernel size (Section 4.3), `+BN`, `+ReLU` or `+BN+ReLU` the operations between the convolutions
+    of each LC-Block (Table 3), and `~covariance`, or another kind of `init_spatial`, the spatial
+    filters; the other weights of a seed stay. With `~identity`, an LC network starts as the same
+    function as the plain one (Section 6). The off-the-shelf networks of Figure 1a are torchvision's
+    for small images: `ResNet-14/18/34/50/101`, `Wide-ResNet-50x2`, `MobileNet-v2`. `ResNet-20` is
+    `ResNet-20-16`.
 
     Raises:
-        ValueError: if the name is unknown (the message lists what is known), or there is no class or no channel.
+        ValueError: if the name is unknown (the message lists what is known), or there is no class
+            or no channel.
     """
     name = canonical_name(name)
     check.integer("num_classes", num_classes)
@@ -81,7 +87,8 @@ def build_model(name, num_classes=10, in_channels=3):
         return _off_the_shelf(name, num_classes, in_channels)
     depth, width, expansion, kernel, between, initial = architecture(name)
     if expansion and initial != "identity":
-        conv = partial(LCBlock, kernel_size=kernel, expansion=expansion, between=between.split("+")[1:])
+        conv = partial(LCBlock, kernel_size=kernel, expansion=expansion,
+                       between=between.split("+")[1:])
     else:
         conv = partial(nn.Conv2d, kernel_size=kernel, padding=kernel // 2, bias=False)
     model = CIFARResNet(conv, depth, width, num_classes, in_channels)
@@ -106,31 +113,40 @@ def architecture(name):
     parsed = NOTATION.fullmatch(name)
     if not parsed:
         return Architecture(0, 0, 0, 3)
-    return Architecture(int(parsed["depth"]), int(parsed["width"]), int(parsed["expansion"] or 1) if parsed["lc"] else 0,
+    expansion = int(parsed["expansion"] or 1) if parsed["lc"] else 0
+    return Architecture(int(parsed["depth"]), int(parsed["width"]), expansion,
                         int(parsed["kernel"] or 3), parsed["between"], parsed["initial"] or "")
 
 
 def combines(name):
-    """Whether pointwise convolutions follow the spatial ones, as right of the dotted line in Figure 1a."""
-    return OFF_THE_SHELF[name][0] if name in OFF_THE_SHELF else architecture(name).expansion > 0
+    """Whether pointwise convolutions follow the spatial ones, also in networks on ImageNet.
+
+    Such networks stand right of the dotted line in Figure 1.
+    """
+    shape = architecture(name)
+    return shape.expansion > 0 if shape.depth else name not in TWO_SPATIAL
 
 
 def canonical_name(name):
-    """The spelling of a network's name that the results use: `ResNet-LC-20-16-k3` -> `ResNet-LC-20-16x1`.
+    """The spelling of a network's name in the results: `ResNet-LC-8-16-k3` is `ResNet-LC-8-16x1`.
 
     Raises:
         ValueError: if `build_model` does not know the name, or no network can have it.
     """
     if not isinstance(name, str):
-        raise ValueError(f"a model is given by its name, such as 'ResNet-20-16', not by a value of type {type(name).__name__}")
-    name = {"ResNet-20": "ResNet-20-16"}.get(name, name)
+        raise ValueError("a model is given by its name, such as 'ResNet-20-16', not by a value of "
+                         f"type {type(name).__name__}")
+    if name == "ResNet-20":
+        return "ResNet-20-16"
     if name in OFF_THE_SHELF:
         return name
     parsed = NOTATION.fullmatch(name)
     if not parsed or parsed["initial"] not in (None, *KINDS, "identity"):
-        raise ValueError(f"unknown model {name!r}; known: ResNet-{{D}}-{{W}}, ResNet-LC-{{D}}-{{W}}x{{E}} (each with -k{{K}} for "
-                         f"the kernel size and ~{' or ~'.join(KINDS)} for the initialisation; LC also with ~identity, or with "
-                         f"+BN, +ReLU or +BN+ReLU), ResNet-20, {', '.join(OFF_THE_SHELF)}")
+        raise ValueError(f"unknown model {name!r}; known: ResNet-{{D}}-{{W}}, "
+                         "ResNet-LC-{D}-{W}x{E} (each with -k{K} for the kernel size and "
+                         f"~{' or ~'.join(KINDS)} for the initialisation; LC also with ~identity, "
+                         "or with +BN, +ReLU or +BN+ReLU), ResNet-20, "
+                         f"{', '.join(OFF_THE_SHELF)}")
     depth, width, expansion, kernel, between, initial = architecture(name)
     if depth < 8 or (depth - 2) % 6:
         raise ValueError(f"{name}: depth must be 6n + 2 (8, 14, 20, ...), not {depth}")
@@ -139,34 +155,39 @@ def canonical_name(name):
     if width < 1 or parsed["lc"] and expansion < 1:
         raise ValueError(f"{name}: width and expansion must be at least 1")
     if initial == "identity" and (not expansion or between):
-        raise ValueError(f"{name}: ~identity is for LC networks without operations between the convolutions")
+        raise ValueError(f"{name}: ~identity is for LC networks without operations between the "
+                         "convolutions")
     if max(depth, width, kernel, expansion) > 10 ** 5:
         raise ValueError(f"{name}: no number in a model's name may be above {10 ** 5}")
-    return "".join([f"ResNet{parsed['lc'] or ''}-{depth}-{width}", f"x{expansion}" if expansion else "",
-                    f"-k{kernel}" if kernel != 3 else "", between, f"~{initial}" if initial else ""])
+    network = f"ResNet-LC-{depth}-{width}x{expansion}" if expansion else f"ResNet-{depth}-{width}"
+    return "".join([network, f"-k{kernel}" if kernel != 3 else "", between,
+                    f"~{initial}" if initial else ""])
 
 
-# torchvision's networks: (do blocks end in a pointwise convolution?, blocks per stage, bottleneck's channels per 64 of the stage)
+# torchvision's networks: (blocks per stage, bottleneck's channels per 64 of the stage)
 OFF_THE_SHELF = {
-    "ResNet-14": (False, (2, 2, 2), 64), "ResNet-18": (False, (2, 2, 2, 2), 64), "ResNet-34": (False, (3, 4, 6, 3), 64),
-    "ResNet-50": (True, (3, 4, 6, 3), 64), "ResNet-101": (True, (3, 4, 23, 3), 64),
-    "Wide-ResNet-50x2": (True, (3, 4, 6, 3), 128), "MobileNet-v2": (True, (), 0),
+    "ResNet-14": ((2, 2, 2), 64), "ResNet-18": ((2, 2, 2, 2), 64), "ResNet-34": ((3, 4, 6, 3), 64),
+    "ResNet-50": ((3, 4, 6, 3), 64), "ResNet-101": ((3, 4, 23, 3), 64),
+    "Wide-ResNet-50x2": ((3, 4, 6, 3), 128), "MobileNet-v2": ((), 0),
 }
+# their basic blocks are two spatial convolutions
+TWO_SPATIAL = "ResNet-14", "ResNet-18", "ResNet-18d", "ResNet-34"
 
 
 def _off_the_shelf(name, num_classes, in_channels):
     from torchvision.models import mobilenet_v2, resnet  # importing torchvision takes seconds
 
     if name == "MobileNet-v2":
-        # (expansion, channels, blocks, stride) as in torchvision, except stride 1 in the 24-channel stage
-        settings = [(1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+        # (expansion, channels, blocks, stride) as in torchvision, but stride 1 with 24 channels
+        settings = [(1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
+                    (6, 160, 3, 2), (6, 320, 1, 1)]
         model = mobilenet_v2(num_classes=num_classes, inverted_residual_setting=settings)
         stem = model.features[0][0] = nn.Conv2d(in_channels, 32, 3, stride=1, padding=1, bias=False)
-        nn.init.kaiming_normal_(stem.weight, mode="fan_out")  # as torchvision initialises this network
+        nn.init.kaiming_normal_(stem.weight, mode="fan_out")  # as torchvision does
         return model
-    bottleneck, layers, width = OFF_THE_SHELF[name]
-    model = resnet.ResNet(resnet.Bottleneck if bottleneck else resnet.BasicBlock, layers + (1,) * (4 - len(layers)),
-                          num_classes=num_classes, width_per_group=width)
+    layers, width = OFF_THE_SHELF[name]
+    block = resnet.Bottleneck if combines(name) else resnet.BasicBlock
+    model = resnet.ResNet(block, (*layers, 1)[:4], num_classes=num_classes, width_per_group=width)
     if len(layers) == 3:
         model.layer4 = nn.Identity()
         model.fc = nn.Linear(model.fc.in_features // 2, num_classes)

@@ -23,30 +23,33 @@ FORMAT = "a network of lc, version 1"
 def save_network(result, file, unfolded=False):
     """Writes the network of a `Result` as a safetensors file, which replaces an earlier one.
 
-    The file holds the data set's normalisation and the network. Its metadata are, as JSON, the run's row of
-    `results/runs.csv` and the names of the classes.
+    The file holds the data set's normalisation and the network. Its metadata are, as JSON, the
+    run's row of `results/runs.csv` and the names of the classes.
 
     Args:
         result: of `lc.train`.
-        unfolded: keep the LC-Blocks, with E times as many filters. By default they are folded to plain convolutions. Of an
+        unfolded: keep the LC-Blocks, with E times as many filters, and do not fold them. Of an
             ImageNet run, only the folded network is known.
 
     Raises:
         OSError: if the file cannot be written. An earlier one is then unchanged.
     """
-    network = _with_normalization(result.mean, result.std, result.network if unfolded else fold(result.network))
+    network = result.network if unfolded else fold(result.network)
+    network = _with_normalization(result.mean, result.std, network)
     tensors = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
                for name, value in network.state_dict().items()}
     row = {column: None if pd.isna(value) else value for column, value in result.row().items()}
+    metadata = {"format": FORMAT, "run": json.dumps(row), "classes": json.dumps(result.classes)}
     with replacing(file) as f:
-        f.write(save(tensors, {"format": FORMAT, "run": json.dumps(row), "classes": json.dumps(result.classes)}))
+        f.write(save(tensors, metadata))
 
 
 def load_network(file):
     """The network of a file that `save_network` wrote, on the CPU and in evaluation mode.
 
-    It takes images `[batch, c, h, w]` in [0, 1] and returns logits. Its attribute `row` is the run's row of
-    `results/runs.csv` as a dictionary, and `classes` the names of the classes. An unfolded network is frozen as in training.
+    It takes images `[batch, c, h, w]` in [0, 1] and returns logits. Its attribute `row` is the
+    run's row of `results/runs.csv` as a dictionary, and `classes` the names of the classes. An
+    unfolded network is frozen as in training.
 
     Raises:
         ValueError: if the file is missing, damaged, or not of `save_network`.
@@ -54,13 +57,17 @@ def load_network(file):
     try:
         with safe_open(expanded(file), "pt") as f:
             metadata = f.metadata() or {}
-            tensors = {name: f.get_tensor(name).clone() for name in f.keys()}  # not the mapped file, which may change
+            # copies, since the mapped file may change
+            tensors = {name: f.get_tensor(name).clone() for name in f.keys()}
         if metadata.get("format") != FORMAT:
             raise ValueError("its metadata do not say that lc saved it")
         row, classes = json.loads(metadata["run"]), tuple(json.loads(metadata["classes"]))
         mean, std = (tensors[f"normalize.{name}"].flatten().tolist() for name in ("mean", "std"))
-        with torch.device("meta"):  # draws no weights, which would cost time and change the caller's random numbers
-            network = _build(row, len(classes), len(mean))
+        with torch.device("meta"):  # draws no weights, and so none of the caller's random numbers
+            if row["accuracy_top5"] is None:
+                network = models.build_model(row["model"], len(classes), len(mean))
+            else:  # an ImageNet run, some of whose networks have the names of others
+                network = imagenet.build_imagenet_model(row["model"], len(classes))
             if row["frozen"]:
                 freeze_spatial(network)
         network = _with_normalization(mean, std, network)
@@ -68,22 +75,24 @@ def load_network(file):
             network = fold(network)
         network.load_state_dict(tensors, assign=True)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{file} is no network that lc can load: {one_line(error)[:200]}") from None
+        raise ValueError(f"{file} is no network that lc can load: "
+                         f"{one_line(error)[:200]}") from None
     network.row, network.classes = row, classes
     return network.eval()
 
 
 def check_folder(folder):
-    """Raises ValueError if no network can be saved in a folder: before hours of training, not after."""
+    """Raises ValueError if no network can be saved in a folder: before hours of training."""
     try:
         with tempfile.TemporaryFile(dir=expanded(folder)):
             pass
     except OSError as error:
-        raise ValueError(f"no network can be saved in {folder} ({error.strerror}); make the folder, or name another") from None
+        raise ValueError(f"no network can be saved in {folder} ({error.strerror}); make the "
+                         "folder, or name another") from None
 
 
 def check_file(file, replace=False):
-    """Raises ValueError if no network can be saved as a file, or if it exists already and must not be replaced."""
+    """Raises ValueError if no network can be saved as a file, or it must not be replaced."""
     path = expanded(file)
     check_folder(path.parent)
     if path.is_dir() or path.exists() and not replace:
@@ -91,13 +100,8 @@ def check_file(file, replace=False):
     try:
         check_replaceable(path)
     except OSError as error:
-        raise ValueError(f"no network can be saved as {file} ({error.strerror}); name another file") from None
-
-
-def _build(row, num_classes, channels):
-    if row["accuracy_top5"] is None:  # only runs on ImageNet have it; some of their networks have the same names as others
-        return models.build_model(row["model"], num_classes, channels)
-    return imagenet.build_imagenet_model(row["model"], num_classes)
+        raise ValueError(f"no network can be saved as {file} ({error.strerror}); name another "
+                         "file") from None
 
 
 def _with_normalization(mean, std, network):

@@ -3,6 +3,7 @@
 import re
 
 from ..conversion import convert
+from ..models import combines  # noqa: F401, of these networks too
 from ..utils import check
 
 NETWORKS = {  # the paper's name: timm's
@@ -45,8 +46,3 @@ def parse(name):
     if not parsed or parsed["network"] not in NETWORKS:
         raise ValueError(f"unknown ImageNet network {name!r}; known: {', '.join(NETWORKS)}, each also with -LCx{{E}}")
     return parsed["network"], int(parsed["expansion"] or 0)
-
-
-def combines(name):
-    """Whether pointwise convolutions follow the spatial ones: right of the divider in Figure 1b."""
-    return name not in ("ResNet-18", "ResNet-18d")

@@ -1,1 +1,1 @@
-"""What every other part may use and what uses none of them: devices, files, checkpoints, checks of values, signals."""
+"""What every part may use and uses none: devices, files, checkpoints, checks, signals."""

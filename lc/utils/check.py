@@ -5,7 +5,7 @@ from numbers import Integral, Real
 
 
 def one_line(error):
-    """The message of another library's exception on one line, or the exception's name if it has no message."""
+    """The message of another library's exception on one line, or its name if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -17,7 +17,7 @@ def kind(what, value, wanted, name):
 
 
 def integer(what, value, least=1, most=math.inf):
-    """Returns the value if it is an integer from `least` to `most`. True and False are not integers here."""
+    """Returns the value if it is an integer from `least` to `most`, and not True or False."""
     if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value <= most:
         limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
         raise ValueError(f"{what} must be an integer {limits}, not {value!r}")
@@ -25,8 +25,10 @@ def integer(what, value, least=1, most=math.inf):
 
 
 def number(what, value, low, high, ends="[]"):
-    """Returns the value if it is a number in the interval. An end "(" or ")" does not belong to the interval."""
-    inside = isinstance(value, Real) and not isinstance(value, bool) and low <= value <= high  # False for nan
+    """Returns the value if it is a number in the interval, without its ends at "(" and ")"."""
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    inside = real and low <= value <= high  # False for nan
     if not inside or value == low and ends[0] == "(" or value == high and ends[1] == ")":
-        raise ValueError(f"{what} must be a number in {ends[0]}{low}, {high}{ends[1]}, not {value!r}")
+        raise ValueError(f"{what} must be a number in {ends[0]}{low}, {high}{ends[1]}, "
+                         f"not {value!r}")
     return value

@@ -20,7 +20,7 @@ class Checkpoint:
 
     Args:
         path: the file, or None for no checkpoints.
-        training: text that identifies the training: the run with its recipe, the precision and the kind of device.
+        training: text that identifies the training: run, recipe, precision and kind of device.
     """
 
     def __init__(self, path, training):
@@ -39,10 +39,11 @@ class Checkpoint:
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
             training, state = saved["training"], saved["state"]
         except Exception as error:  # zipfile and pickle raise many kinds
-            raise CheckpointError(f"{self.path}: damaged checkpoint ({one_line(error)[:80]}); delete it to train from the "
-                                  "start") from None
+            raise CheckpointError(f"{self.path}: damaged checkpoint ({one_line(error)[:80]}); "
+                                  "delete it to train from the start") from None
         if training != self.training:
-            raise CheckpointError(f"{self.path}: checkpoint of another training ({training}); delete it to train from the start")
+            raise CheckpointError(f"{self.path}: checkpoint of another training ({training}); "
+                                  "delete it to train from the start")
         return state
 
     def due(self):
@@ -50,12 +51,13 @@ class Checkpoint:
         return self.path is not None and time.monotonic() - self.written > INTERVAL
 
     def save(self, state):
-        """Replaces the file. If the disk is full or read-only, this warns and the training continues."""
+        """Replaces the file. If the disk is full or read-only, this only warns."""
         if not self.path:
             return
         self.written = time.monotonic()
         try:
             with replacing(self.path) as f:
                 torch.save({"training": self.training, "state": state}, f)
-        except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError if the disk is full
-            warnings.warn(f"{self.path}: no checkpoint could be written ({one_line(error)[:80]})", stacklevel=2)
+        except (OSError, RuntimeError) as error:  # torch.save's own of a full disk is the second
+            warnings.warn(f"{self.path}: no checkpoint could be written "
+                          f"({one_line(error)[:80]})", stacklevel=2)

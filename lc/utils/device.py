@@ -1,4 +1,4 @@
-"""The device of a run: what it is called, the precision and randomness it computes with, and what a run costs on it."""
+"""The device of a run: its name, precision and randomness, and what a run costs on it."""
 
 import os
 import platform
@@ -18,7 +18,8 @@ def resolve_device(device="auto"):
     """The `torch.device` of that name. "auto" is a GPU if there is one.
 
     Raises:
-        ValueError: if the device is unknown or not on this machine, or if PyTorch cannot use the GPU that is there.
+        ValueError: if the device is unknown or not on this machine, or if PyTorch cannot use the
+            GPU that is there.
     """
     if str(device).startswith("mps"):
         raise ValueError("an Apple GPU (mps) is not used yet; choose the device cpu")
@@ -26,8 +27,8 @@ def resolve_device(device="auto"):
         raise ValueError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:0, ...")
     usable = torch.cuda.is_available()
     if str(device) != "cpu" and not usable and (gpu := seen_by_driver()):
-        raise ValueError(f"PyTorch {torch.__version__} (CUDA {torch.version.cuda}) cannot use {gpu}; install what "
-                         "docs/gpu_server.md names, or choose the device cpu")
+        raise ValueError(f"PyTorch {torch.__version__} (CUDA {torch.version.cuda}) cannot use "
+                         f"{gpu}; install what docs/gpu_server.md names, or choose the device cpu")
     if device == "auto":
         device = "cuda" if usable else "cpu"
     kind, _, index = str(device).partition(":")
@@ -36,29 +37,29 @@ def resolve_device(device="auto"):
     return torch.device(device)
 
 
-def nvml():
-    """NVIDIA's management library, `pynvml`, or None without a driver. ValueError if the driver changed while it was in use."""
+def seen_by_driver():
+    """The first NVIDIA GPU that the driver lets this process use, with driver and CUDA, or None.
+
+    Raises:
+        ValueError: if the driver changed while it was in use.
+    """
     try:
         import pynvml
 
         pynvml.nvmlInit()
     except Exception as error:  # of the import, or of NVML
         if "version mismatch" in str(error):
-            raise ValueError("the NVIDIA driver was updated while in use; restart this machine, or choose the device "
-                             "cpu") from None
+            raise ValueError("the NVIDIA driver was updated while in use; restart this machine, or "
+                             "choose the device cpu") from None
         return None
-    return pynvml
-
-
-def seen_by_driver():
-    """The first NVIDIA GPU that the driver lets this process use, with the driver's version and CUDA, as text, or None."""
-    library, listed = nvml(), os.environ.get("CUDA_VISIBLE_DEVICES")
-    if library is None or listed in ("", "-1", "NoDevFiles"):  # these hide all GPUs; the last is Slurm's
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed in ("", "-1", "NoDevFiles"):  # these hide all GPUs; the last is Slurm's
         return None
-    for i in range(library.nvmlDeviceGetCount()):
-        with suppress(library.NVMLError):  # a scheduler may keep this GPU from the process
-            name = library.nvmlDeviceGetName(library.nvmlDeviceGetHandleByIndex(i))
-            driver, cuda = library.nvmlSystemGetDriverVersion(), library.nvmlSystemGetCudaDriverVersion()
+    for i in range(pynvml.nvmlDeviceGetCount()):
+        with suppress(pynvml.NVMLError):  # a scheduler may keep this GPU from the process
+            name = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i))
+            driver = pynvml.nvmlSystemGetDriverVersion()
+            cuda = pynvml.nvmlSystemGetCudaDriverVersion()
             return (f"{name} with driver {driver} (CUDA {cuda // 1000}.{cuda % 1000 // 10})"
                     + (f" and CUDA_VISIBLE_DEVICES={listed}" if listed else ""))
 
@@ -77,28 +78,36 @@ def resolve_precision(precision, device, *others):
         raise ValueError(f"unknown precision {precision!r}; known: {', '.join(known)}")
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
-        oldest = min((int(re.sub(r"\D", "", arch)) for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")), default=0)
+        built = re.findall(r"\bsm_(\d+)", " ".join(torch.cuda.get_arch_list()))
+        oldest = min(map(int, built), default=0)
         if 10 * major + minor < oldest:
-            raise ValueError(f"{device_name(device)} has compute capability {major}.{minor}, and PyTorch {torch.__version__} "
-                             f"needs {oldest / 10}; install a build that docs/gpu_server.md names, or choose the device cpu")
+            raise ValueError(f"{device_name(device)} has compute capability {major}.{minor}, and "
+                             f"PyTorch {torch.__version__} needs {oldest / 10}; install a build "
+                             "that docs/gpu_server.md names, or choose the device cpu")
         native = major >= 8
     else:
         native = torch.cpu._is_avx512_bf16_supported()
-    return precision if precision != "auto" else "bf16" if native else "fp32"
+    if precision == "auto":
+        return "bf16" if native else "fp32"
+    return precision
 
 
 @contextmanager
 def arithmetic(precision, device):
-    """Computes products of fp32 tensors exactly if `precision` is "fp32", and otherwise as fast as the device can.
+    """Computes products of fp32 tensors exactly for "fp32", otherwise as fast as the device can.
 
-    With "bf16", the only such products are those that combine filters (Equation 4). A GPU computes them in TF32 (10 bits of
-    mantissa). A CPU leaves them to oneDNN, which rounds their factors to bf16 (7 bits) if the CPU has AMX. Without AMX it
-    computes in fp32, on an AMD CPU up to twice as fast as MKL, PyTorch's default.
+    With "bf16", the only such products are those that combine filters (Equation 4). A GPU computes
+    them in TF32 (10 bits of mantissa). A CPU leaves them to oneDNN, which rounds their factors to
+    bf16 (7 bits) if the CPU has AMX. Without AMX it computes in fp32, on an AMD CPU up to twice as
+    fast as MKL, PyTorch's default.
     """
-    gpu, convolutions, products = device.type == "cuda", torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    gpu = device.type == "cuda"
+    convolutions = torch.backends.cudnn.allow_tf32
+    products = torch.get_float32_matmul_precision()
     if gpu:
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
-    torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high" if gpu else "medium")
+    fast = "high" if gpu else "medium"
+    torch.set_float32_matmul_precision("highest" if precision == "fp32" else fast)
     try:
         yield
     finally:
@@ -107,8 +116,9 @@ def arithmetic(precision, device):
 
 
 def to_device(network, device):
-    """Moves a network to its device: channels_last on a GPU, contiguous on a CPU, whose fused SGD would copy other weights."""
-    return network.to(device, memory_format=torch.channels_last if device.type == "cuda" else torch.contiguous_format)
+    """Moves a network to its device, channels_last on a GPU only: a CPU's fused SGD would copy."""
+    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    return network.to(device, memory_format=layout)
 
 
 @contextmanager
@@ -116,15 +126,17 @@ def own_randomness(seed, device):
     """Seeds PyTorch's generators for initialisation and dropout, and restores them at the end."""
     cuda = [device.index or 0] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
-        for generator in (torch.default_generator, *(torch.cuda.default_generators[i] for i in cuda)):
-            generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        for i in cuda:
+            torch.cuda.default_generators[i].manual_seed(seed)
         yield
 
 
 def out_of_memory(error):
-    """Whether an exception says that a tensor, or a library's own memory, did not fit into the memory of its device."""
-    texts = "out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "can't allocate memory", "calculation overflowed"
-    return isinstance(error, torch.OutOfMemoryError) or isinstance(error, RuntimeError) and any(t in str(error) for t in texts)
+    """Whether an exception says that something did not fit into the memory of its device."""
+    texts = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "can't allocate memory",
+             "calculation overflowed")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
 
 
 def device_name(device):
@@ -132,25 +144,25 @@ def device_name(device):
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    found = info.exists() and re.search(r"^model name\s*:(.*)", info.read_text(), re.MULTILINE)
+    model = found[1].strip() if found else platform.machine()
     return f"{model} CPU, {torch.get_num_threads()} threads"
 
 
 def said_name(device):
-    """The name for a sentence. The rows have "1 threads", so that those of all versions are of one device."""
+    """The name for a sentence. Rows keep "1 threads", as older ones have it."""
     return device_name(device).replace(" 1 threads", " 1 thread")
 
 
 class Meter:
-    """Counts the seconds of a run, of its set-up and of its training, those before an interruption included."""
+    """Counts the seconds of a run, its set-up and its training, also before an interruption."""
 
     def __init__(self):
         self.spent = {"seconds": 0.0, "setup": 0.0, "training": 0.0}
         self.last = time.monotonic()
 
     def lap(self, part=None):
-        """Adds the time since the last lap. `part` is "setup", "training" or None for anything else."""
+        """Adds the time since the last lap to a part: "setup", "training" or None for others."""
         before, self.last = self.last, time.monotonic()
         for name in filter(None, ("seconds", part)):
             self.spent[name] += self.last - before
@@ -163,12 +175,11 @@ class Meter:
 
 @cache
 def git_version():
-    """The commit of this code, with "-dirty" if `lc` was changed since.
+    """The commit of this code, with "-dirty" if `lc` was changed since, or "unknown".
 
-    It is $LC_GIT if that is set, for where the code lies without its repository, as in a container.
-    Else it is that of the repository whose top level is this project. A repository around it, such
-    as that of a project in whose virtual environment `lc` is installed, does not count, and neither
-    does one that git's variables name. Without either, it is "unknown".
+    $LC_GIT, if set, names it where the code lies without its repository, as in a container. A
+    repository around this project, such as one in whose virtual environment `lc` is installed,
+    does not count, and neither does one that git's variables name.
     """
     if given := os.environ.get("LC_GIT"):
         return given

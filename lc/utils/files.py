@@ -14,7 +14,8 @@ from filelock import FileLock
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 # filelock 3.30 and later would fall back to a lock file, which outlives a process that is killed.
-_KERNEL_LOCK_ONLY = {"fallback_to_soft": False} if "fallback_to_soft" in inspect.signature(FileLock.__init__).parameters else {}
+_NO_FALLBACK = "fallback_to_soft" in inspect.signature(FileLock.__init__).parameters
+_KERNEL_LOCK_ONLY = {"fallback_to_soft": False} if _NO_FALLBACK else {}
 
 
 def is_project():
@@ -25,8 +26,8 @@ def is_project():
 
 def no_project(or_else=""):
     """What to do where there is no project folder, as text for an error."""
-    return (f"{ROOT} is no folder of the project, but where lc was installed: clone the project and "
-            f"install it with `pip install -e .`{or_else}")
+    return (f"{ROOT} is no folder of the project, but where lc was installed: clone the project "
+            f"and install it with `pip install -e .`{or_else}")
 
 
 def expanded(path):
@@ -34,7 +35,8 @@ def expanded(path):
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise ValueError(f"{path}: the home folder is not known; write the path without ~") from None
+        raise ValueError(f"{path}: the home folder is not known; write the path without "
+                         "~") from None
 
 
 def results_folder(folder=None):
@@ -51,10 +53,7 @@ def results_folder(folder=None):
 
 
 def build_folder():
-    """The folder of what can be made again: `build` of this project, else of the results folder.
-
-    Without either, it is that of the working directory.
-    """
+    """The folder of what can be made again, in the project, the results or the working folder."""
     return (ROOT if is_project() else expanded(os.environ.get("LC_RESULTS_DIR") or ".")) / "build"
 
 
@@ -88,34 +87,37 @@ def replacing(path):
         os.replace(unfinished(path), path)
     except BaseException as error:
         unfinished(path).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # the error of a full disk names no file
+        if isinstance(error, OSError) and error.filename is None:  # as of a full disk
             error.filename = str(path)
         raise
 
 
 def check_replaceable(path):
-    """Raises OSError if what is at a path must not be replaced, or not as a whole.
+    """Raises OSError if a path's file must not be replaced, or not as a whole.
 
     That is a folder, a device or a pipe, a file that is read-only or that this user may not write,
-    and a file with several names (hard links), of which the others would keep the old content.
+    and one with several names (hard links), of which the others would keep the old content.
     """
     try:
         there = os.stat(path)
     except FileNotFoundError:
         return
     if stat.S_ISDIR(there.st_mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not stat.S_ISREG(there.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    if not there.st_mode & 0o222 or not os.access(path, os.W_OK):  # root may write all files
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-    if there.st_nlink > 1:
-        raise OSError(errno.EMLINK, "it has other names (hard links), which would keep the old "
-                      "content; copy it to a file of its own", str(path))
+        number, why = errno.EISDIR, os.strerror(errno.EISDIR)
+    elif not stat.S_ISREG(there.st_mode):
+        number, why = errno.EINVAL, "it is no regular file"
+    elif not there.st_mode & 0o222 or not os.access(path, os.W_OK):  # root may write all files
+        number, why = errno.EACCES, os.strerror(errno.EACCES)
+    elif there.st_nlink > 1:
+        number, why = errno.EMLINK, ("it has other names (hard links), which would keep the old "
+                                     "content; copy it to a file of its own")
+    else:
+        return
+    raise OSError(number, why, str(path))
 
 
 def _keep_attributes(old, new):
-    """Gives a new file the owner, group, mode and access list of the old one, as far as possible."""
+    """Gives a new file the old one's owner, group, mode and access list, as far as possible."""
     there = os.stat(old)
     try:
         os.chown(new, there.st_uid, there.st_gid)

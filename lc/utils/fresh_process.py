@@ -11,7 +11,8 @@ import torch
 from .files import ROOT
 from .signals import stop_on_signals
 
-CODE = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from lc.utils import fresh_process; fresh_process.main(sys.argv[1])"
+CODE = (f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
+        "from lc.utils import fresh_process; fresh_process.main(sys.argv[1])")
 
 
 def in_fresh_process(function, *arguments, stop=None, **options):
@@ -19,7 +20,7 @@ def in_fresh_process(function, *arguments, stop=None, **options):
 
     Args:
         function: what it takes and returns must be able to be pickled.
-        stop: if it is given, the function gets a `stop` of its own, which returns True once this one has.
+        stop: if given, the function gets a `stop` of its own, which returns True once this has.
 
     Returns:
         What the function returns, with all tensors on the CPU. What it raises is raised.
@@ -29,12 +30,14 @@ def in_fresh_process(function, *arguments, stop=None, **options):
     """
     with tempfile.TemporaryDirectory(prefix="lc-") as folder:
         torch.save((function, arguments, options, stop is not None), Path(folder, "call"))
-        process, told, ready = subprocess.Popen([sys.executable, "-c", CODE, folder]), False, Path(folder, "ready")
+        process = subprocess.Popen([sys.executable, "-c", CODE, folder])
+        told, ready = False, Path(folder, "ready")
         try:
             while process.poll() is None:
                 if not told and stop is not None and ready.exists() and stop():
                     told = True
-                    process.send_signal(signal.SIGUSR1)  # others may have sent it SIGTERM, and a second one would kill
+                    # not SIGTERM, which others may have sent: a second one would kill it
+                    process.send_signal(signal.SIGUSR1)
                 try:
                     process.wait(0.2)
                 except subprocess.TimeoutExpired:
@@ -50,12 +53,14 @@ def in_fresh_process(function, *arguments, stop=None, **options):
 
 
 def main(folder):
-    """What the new process does: it reads `call`, and writes what the function returns or raises to `outcome`."""
+    """The new process: reads `call`, writes what the function returns or raises to `outcome`."""
     function, arguments, options, stops = torch.load(Path(folder, "call"), weights_only=False)
     with stop_on_signals() as stop:
         Path(folder, "ready").touch()
+        if stops:
+            options["stop"] = stop
         try:
-            outcome = function(*arguments, **options, **({"stop": stop} if stops else {}))
+            outcome = function(*arguments, **options)
         except Exception as error:
             outcome = error
     torch.save(outcome, Path(folder, "outcome"))

@@ -20,18 +20,16 @@ def is_plain(module):
 def take_over(new, old, weights=None, tied=None, copies=None):
     """Gives a module what it keeps of the one whose place it takes: all but sizes and weights.
 
-    Of the module, it keeps the mode, the hooks, and all attributes, parameters, buffers and
-    submodules that are neither an `nn.Conv2d`'s nor an LC-Block's own. Of the weights, it keeps
-    device and dtype, in which the caller makes them, memory format, frozen state, attributes and
-    tying. It does not keep what holds on to the old ones: hooks on a weight itself
-    (`Tensor.register_hook`) and compiled calls (`nn.Module.compile`).
+    It keeps the module's mode, its hooks, and all attributes, parameters, buffers and submodules
+    that are neither an `nn.Conv2d`'s nor an LC-Block's own. Of the weights, it keeps memory format,
+    frozen state, attributes and tying. It does not keep what holds on to the old ones: hooks on a
+    weight itself (`Tensor.register_hook`) and compiled calls (`nn.Module.compile`).
 
     Args:
         weights: `{name of a weight of new: (the weights of old that it stands for, all else that
             it is computed from)}`. It is frozen if all that it stands for is. Where the attributes
             of these differ, the last one's hold.
-        tied: the weights that were made so far, by what they are computed from. The modules of one
-            model share this dictionary, so that tied weights stay tied.
+        tied: the weights made so far, by what they are computed from, for all modules of a model.
         copies: the memo of `copy.deepcopy`, if `new` belongs to a copy of the model. Without it,
             both modules refer to the same attributes.
     """
@@ -49,7 +47,8 @@ def take_over(new, old, weights=None, tied=None, copies=None):
     for name, (sources, others) in (weights or {}).items():
         owner, _, kind = name.rpartition(".")
         owner = new.get_submodule(owner)
-        weight = getattr(owner, kind).requires_grad_(any(source.requires_grad for source in sources))
+        weight = getattr(owner, kind)
+        weight.requires_grad_(any(source.requires_grad for source in sources))
         for source in sources:
             copy_attributes(source, weight)
         if any(is_channels_last(source) for source in sources):
@@ -71,7 +70,8 @@ def is_channels_last(weight):
 def replace_modules(model, modules, make):
     """Puts `make(module)` in the place of each of some modules, wherever the model refers to it.
 
-    This includes attributes that are lists, tuples or dictionaries. Nothing is replaced if `make` fails for one of them.
+    This includes attributes that are lists, tuples or dictionaries. Nothing is replaced if `make`
+    fails for one of them.
     """
     made, seen = {module: make(module) for module in modules}, set()
 
@@ -80,8 +80,9 @@ def replace_modules(model, modules, make):
             return made.get(value, value)
         if isinstance(value, tuple):
             items = [replaced(item) for item in value]
-            changed = any(new is not old for new, old in zip(items, value))
-            return (getattr(value, "_make", type(value)))(items) if changed else value  # _make is of a namedtuple
+            if all(new is old for new, old in zip(items, value)):
+                return value
+            return getattr(value, "_make", type(value))(items)  # _make is of a namedtuple
         if isinstance(value, (list, dict)) and id(value) not in seen:
             seen.add(id(value))
             for key, old in list(value.items() if isinstance(value, dict) else enumerate(value)):
@@ -103,9 +104,10 @@ def replace_in_copy(model, matches, make):
     """
     found = {id(m): m for m in model.modules() if matches(m)}
     computed = {id(t): t.detach().clone() for m in model.modules() for t in vars(m).values()
-                if isinstance(t, torch.Tensor) and not t.is_leaf}  # deepcopy would refuse their graphs
+                if isinstance(t, torch.Tensor) and not t.is_leaf}  # which deepcopy would refuse
     copies = computed | found
-    copied = replace_modules(copy.deepcopy(model, copies), found.values(), lambda m: make(m, copies))
+    copied = copy.deepcopy(model, copies)
+    copied = replace_modules(copied, found.values(), lambda m: make(m, copies))
     for parameter in model.parameters():
         if id(parameter) in copies:
             copy_attributes(parameter, copies[id(parameter)])

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 def stop_on_signals():
     """Yields a function that tells whether SIGTERM, SIGINT or SIGUSR1 has come.
 
-    A second signal of the same kind has its usual effect. Python allows this in the main thread only.
+    A second signal of the same kind has its usual effect. This works in the main thread only.
     """
     received, previous = [], {}
 
