@@ -61,7 +61,7 @@ class Data:
 
 
 def data_folder(data_dir=None):
-    """`data_dir`, else $LC_DATA_DIR, else `lc` in the user's cache directory."""
+    """The folder: `data_dir`, else $LC_DATA_DIR, else `lc` in the user's cache directory."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
         return expanded(data_dir or os.environ.get("LC_DATA_DIR") or Path(cache, "lc"))

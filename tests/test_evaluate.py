@@ -18,11 +18,11 @@ MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
 @pytest.fixture
 def case():
-    """A network with settled BatchNorm statistics, images with many pixels at 0 and 1, and labels it is half right on."""
-    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(128, 4))
-    network = network.double()
+    """A network after a step, images with many pixels at 0 and 1, labels it is half right on."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5),
+                            nn.Flatten(), nn.Linear(128, 4))
     images = (torch.rand(N, 3, 6, 6, dtype=torch.float64) * 1.6 - 0.3).clamp(0, 1)
-    model = nn.Sequential(lc.Normalize(MEAN, STD).double(), network)
+    model = nn.Sequential(lc.Normalize(MEAN, STD), network).double()
     model(images)
     labels = model.eval()(images).argmax(1)
     labels[::2] = torch.randint(4, labels[::2].shape)
@@ -53,7 +53,8 @@ def test_accuracy_equals_a_hand_count():
 def test_fgsm_equals_a_plain_loop(case, eps):
     model, images, labels = case
     expected = plain_fgsm(copy.deepcopy(model).eval(), images, labels, eps)
-    torch.testing.assert_close(fgsm(model.eval(), images, labels, eps), expected, rtol=0, atol=1e-15)
+    attacked = fgsm(model.eval(), images, labels, eps)
+    torch.testing.assert_close(attacked, expected, rtol=0, atol=1e-15)
     right = sum(model(x[None]).argmax().item() == y.item() for x, y in zip(expected, labels))
     assert lc.fgsm_accuracy(model, images, labels, eps) == 100 * right / N
     clean = lc.accuracy(model, images, labels)
@@ -61,9 +62,10 @@ def test_fgsm_equals_a_plain_loop(case, eps):
 
 
 def test_fgsm_default_is_the_papers(case):
-    model, images, labels = case
-    assert lc.fgsm_accuracy(model, images, labels) == lc.fgsm_accuracy(model, images, labels, eps=1 / 255)
-    assert lc.fgsm_accuracy(model, images, labels) != lc.fgsm_accuracy(model, images, labels, eps=2 / 255)
+    with pytest.raises(ValueError, match=r"eps must be a number in \[0, 1\], not -0.1"):
+        lc.fgsm_accuracy(*case, eps=-0.1)
+    default, *others = (lc.fgsm_accuracy(*case, *eps) for eps in ((), (1 / 255,), (2 / 255,)))
+    assert default == others[0] != others[1]
 
 
 def test_perturbation_stays_within_eps_and_the_box(case):
@@ -77,7 +79,8 @@ def test_perturbation_stays_within_eps_and_the_box(case):
     assert moved.max() <= eps + 1e-15 and torch.equal(attacked[:, 2], images[:, 2])
     inside = (images > eps) & (images < 1 - eps)
     steps = moved[:, :2][inside[:, :2]]  # all of eps, but where no neuron is active
-    assert ((steps == 0) | ((steps - eps).abs() < 1e-15)).all() and (steps > 0).double().mean() > 0.95
+    assert ((steps == 0) | ((steps - eps).abs() < 1e-15)).all()
+    assert (steps > 0).double().mean() > 0.95
     assert ((attacked == 0) & (images > 0)).any() and ((attacked == 1) & (images < 1)).any()
 
 
@@ -86,11 +89,12 @@ def test_normalisation_is_part_of_the_attacked_model(case):
     mean, std = (torch.tensor(v).double().view(3, 1, 1) for v in (MEAN, STD))
     z = ((images - mean) / std).requires_grad_()
     F.cross_entropy(model.eval()[1](z), labels).backward()
-    attacked = z.detach() + 1 / 255 / std * z.grad.sign()  # a pixel's step is eps in [0, 1], not in units of std
+    attacked = z.detach() + 1 / 255 / std * z.grad.sign()  # eps is in [0, 1], not in units of std
     attacked = torch.minimum(torch.maximum(attacked, (0 - mean) / std), (1 - mean) / std)
     right = (model[1](attacked).argmax(1) == labels).sum().item()
     assert lc.fgsm_accuracy(model, images, labels) == 100 * right / N
-    torch.testing.assert_close(model[0](fgsm(model, images, labels, 1 / 255)), attacked, rtol=1e-6, atol=1e-6)
+    ours = model[0](fgsm(model, images, labels, 1 / 255))
+    torch.testing.assert_close(ours, attacked, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("evaluate", [lc.accuracy, lc.fgsm_accuracy])
@@ -105,23 +109,17 @@ def test_evaluation_leaves_no_trace(case, evaluate):
     assert (model[1][0].weight.grad == 1).all()
     assert all(p.grad is None for p in model.parameters() if p is not model[1][0].weight)
     assert images.grad is None and not images.requires_grad and torch.is_grad_enabled()
-    assert evaluate(model.eval(), images, labels) == first and not any(m.training for m in model.modules())
+    with pytest.raises(RuntimeError):
+        evaluate(model, images[:, :2], labels)
+    assert [m.training for m in model.modules()] == modes
+    assert evaluate(model.eval(), images, labels) == first
+    assert not any(m.training for m in model.modules())
 
 
-def test_training_mode_returns_after_an_error(case):
-    model, images, labels = case
-    for evaluate in (lc.accuracy, lc.fgsm_accuracy):
-        with pytest.raises(RuntimeError):
-            evaluate(model, images[:, :2], labels)
-        assert all(m.training for m in model.modules())
-
-
-@pytest.mark.parametrize("images", [
-    torch.zeros(2, 3, 6, 6, dtype=torch.uint8), torch.zeros(2, 3, 6, 6, dtype=torch.int64), torch.full((2, 3, 6, 6), 1.001),
-    torch.full((2, 3, 6, 6), -0.001), torch.full((2, 3, 6, 6), float("nan")),
-], ids=["uint8", "int64", "above 1", "below 0", "nan"])
-def test_images_outside_the_unit_box_are_refused(images):
-    with pytest.raises(ValueError, match=r"floating-point images in \[0, 1\].*normalisation into the model"):
+@pytest.mark.parametrize("value", [0, 1.001, -0.001, float("nan")])
+def test_images_outside_the_unit_box_are_refused(value):
+    images = torch.full((2, 3, 6, 6), value, dtype=torch.uint8 if value == 0 else torch.float32)
+    with pytest.raises(ValueError, match=r"in \[0, 1\].*normalisation into the model"):
         lc.fgsm_accuracy(nn.Flatten(), images, torch.zeros(2, dtype=torch.int64))
 
 
@@ -136,21 +134,17 @@ def test_a_network_that_normalises_takes_images_in_the_unit_box_only(case, evalu
     assert lc.accuracy(model, images, labels) == without
 
 
-def test_negative_eps_is_refused(case):
-    with pytest.raises(ValueError, match=r"eps must be a number in \[0, 1\], not -0.1"):
-        lc.fgsm_accuracy(*case, eps=-0.1)
-
-
 def test_normalize():
     images = torch.rand(2, 3, 4, 5)
     normalized = lc.Normalize(MEAN, STD)(images)
     for channel in range(3):
-        torch.testing.assert_close(normalized[:, channel], (images[:, channel] - MEAN[channel]) / STD[channel])
+        expected = (images[:, channel] - MEAN[channel]) / STD[channel]
+        torch.testing.assert_close(normalized[:, channel], expected)
     assert lc.Normalize((0.5,), (0.5,))(torch.zeros(1, 1, 2, 2)).eq(-1).all()
 
 
 def test_evaluation_on_a_gpu_is_without_tf32(case, monkeypatch):
-    """The network runs on a CPU here, which has no TF32; what counts is the mode that a GPU would compute in."""
+    """The network runs on a CPU here; what counts is the mode that a GPU would compute in."""
     def forward(x):
         modes.add((torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()))
         return forward_of_model(x)
@@ -158,7 +152,8 @@ def test_evaluation_on_a_gpu_is_without_tf32(case, monkeypatch):
     model, images, labels = case
     modes, forward_of_model = set(), model.forward
     monkeypatch.setattr(model, "forward", forward)
-    monkeypatch.setattr(evaluate, "arithmetic", lambda precision, device: arithmetic(precision, torch.device("cuda")))
+    monkeypatch.setattr(evaluate, "arithmetic",
+                        lambda precision, device: arithmetic(precision, torch.device("cuda")))
     before = torch.backends.cudnn.allow_tf32
     lc.accuracy(model, images, labels), lc.fgsm_accuracy(model, images, labels)
     assert modes == {(False, "highest")} and before and torch.backends.cudnn.allow_tf32
@@ -167,14 +162,16 @@ def test_evaluation_on_a_gpu_is_without_tf32(case, monkeypatch):
 @pytest.mark.parametrize("evaluate", [lc.accuracy, lc.fgsm_accuracy])
 def test_filters_are_combined_once(monkeypatch, evaluate):
     combine, calls, images = blocks.linear_combinations, [], torch.rand(N, 3, 8, 8)
-    monkeypatch.setattr(blocks, "linear_combinations", lambda *weights: calls.append(1) or combine(*weights))
+    monkeypatch.setattr(blocks, "linear_combinations",
+                        lambda *weights: calls.append(1) or combine(*weights))
     for name in ("ResNet-LC-8-4x2", "ResNet-LC-8-4x2+BN"):
         model = lc.build_model(name)
         labels = lc.fold(model.eval())(images).argmax(1)
         labels[::3] = 0
         expected = evaluate(lc.fold(model), images, labels)
         calls.clear()
-        assert evaluate(model.train(), images, labels) == pytest.approx(expected, abs=0.5) and len(calls) == 7
+        assert evaluate(model.train(), images, labels) == pytest.approx(expected, abs=0.5)
+        assert len(calls) == 7
         model.conv1.pointwise.weight.data.neg_()  # nothing is held after the evaluation
         assert all("combined" not in vars(m) for m in model.modules())
 

@@ -1,4 +1,4 @@
-"""A GPU that is not there, for which NVML's answers are played: whether PyTorch can use it, and its arithmetic."""
+"""A GPU that is not there, for which NVML's answers are played, and the version of the code."""
 
 import shutil
 import subprocess
@@ -16,7 +16,7 @@ GPU = torch.device("cuda", 1)
 
 
 class NVML(types.ModuleType):
-    """The driver of a machine with two GPUs, of which a scheduler lets this process use the second."""
+    """The driver of two GPUs, of which a scheduler lets this process use the second."""
 
     NVMLError = LookupError
 
@@ -33,7 +33,7 @@ class NVML(types.ModuleType):
         return 2
 
     def nvmlDeviceGetHandleByIndex(self, i):
-        return ["NVIDIA A100"][i - 1] if i else self.fail()
+        return "NVIDIA A100" if i else self.fail()
 
     def nvmlDeviceGetName(self, handle):
         return handle
@@ -42,17 +42,11 @@ class NVML(types.ModuleType):
         raise self.NVMLError("Not Supported")
 
 
-@pytest.fixture
-def nvml(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pynvml", NVML("pynvml"))
-    return sys.modules["pynvml"]
-
-
 @pytest.mark.parametrize("precision, device, products, convolutions", [
-    ("fp32", "cuda", "highest", False), ("bf16", "cuda", "high", True), ("fp32", "cpu", "highest", True),
-    ("bf16", "cpu", "medium", True),
+    ("fp32", "cuda", "highest", False), ("bf16", "cuda", "high", True),
+    ("fp32", "cpu", "highest", True), ("bf16", "cpu", "medium", True),
 ])
-def test_fp32_is_exact_and_faster_products_stand_beside_bf16(precision, device, products, convolutions):
+def test_fp32_is_exact_and_bf16_fast(precision, device, products, convolutions):
     def modes():
         return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
 
@@ -66,11 +60,11 @@ def test_fp32_is_exact_and_faster_products_stand_beside_bf16(precision, device, 
 @pytest.mark.parametrize("error, expected", [
     (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
     (torch.AcceleratorError("CUDA error: out of memory"), True),
-    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), True),
     (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
     (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
-    (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"), True),
-    (RuntimeError("Storage size calculation overflowed with sizes=[99999999999, 99999999999]"), True),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True),
+    (RuntimeError("Storage size calculation overflowed with sizes=[99999999999, 99999]"), True),
     (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), False),
     (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), False),
     (ValueError("out of memory"), False),
@@ -80,17 +74,18 @@ def test_memory_that_runs_out_is_told_from_other_errors(error, expected):
 
 
 @pytest.fixture
-def unusable(nvml, monkeypatch):
+def unusable(monkeypatch):
     """A machine with a GPU that PyTorch cannot use."""
+    monkeypatch.setitem(sys.modules, "pynvml", NVML("pynvml"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda", "cuda:1"])
-def test_a_gpu_that_pytorch_cannot_use_is_no_reason_to_train_on_the_cpu(device, unusable, monkeypatch):
-    message = r"CUDA \S+ cannot use NVIDIA A100 with driver 535.104.05 \(CUDA 12.2\); .* docs/gpu_server.md"
-    with pytest.raises(ValueError, match=message):
+def test_a_gpu_that_pytorch_cannot_use_is_said(device, unusable, monkeypatch):
+    gpu = r"NVIDIA A100 with driver 535.104.05 \(CUDA 12.2\)"
+    with pytest.raises(ValueError, match=rf"CUDA \S+ cannot use {gpu}; .* docs/gpu_server.md"):
         resolve_device(device)
     assert resolve_device("cpu").type == "cpu"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
@@ -103,7 +98,8 @@ def test_hidden_or_absent_gpus_leave_the_cpu(unusable, monkeypatch):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
         assert resolve_device("auto").type == "cpu"
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    for name in ("nvmlDeviceGetHandleByIndex", "nvmlInit"):  # a scheduler keeps all GPUs from this process; there is no driver
+    # a scheduler keeps all GPUs from this process; there is no driver
+    for name in ("nvmlDeviceGetHandleByIndex", "nvmlInit"):
         with monkeypatch.context() as patch:
             patch.setattr(NVML, name, NVML.fail)
             assert resolve_device("auto").type == "cpu"
@@ -129,7 +125,7 @@ def test_a_gpu_for_which_pytorch_has_no_code_is_refused(capability, auto, monkey
         assert resolve_precision("auto", GPU) == auto
         return
     for precision in ("auto", "fp32"):
-        with pytest.raises(ValueError, match="Tesla V100 has compute capability 7.0, and PyTorch .* needs 7.5; .*gpu_server.md"):
+        with pytest.raises(ValueError, match="Tesla V100 .* 7.0, and PyTorch .* needs 7.5; .*"):
             resolve_precision(precision, GPU)
 
 
@@ -153,10 +149,10 @@ def test_only_the_repository_of_the_project_itself_gives_the_commit(version, tmp
     (project / "lc" / "code.py").write_text("1")
     shutil.copy(files.ROOT / "pyproject.toml", project)
     author = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
-    for line in ["init", "-q"], ["add", "."], [*author, "commit", "-qm", "first"]:
-        subprocess.run(["git", *line], cwd=project, check=True)
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project, check=True,
-                          capture_output=True, text=True).stdout[:10]
+    for line in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "first"],
+                 ["rev-parse", "HEAD"]):
+        head = subprocess.run(["git", *line], cwd=project, check=True, capture_output=True,
+                              text=True).stdout[:10]
     assert version(project) == head and version(inner) == version(tmp_path) == "unknown"
     shutil.copy(project / "pyproject.toml", inner)  # a project in the repository of another one
     assert version(inner) == "unknown"

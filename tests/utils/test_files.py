@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import types
+from contextlib import suppress
 
 import matplotlib.pyplot as plt
 import pytest
@@ -35,12 +36,9 @@ def test_a_replaced_file_keeps_its_mode_group_and_attributes(tmp_path):
     path.chmod(0o664)
     if os.geteuid() == 0:
         os.chown(path, 1234, 5678)
-    try:
+    with suppress(OSError):  # not on all file systems
         os.setxattr(path, "user.note", b"kept")
-    except OSError:  # not on this file system
-        attributes = {}
-    else:
-        attributes = {"user.note": b"kept"}
+    attributes = os.listxattr(path)
     os.utime(path, (0, 0))
     before = path.stat()
     write(path)
@@ -48,7 +46,7 @@ def test_a_replaced_file_keeps_its_mode_group_and_attributes(tmp_path):
     assert path.read_bytes() == b"new" and there.st_mtime > before.st_mtime
     for name in ("st_mode", "st_uid", "st_gid"):
         assert getattr(there, name) == getattr(before, name)
-    assert {name: os.getxattr(path, name) for name in attributes} == attributes
+    assert os.listxattr(path) == attributes
 
 
 def test_a_link_stays_a_link_and_its_file_is_replaced(tmp_path):
@@ -58,8 +56,10 @@ def test_a_link_stays_a_link_and_its_file_is_replaced(tmp_path):
     (tmp_path / "dangling").symlink_to("disk/none")
     for name, target in (("link", "file"), ("dangling", "none")):
         write(tmp_path / name)
-        assert (tmp_path / name).is_symlink() and (tmp_path / "disk" / target).read_bytes() == b"new"
-    assert names(tmp_path) == ["dangling", "disk", "link"] and names(tmp_path / "disk") == ["file", "none"]
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / "disk" / target).read_bytes() == b"new"
+    assert names(tmp_path) == ["dangling", "disk", "link"]
+    assert names(tmp_path / "disk") == ["file", "none"]
 
 
 def test_what_must_not_be_replaced_is_refused(tmp_path):
@@ -86,7 +86,8 @@ def test_what_a_killed_process_left_is_replaced_and_not_followed(tmp_path):
     (tmp_path / "file.partial").symlink_to("elsewhere")
     (tmp_path / "elsewhere").write_bytes(b"old")
     write(tmp_path / "file")
-    assert names(tmp_path) == ["elsewhere", "file"] and (tmp_path / "elsewhere").read_bytes() == b"old"
+    assert names(tmp_path) == ["elsewhere", "file"]
+    assert (tmp_path / "elsewhere").read_bytes() == b"old"
 
 
 def test_read_only_rows_or_arrays_are_said_before_any_training(tmp_path):
@@ -96,7 +97,7 @@ def test_read_only_rows_or_arrays_are_said_before_any_training(tmp_path):
         path.chmod(0o444)
         for use in (lambda: results.append(result(accuracy=1.0), tmp_path),
                     results.claim(result().id, tmp_path).__enter__):
-            with pytest.raises(lc.ResultsError, match=f"{path} cannot be written: Permission denied"):
+            with pytest.raises(lc.ResultsError, match=f"{path} cannot be written: Permission"):
                 use()
         assert path.read_bytes() == before
         path.chmod(0o644)
@@ -130,14 +131,16 @@ def test_one_rule_for_the_home_folder_in_all_paths(tmp_path, monkeypatch, layout
     assert results.merge("~/rows", "~/other")[0] == [result().id]
     table.save([dict.fromkeys(table.COLUMNS, "ResNet-20-16")])
     network = lc.build_model("ResNet-LC-8-8x2", in_channels=1)
-    lc.save_network(result(network=network, classes=tuple("0123456789"), mean=(0.5,), std=(0.5,)), "~/n.st")
+    trained = result(network=network, classes=tuple("0123456789"), mean=(0.5,), std=(0.5,))
+    lc.save_network(trained, "~/n.st")
     assert lc.load_network("~/n.st").row["seed"] == 0
     Checkpoint("~/c.pt", "x").save({})
     monkeypatch.setenv("LC_FIGURES_DIR", "~/figures")
     plots.save(plt.figure(), "f")
     plt.close()
     assert names(tmp_path) == ["c.pt", "figures", "n.st", "other", "rows"]
-    assert {"runs.csv", "speed.csv"} <= {*names(tmp_path / "rows")} and "f.pdf" in names(tmp_path / "figures")
+    assert {"runs.csv", "speed.csv"} <= {*names(tmp_path / "rows")}
+    assert "f.pdf" in names(tmp_path / "figures")
 
 
 def test_without_a_home_folder_the_digits_are_there_and_the_rest_says_what_to_set(monkeypatch):
@@ -158,19 +161,21 @@ def test_a_figure_that_cannot_be_kept_is_drawn(tmp_path, monkeypatch, capsys):
     plots.save(plt.figure(), "figure_4")
     plt.close()
     said = capsys.readouterr().out
-    assert "figure_4 is drawn and not kept" in said and "LC_FIGURES_DIR" in said and said.count("\n") == 1
+    assert "figure_4 is drawn and not kept" in said and "LC_FIGURES_DIR" in said
+    assert said.count("\n") == 1
 
 
 @pytest.fixture
 def installed(tmp_path):
     """A function that runs Python where `lc` was installed without -e, and gives what it says."""
-    shutil.copytree(ROOT / "lc", tmp_path / "site-packages" / "lc", ignore=shutil.ignore_patterns("__pycache__"))
+    packages = tmp_path / "site-packages"
+    shutil.copytree(ROOT / "lc", packages / "lc", ignore=shutil.ignore_patterns("__pycache__"))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
-    environment |= {"PYTHONPATH": str(tmp_path / "site-packages"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"PYTHONPATH": str(packages), "PYTHONDONTWRITEBYTECODE": "1"}
 
     def run(code, **variables):
-        return subprocess.run([sys.executable, "-c", code], env=environment | variables, cwd=tmp_path,
-                              capture_output=True, text=True)
+        return subprocess.run([sys.executable, "-c", code], env=environment | variables,
+                              cwd=tmp_path, capture_output=True, text=True)
 
     return run
 
@@ -206,7 +211,7 @@ def test_installed_without_e_the_commands_say_what_to_do_and_the_library_works(i
     """
     mine = installed("import lc.utils.device, lc.utils.files\n" + code, LC_RESULTS_DIR="rows")
     assert mine.stdout == "unknown rows/build\n"
-    status = installed("from lc.__main__ import main; main('status table1 --profile smoke --device cpu'.split())",
-                       LC_RESULTS_DIR="rows")
+    command = "main('status table1 --profile smoke --device cpu'.split())"
+    status = installed(f"from lc.__main__ import main; {command}", LC_RESULTS_DIR="rows")
     assert "table1" in status.stdout and not status.stderr
     assert {*tmp_path.rglob("*")} == before
