@@ -74,9 +74,13 @@ def variance_map(model, kernel_size=None):
     if len(chosen) != 1:
         raise ValueError(f"variance_map needs one kernel size; the network has {sorted(sizes)}: "
                          "choose one with kernel_size=")
-    weights = [_scaled(w) for w in filters if tuple(w.shape[2:]) in chosen]
-    kernels = [(w / (w.std(correction=0) if w.min() < w.max() else math.inf)).flatten(0, 1)
-               for w in weights]
+    kernels = []
+    for weight in filters:
+        if tuple(weight.shape[2:]) in chosen:
+            weight = _scaled(weight)
+            varies = weight.min() < weight.max()  # else its deviation is rounding
+            weight = weight / weight.std(correction=0) if varies else 0 * weight
+            kernels.append(weight.flatten(0, 1))
     return torch.cat(kernels).var(0, correction=0)
 
 

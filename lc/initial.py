@@ -64,10 +64,10 @@ def init_spatial(model, kind):
 
 def part(kind, matrix):
     """What an ablation keeps of a covariance matrix, with the same mean variance."""
-    deviation = matrix.diagonal().sqrt()
     if kind == "envelope":
         return torch.diag(matrix.diagonal())
     if kind == "correlation":
+        deviation = matrix.diagonal().sqrt()
         return matrix / torch.outer(deviation, deviation)
     if kind == "shuffled":
         order = torch.randperm(len(matrix))

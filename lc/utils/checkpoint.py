@@ -24,7 +24,8 @@ class Checkpoint:
     """
 
     def __init__(self, path, training):
-        self.path, self.training = path and expanded(path), training
+        self.path = path and expanded(path)
+        self.training = training
         self.written = time.monotonic()
 
     def load(self):

@@ -164,8 +164,9 @@ class Meter:
     def lap(self, part=None):
         """Adds the time since the last lap to a part: "setup", "training" or None for others."""
         before, self.last = self.last, time.monotonic()
-        for name in filter(None, ("seconds", part)):
-            self.spent[name] += self.last - before
+        self.spent["seconds"] += self.last - before
+        if part:
+            self.spent[part] += self.last - before
 
     def add(self, spent):
         """Adds what was spent before an interruption, as a checkpoint has it."""
