@@ -15,7 +15,7 @@ LINES = TITLES | {"": "nothing", "+ReLU": "ReLU", "+BN": "BatchNorm",
 
 def told(rows):
     """The epochs and the number of seeds of rows as text: "15 epochs, n = 1 or 2"."""
-    counts = rows.groupby(["dataset", "model", "frozen"]).size()
+    counts = rows.groupby(["profile", "dataset", "model", "frozen"]).size()
     return f"{_some(rows['epochs'])} epochs, n = {_some(counts)}"
 
 
