@@ -1,11 +1,11 @@
-"""Sphinx's configuration of the site. `make site` lays out its sources (docs/sources.py) and builds it."""
+"""Sphinx's configuration of the site, which `make site` builds of what docs/sources.py lays out."""
 
 import json
 import re
 import tomllib
 from pathlib import Path
 
-PYPROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 ADDRESS = PYPROJECT.get("urls", {}).get("Repository")  # without one, no button leads there
 
 project = "Learning with random convolutions"
@@ -23,7 +23,7 @@ extensions = [
     "sphinx-mathjax-offline",
 ]
 root_doc = "index"
-exclude_patterns = ["README.md", "docs/index.md"]  # README.md is there as a target of links, index.md as a template
+exclude_patterns = ["README.md", "docs/index.md"]  # a target of links, and a template
 
 nb_execution_mode = "off"  # the pages show what the notebooks have stored
 nb_merge_streams = True
@@ -32,7 +32,7 @@ nb_code_prompt_hide = "Hide the code"
 myst_enable_extensions = ["dollarmath", "amsmath", "attrs_inline", "colon_fence"]
 myst_heading_anchors = 3
 
-suppress_warnings = ["myst.domains"]  # the domain of sphinx-argparse does not resolve Markdown's links
+suppress_warnings = ["myst.domains"]  # that of sphinx-argparse does not resolve Markdown's links
 
 default_role = "literal"  # docstrings write code in single backticks
 autodoc_member_order = "bysource"
@@ -47,7 +47,8 @@ html_theme_options = {
     "show_toc_level": 2,
     "show_navbar_depth": 1,
     "navbar_persistent": [],
-    "secondary_sidebar_items": {"notebooks/*": ["page-toc"], "docs/api": ["page-toc"], "docs/options": ["page-toc"]},
+    "secondary_sidebar_items": dict.fromkeys(("notebooks/*", "docs/api", "docs/options"),
+                                             ["page-toc"]),
 }
 if ADDRESS:
     html_theme_options |= {
@@ -56,46 +57,53 @@ if ADDRESS:
         "path_to_docs": "",
         "use_repository_button": True,
         "use_edit_page_button": True,
-        "launch_buttons": {"colab_url": "https://colab.research.google.com", "binderhub_url": "https://mybinder.org",
+        "launch_buttons": {"colab_url": "https://colab.research.google.com",
+                           "binderhub_url": "https://mybinder.org",
                            "notebook_interface": "jupyterlab"},
     }
 
 
 def for_reading(app, docname, source):
-    """Folds code, describes images and lets text wrap, on a notebook's page only: its download stays as it is.
+    """Prepares the code cells of a notebook's page; the file to download stays as it is."""
+    if docname.startswith("notebooks/"):
+        notebook = json.loads(source[0])
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                prepare(cell)
+        source[0] = json.dumps(notebook)
 
-    Cells with the tag `open` show their code.
-    """
-    if not docname.startswith("notebooks/"):
-        return
-    notebook = json.loads(source[0])
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code":
-            metadata = cell["metadata"]
-            printed = "".join("".join(output.get("text", "")) for output in cell["outputs"]).splitlines()
-            tags = metadata.get("tags", [])
-            more = ["hide-input"] * ("open" not in tags) + ["prose"] * any(len(line) > 100 for line in printed)
-            metadata["tags"] = [*tags, *more]
-            saved = re.findall(r"plots\.save\(.*[\"'](\w+)[\"']\)", "".join(cell["source"]))
-            metadata["mystnb"] = {"image": {"alt": ", ".join(saved).replace("_", " ") or "drawing"}}
-            for output in cell["outputs"]:
-                if shown := "".join(output.get("data", {}).get("text/html", "")):  # it links to notebooks, the site has pages
-                    output["data"]["text/html"] = re.sub(r'(href="\d\d_\w+)\.ipynb', r"\1.html", wrapping(shown))
-    source[0] = json.dumps(notebook)
+
+def prepare(cell):
+    """Folds the code, except with the tag `open`, describes images, and lets text wrap."""
+    tags = cell["metadata"].setdefault("tags", [])
+    if "open" not in tags:
+        tags.append("hide-input")
+    printed = "".join("".join(output.get("text", "")) for output in cell["outputs"])
+    if any(len(line) > 100 for line in printed.splitlines()):
+        tags.append("prose")
+    saved = re.findall(r"plots\.save\(.*[\"'](\w+)[\"']\)", "".join(cell["source"]))
+    alt = ", ".join(saved).replace("_", " ") or "drawing"
+    cell["metadata"]["mystnb"] = {"image": {"alt": alt}}
+    for output in cell["outputs"]:
+        if shown := "".join(output.get("data", {}).get("text/html", "")):
+            pages = re.sub(r'(href="\d\d_\w+)\.ipynb', r"\1.html", wrapping(shown))
+            output["data"]["text/html"] = pages  # instead of notebooks
 
 
 def wrapping(table):
-    """A table whose sentences wrap and whose numbers do not: with the class `sentences` if it has any."""
-    table = re.sub(r" ± ", "\u00a0±\u00a0", table)
-    long = any(len(cell) > 40 for cell in re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", table))
-    return table.replace('class="dataframe"', 'class="dataframe sentences"') if long else table
+    """A table whose sentences wrap, by the class `sentences`, and whose numbers do not."""
+    table = table.replace(" ± ", "\u00a0±\u00a0")
+    if any(len(cell) > 40 for cell in re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", table)):
+        table = table.replace('class="dataframe"', 'class="dataframe sentences"')
+    return table
 
 
 def edit_the_template(app, pagename, templatename, context, doctree):
     """The start page is made of docs/index.md, which its button for editing leads to."""
     if pagename == root_doc:
         buttons = json.dumps(context["header_buttons"], default=str)
-        context["header_buttons"] = json.loads(buttons.replace("/edit/main/index.md", "/edit/main/docs/index.md"))
+        buttons = buttons.replace("/edit/main/index.md", "/edit/main/docs/index.md")
+        context["header_buttons"] = json.loads(buttons)
 
 
 def setup(app):

@@ -1,10 +1,10 @@
-"""Writes the numbers that README.md and the guides name, from the results: part of `make notebooks`.
+"""Writes what README.md and the guides take from the results: part of `make notebooks`.
 
-It also writes the project's address, `Repository` in the `[project.urls]` of pyproject.toml, into them
+It also writes the project's address, `Repository` in the `[project.urls]` of pyproject.toml, there
 and into CITATION.cff. Without one, they say what to do in a copy of the project's folder.
 
-They stand between two comments, such as `<!-- speeds -->` and `<!-- end -->`, which no page shows. A
-line that began with a comment would end its paragraph.
+Both stand between two comments, such as `<!-- speeds -->` and `<!-- end -->`, which no page shows.
+A line that began with a comment would end its paragraph.
 """
 
 import re
@@ -17,7 +17,8 @@ from lc.claims.verdict import AS_IN_PAPER, CONTRARY, UNDECIDED
 from lc.paper import TABLE_1
 from lc.utils.files import ROOT
 
-PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("gpu_server", "index", "performance"))]
+PAGES = [ROOT / name for name in ("README.md", "docs/gpu_server.md", "docs/index.md",
+                                  "docs/performance.md")]
 CITATION = ROOT / "CITATION.cff"
 FIRST = "notebooks/17_your_own_network.ipynb"
 URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("urls", {})
@@ -29,15 +30,15 @@ def accuracies():
     runs = "ResNet-20-16/learnable", "ResNet-LC-20-16x128/learnable", "ResNet-LC-20-16x128/frozen"
     ours = (rows[f"cifar10/{run}/paper/seed0"]["accuracy"] for run in runs)
     numbers = (number for pair in zip(ours, TABLE_1["cifar10"]) for number in pair)
-    return fill("ResNet-20-16 reaches {:.2f} % (paper: {}), and ResNet-LC-20-16x128 learnable {:.2f} % "
-                "({}), frozen {:.2f} % ({}).".format(*numbers), 100)
+    return fill("ResNet-20-16 reaches {:.2f} % (paper: {}), and ResNet-LC-20-16x128 learnable "
+                "{:.2f} % ({}), frozen {:.2f} % ({}).".format(*numbers), 100)
 
 
 def verdicts():
     """How many claims are decided, and how."""
     said = list(claims.verdicts()["verdict"])
-    counts = [len(said), *(said.count(verdict) for verdict in (AS_IN_PAPER, CONTRARY, UNDECIDED))]
-    return "of {}, {} are as in the paper, {} contrary, {} not decided".format(*counts)
+    counts = map(said.count, (AS_IN_PAPER, CONTRARY, UNDECIDED))
+    return "of {}, {} are as in the paper, {} contrary, {} not decided".format(len(said), *counts)
 
 
 def speeds():
@@ -49,11 +50,11 @@ def speeds():
     ours = rows.loc[[(f"ResNet-LC-20-16x{e}", True) for e in (1, 8, 128)]]
     return fill(
         "on two CPU cores with bf16 instructions, ResNet-20-16 at batch 256 takes "
-        f"{plain['images_per_second']:.0f} images/s, {plain['of_loop']:.1f} times the conventional loop; "
-        "with frozen LC-Blocks {:.0f} (x1), {:.0f} (x8) and {:.0f} (x128), ".format(*ours["images_per_second"])
-        + "with {:.1f}, {:.1f} and {:.1f} times the plain network's memory. ".format(*ours["memory_of_plain"])
-        + "That is {:.1f}, {:.0f} and {:.0f} times as many images/s as through the expanded features.".format(
-            *ours["of_unfolded"]), 100)
+        f"{plain['images_per_second']:.0f} images/s, {plain['of_loop']:.1f} times the "
+        "conventional loop; with frozen LC-Blocks {:.0f} (x1), {:.0f} (x8) and {:.0f} (x128), "
+        "with {:.1f}, {:.1f} and {:.1f} times the plain network's memory. That is {:.1f}, {:.0f} "
+        "and {:.0f} times as many images/s as through the expanded features.".format(
+            *ours["images_per_second"], *ours["memory_of_plain"], *ours["of_unfolded"]), 100)
 
 
 def copy(address):
@@ -65,19 +66,21 @@ def copy(address):
 
 def launch(address):
     """How one opens a notebook without installing anything, if the address is one of GitHub."""
-    if not address or "://github.com/" not in address:
+    name = (address or "").partition("://github.com/")[2]
+    if not name:
         return ""
-    name = address.partition("://github.com/")[2]
     return (f" [Colab](https://colab.research.google.com/github/{name}/blob/main/{FIRST}) and "
-            f"[Binder](https://mybinder.org/v2/gh/{name}/main?labpath={FIRST}) open notebooks in the browser. In Colab, "
-            f"first run `!git clone -q {address} lc-companion && pip install -q ./lc-companion` and "
-            "`%env LC_RESULTS_DIR=lc-companion/results` in a cell.")
+            f"[Binder](https://mybinder.org/v2/gh/{name}/main?labpath={FIRST}) open notebooks in "
+            f"the browser. In Colab, first run `!git clone -q {address} lc-companion && pip "
+            "install -q ./lc-companion` and `%env LC_RESULTS_DIR=lc-companion/results` in a cell.")
 
 
 def cited(text, address=URLS.get("Repository")):
     """CITATION.cff with the address, or without any."""
     text = re.sub(r"repository-code: .*\n", "", text)
-    return text.replace("license: MIT\n", f'license: MIT\nrepository-code: "{address}"\n') if address else text
+    if address:
+        text = text.replace("license: MIT\n", f'license: MIT\nrepository-code: "{address}"\n')
+    return text
 
 
 def filled(text, address=URLS.get("Repository")):

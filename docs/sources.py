@@ -1,4 +1,4 @@
-"""Lays out the sources of the site in a folder, so that relative links lead from page to page as they do in the repository.
+"""Lays out the sources of the site in a folder, in which relative links lead to the same pages.
 
 The start page is written here, from the results and from what the notebooks have stored.
 """
@@ -20,12 +20,21 @@ from lc import claims, interactive, paper, results
 
 ROOT = Path(__file__).parents[1]
 FIRST = "17_your_own_network"  # the notebook to begin with
-TABLE_1 = ("ResNet-20-16", False), ("ResNet-LC-20-16x128", False), ("ResNet-LC-20-16x128", True)  # its columns' networks
-TASKS = {"study": "Runs of the paper's experiments", "analysis": "Analysis", "claims": "Claims and verdicts",
-         "findings": "Findings", "tables": "Tables", "plots": "Figures", "dots": "Figures of single values",
-         "interactive": "Pages to play with"}  # of the modules that notebooks import
-MARKS = {"as": "●", "contrary": "✕", "not": "○"}  # by the first word of a verdict
+# The networks of Table 1's columns
+TABLE_1 = (("ResNet-20-16", False), ("ResNet-LC-20-16x128", False), ("ResNet-LC-20-16x128", True))
+# The modules that notebooks import
+TASKS = {"study": "Runs of the paper's experiments", "analysis": "Analysis",
+         "claims": "Claims and verdicts", "findings": "Findings", "tables": "Tables",
+         "plots": "Figures", "dots": "Figures of single values",
+         "interactive": "Pages to play with"}
+MARKS = {"as": "●", "contrary": "✕"}  # by the first word of a verdict; the others have a circle
 THUMBNAIL = 520, 260  # pixels at most, twice those of the page
+
+
+def marked(verdict):
+    """The class of a verdict, and its mark."""
+    kind = verdict.split()[0]
+    return kind, MARKS.get(kind, "○")
 
 
 def lay_out(target, root=ROOT):
@@ -45,33 +54,41 @@ def lay_out(target, root=ROOT):
         thumbnail(entry, root).save(target / "thumbnails" / f"{entry['name']}.png")
     (target / "index.md").write_text(start_page(entries, root), encoding="utf-8")
     api = target / "docs" / "api.md"
-    api.write_text(api.read_text(encoding="utf-8").replace("<!-- notebooks -->", called(notebooks)), encoding="utf-8")
+    text = api.read_text(encoding="utf-8").replace("<!-- notebooks -->", called(notebooks))
+    api.write_text(text, encoding="utf-8")
 
 
 def called(notebooks):
-    """The functions and classes of `lc`'s modules that notebooks call, module by module, for docs/api.md."""
-    cells = (cell for path in notebooks for cell in json.loads(path.read_text(encoding="utf-8"))["cells"])
-    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    """The functions and classes of `lc` that notebooks call, module by module, for docs/api.md."""
+    code = "\n".join(code_of(path) for path in notebooks)
     lines = []
     for module, title in TASKS.items():
-        functions = vars(importlib.import_module(f"lc.{module}"))
-        names = sorted(set(re.findall(rf"\b{module}\.([a-z]\w*)", code)) & functions.keys())
-        kinds = {name: "function" if inspect.isfunction(functions[name]) else "class" for name in names
-                 if inspect.isfunction(functions[name]) or inspect.isclass(functions[name])}
-        directives = "\n".join(f".. auto{kind}:: lc.{module}.{name}" for name, kind in kinds.items())
-        lines += [f"**{title}: `lc.{module}`**", f"```{{eval-rst}}\n{directives}\n```"]
+        known = vars(importlib.import_module(f"lc.{module}"))
+        directives = []
+        for name in sorted(set(re.findall(rf"\b{module}\.([a-z]\w*)", code)) & known.keys()):
+            if inspect.isfunction(known[name]):
+                directives.append(f".. autofunction:: lc.{module}.{name}")
+            elif inspect.isclass(known[name]):
+                directives.append(f".. autoclass:: lc.{module}.{name}")
+        lines += [f"**{title}: `lc.{module}`**",
+                  "\n".join(["```{eval-rst}", *directives, "```"])]
     return "\n\n".join(lines)
 
 
+def code_of(path):
+    """The code of a notebook, all of its cells."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
 def start_page(entries, root=ROOT):
-    """docs/index.md, with what the notebooks and the results say in the places that are marked there."""
+    """docs/index.md, with what the notebooks and the results say in its marked places."""
     table, verdicts = results.load_table(root / "results"), claims.verdicts()
-    parts = dict(
-        hero=raw(interactive.filters(table).html),
-        start=container("cards start", *(card(entry, verdicts) for entry in entries if entry["name"] == FIRST)),
-        claims=raw(claims_map(verdicts, entries)),
-        cards=container("cards", *(card(entry, verdicts) for entry in entries if entry["name"] != FIRST)),
-        numbers=numbers(table))
+    cards = {entry["name"]: card(entry, verdicts) for entry in entries}
+    first = cards.pop(FIRST)
+    parts = dict(hero=raw(interactive.filters(table).html), start=container("cards start", first),
+                 claims=raw(claims_map(verdicts, entries)),
+                 cards=container("cards", *cards.values()), numbers=numbers(table))
     page = (root / "docs" / "index.md").read_text(encoding="utf-8")
     for name, text in parts.items():
         page = page.replace(f"<!-- {name} -->", text)
@@ -82,8 +99,9 @@ def read(path):
     """What the start page shows of a notebook.
 
     Returns:
-        A dictionary: `name`, of the file; `title` and `place` in the paper, Markdown; `figure`, the name of the first figure
-        that it saves, or None; `picture`, the first PNG in its outputs, base64, or None.
+        A dictionary: `name`, of the file; `title` and `place` in the paper, Markdown; `figure`, the
+        name of the first figure that it saves, or None; `picture`, the first PNG in its outputs,
+        base64, or None.
 
     Raises:
         ValueError: if the notebook has no title or no outputs.
@@ -92,18 +110,21 @@ def read(path):
     heading, _, rest = "".join(cells[0]["source"]).strip().partition("\n")
     outputs = [output for cell in cells for output in cell.get("outputs", ())]
     if not heading.startswith("# ") or not outputs:
-        raise ValueError(f"{path.name} has no title or no outputs; execute it with `make notebooks`")
-    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    saved = re.search(r"plots\.save\(.*[\"'](\w+)[\"']\)", code)
+        raise ValueError(f"{path.name} has no title or no outputs; execute it with "
+                         "`make notebooks`")
+    saved = re.search(r"plots\.save\(.*[\"'](\w+)[\"']\)", code_of(path))
     pictures = (output.get("data", {}).get("image/png") for output in outputs)
-    return {"name": path.stem, "title": heading.removeprefix("# "), "place": re.split(r"\n\s*\n", rest.strip())[0],
+    return {"name": path.stem, "title": heading.removeprefix("# "),
+            "place": re.split(r"\n\s*\n", rest.strip())[0],
             "figure": saved and saved[1], "picture": next(filter(None, pictures), None)}
 
 
 def thumbnail(entry, root=ROOT):
     """A small picture of the notebook's first figure, on white."""
-    figure, picture = entry["figure"], entry["picture"]
-    source = root / "figures" / f"{figure}.png" if figure else io.BytesIO(base64.b64decode(picture))
+    if entry["figure"]:
+        source = root / "figures" / f"{entry['figure']}.png"
+    else:
+        source = io.BytesIO(base64.b64decode(entry["picture"]))
     with Image.open(source) as image:
         small = image.convert("RGBA")
     small.thumbnail(THUMBNAIL)
@@ -113,11 +134,10 @@ def thumbnail(entry, root=ROOT):
 
 
 def card(entry, verdicts):
-    """A notebook's card: its figure, its title, its place in the paper, and how many of its claims have which verdict."""
+    """A notebook's card: its figure, title and place in the paper, and its claims' verdicts."""
     page = f"notebooks/{entry['name']}.ipynb"
     said = verdicts.loc[verdicts["notebook"] == entry["name"][:2], "verdict"].value_counts()
-    counts = ", ".join(f"{MARKS.get(verdict.split()[0], '○')} {count} {verdict}"
-                       for verdict, count in said.items())
+    counts = ", ".join(f"{marked(verdict)[1]} {count} {verdict}" for verdict, count in said.items())
     place = re.sub(r"\s+", " ", entry["place"])
     picture = f"[![{entry['title']}](thumbnails/{entry['name']}.png)]({page})"
     text = picture, f"**[{entry['title']}]({page})**", place, counts
@@ -125,32 +145,40 @@ def card(entry, verdicts):
 
 
 def claims_map(verdicts, entries):
-    """The claims in the order of their numbers, each a mark with its verdict that leads to its notebook."""
+    """The claims in their order, each a mark with its verdict that leads to its notebook."""
     pages = {entry["name"][:2]: f"notebooks/{entry['name']}.html" for entry in entries}
-    counts = verdicts["verdict"].value_counts().sort_index()
-    legend = " &nbsp; ".join(f'<span class="{verdict.split()[0]}">{MARKS.get(verdict.split()[0], "○")} {count} '
-                             f'{escape(verdict)}</span>' for verdict, count in counts.items())
-    lines = [f'<li><a class="{row.verdict.split()[0]}" href="{pages[row.notebook]}" title="{escape(row.verdict)}">'
-             f'<span>{MARKS.get(row.verdict.split()[0], "○")}</span> {row.number}&ensp;{escape(row.title)}</a></li>'
-             for row in verdicts.itertuples()]
-    return f'<p class="legend">{legend}</p>\n<ul class="claims">\n' + "\n".join(lines) + "\n</ul>"
+    legend, lines = [], []
+    for verdict, count in verdicts["verdict"].value_counts().sort_index().items():
+        kind, mark = marked(verdict)
+        legend.append(f'<span class="{kind}">{mark} {count} {escape(verdict)}</span>')
+    for row in verdicts.itertuples():
+        kind, mark = marked(row.verdict)
+        lines.append(f'<li><a class="{kind}" href="{pages[row.notebook]}" '
+                     f'title="{escape(row.verdict)}"><span>{mark}</span> '
+                     f"{row.number}&ensp;{escape(row.title)}</a></li>")
+    return "\n".join([f'<p class="legend">{" &nbsp; ".join(legend)}</p>', '<ul class="claims">',
+                      *lines, "</ul>"])
 
 
 def numbers(rows):
-    """What the rows are, as Markdown: accuracies with the paper's recipe, and a table of recipes from the longest down."""
-    said = []
-    for (dataset, model, frozen), part in rows[rows["profile"] == "paper"].groupby(["dataset", "model", "frozen"]):
+    """Markdown: accuracies with the paper's recipe; a table of all recipes, the longest first."""
+    lines = []
+    papers = rows[rows["profile"] == "paper"].groupby(["dataset", "model", "frozen"])
+    for (dataset, model, frozen), part in papers:
         if dataset in paper.TABLE_1 and (model, frozen) in TABLE_1:
             published = paper.TABLE_1[dataset][TABLE_1.index((model, frozen))]
-            said.append(f"- {model}{' with frozen random filters' * frozen} reaches {part['accuracy'].mean():.2f} % on "
-                        f"{dataset} with the paper's recipe (n = {len(part)}). The paper prints {published}.")
+            network = model + " with frozen random filters" * frozen
+            lines.append(f"- {network} reaches {part['accuracy'].mean():.2f} % on {dataset} with "
+                         f"the paper's recipe (n = {len(part)}). The paper prints {published}.")
+    lines += ["", "| profile | runs | epochs | training images | seeds | data sets | device |",
+              "|---|---:|---:|---:|---:|---|---|"]
     recipes = rows.groupby(["profile", "epochs", "train_images", "device"])
-    lines = [f"| `{profile}` | {len(part)} | {epochs} | {images:,} | {part['seed'].nunique()} | "
-             f"{', '.join(sorted(set(part['dataset'])))} | {device} |"
-             for (profile, epochs, images, device), part
-             in sorted(recipes, key=lambda recipe: -recipe[0][1] * recipe[0][2])]
-    head = ["| profile | runs | epochs | training images | seeds | data sets | device |", "|---|---:|---:|---:|---:|---|---|"]
-    return "\n".join([*said, "", *head, *lines])
+    for recipe, part in sorted(recipes, key=lambda item: -item[0][1] * item[0][2]):
+        profile, epochs, images, device = recipe
+        datasets = ", ".join(sorted(set(part["dataset"])))
+        lines.append(f"| `{profile}` | {len(part)} | {epochs} | {images:,} | "
+                     f"{part['seed'].nunique()} | {datasets} | {device} |")
+    return "\n".join(lines)
 
 
 def container(name, *parts, colons=5):

@@ -1,6 +1,4 @@
-"""From rows to what a figure draws and a table says: means over seeds, gaps, intervals, break-evens, matched filters, hours."""
-
-from dataclasses import dataclass
+"""From rows to what figures draw and tables say: means, gaps, intervals, matched filters, hours."""
 
 import numpy as np
 import pandas as pd
@@ -17,55 +15,49 @@ NETWORK = ["profile", "dataset", "model", *Architecture._fields]
 ORDER = ["profile", "kernel_size", "depth", "width", "expansion"]
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """An effect, the ends of its 95 % interval, and the number of seeds behind it; nan if unknown."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
 def summary(table, *columns):
     """Means and standard deviations over seeds.
 
     Returns:
-        A DataFrame with a row for each profile, data set, model and `frozen`, ordered by profile (the largest first), kernel
-        size, depth, width and expansion: `profile`, `dataset`, `model`, the fields of `models.Architecture`, `frozen`,
-        `learnable_parameters`, `n`, and for each of `columns` its mean under its own name and its standard deviation as
-        `<column>_std` (nan for one seed).
+        A DataFrame with a row for each profile (the largest first), data set, model and `frozen`:
+        these and the fields of `models.Architecture`, `learnable_parameters`, `n`, and for each of
+        `columns` its mean under its own name and its standard deviation as `<column>_std` (nan for
+        one seed).
     """
     groups = table.groupby([*NETWORK, "frozen"])
     return _means(groups, columns, learnable_parameters=groups["learnable_parameters"].first())
 
 
 def gaps(table, column="accuracy"):
-    """What is lost by freezing: `column` of the learnable run minus that of the frozen one, paired by seed.
+    """What freezing costs: `column` of the learnable run minus that of the frozen one, by seed.
 
     Returns:
-        A DataFrame as `summary` makes it, without `frozen`, of the networks that have both runs: `gap` and `gap_std` in points.
+        A DataFrame as `summary` makes it, without `frozen`, of the networks that have both runs:
+        `gap` and `gap_std` in points.
     """
     return _means(gaps_by_seed(table, column).groupby(NETWORK), ["gap"])
 
 
 def gaps_by_seed(table, column="accuracy"):
     """As `gaps`, with a row for each network and seed that has both runs."""
-    keys = [*NETWORK, "seed"]
-    learnable, frozen = (table[table["frozen"] == kind].set_index(keys)[column] for kind in (False, True))
-    return (learnable - frozen).dropna().rename("gap").reset_index()
+    values = table.set_index([*NETWORK, "seed"])[column]
+    frozen = table["frozen"].to_numpy(bool)
+    return (values[~frozen] - values[frozen]).dropna().rename("gap").reset_index()
 
 
 def _means(groups, columns, **more):
     parts = dict(more, n=groups.size())
     for column in columns:
         parts[column], parts[f"{column}_std"] = groups[column].mean(), groups[column].std()
-    return pd.DataFrame(parts).reset_index().sort_values(ORDER, key=_ranks, kind="stable", ignore_index=True)
+    means = pd.DataFrame(parts).reset_index()
+    return means.sort_values(ORDER, key=_ranks, kind="stable", ignore_index=True)
 
 
 def _ranks(column):
     """What a column is sorted by: profiles by their size, those of ImageNet's own names first."""
-    return column.map({name: i for i, name in enumerate(PROFILES)}).fillna(-1) if column.name == "profile" else column
+    if column.name != "profile":
+        return column
+    return column.map({name: i for i, name in enumerate(PROFILES)}).fillna(-1)
 
 
 def accuracies(table, rows, roles):
@@ -81,33 +73,36 @@ def accuracies(table, rows, roles):
     """
     keys = [table.apply(rows, axis=1).rename("row"), table.apply(roles, axis=1).rename("role"),
             table["profile"].rename("source")]
-    means = dict(accuracy=("accuracy", "mean"), spread=("accuracy", "std"), n=("accuracy", "size"))
-    return table.groupby(keys, sort=False).agg(**means, epochs=("epochs", "first")).reset_index()
+    return table.groupby(keys, sort=False).agg(
+        accuracy=("accuracy", "mean"), spread=("accuracy", "std"), n=("accuracy", "size"),
+        epochs=("epochs", "first")).reset_index()
 
 
 def largest_profiles(cells):
-    """`accuracies` without what the lines of a table need not: rows of smaller profiles than the largest that has every role.
+    """`accuracies` of the largest profile that has every role, and of larger ones, for each line.
 
     It is for tables whose lines are not compared with each other, such as Table 1.
     """
     size = _ranks(cells["source"].rename("profile"))
     whole = cells.groupby(["row", "source"])["role"].transform("nunique") == cells["role"].nunique()
-    return cells[size <= cells["row"].map(size[whole].groupby(cells["row"]).min()).fillna(np.inf)]
+    largest = size[whole].groupby(cells["row"]).min()
+    return cells[size <= cells["row"].map(largest).fillna(np.inf)]
 
 
 def differences(table, column):
-    """What bf16 changes: the mean of `column` over the runs in bf16 minus that over the runs in fp32, for each network.
+    """What bf16 changes: the mean of `column` in bf16 minus that in fp32, for each network.
 
-    Welch's interval takes the runs as independent. Rounding differences grow during training. In short trainings, runs with
-    one seed stay correlated, and Welch's interval is too wide. Student's interval of the differences within a seed is not.
+    Rounding differences grow during training. In short trainings, runs with one seed stay
+    correlated: then Welch's interval, which takes runs as independent, is too wide, and Student's
+    of the differences within a seed is not.
 
     Args:
         table: rows of `study.precisions`, told apart by their column `precision`.
 
     Returns:
-        A DataFrame with a row for each data set, model and `frozen`: `n_fp32` and `n_bf16`, runs; `fp32` and `bf16`, means;
-        `difference`; `low` and `high`, the ends of Welch's interval; `paired_low` and `paired_high`, of the seeds that have both
-        runs. What there are too few runs for is nan.
+        A DataFrame with a row for each data set, model and `frozen`: `n_fp32` and `n_bf16`, runs;
+        `fp32` and `bf16`, means; `difference`; `low` and `high`, the ends of Welch's interval;
+        `paired_low` and `paired_high`, those of Student's. What has too few runs is nan.
     """
     keys, found = ["dataset", "model", "frozen"], []
     for key, part in table.groupby(keys):
@@ -116,7 +111,7 @@ def differences(table, column):
         fp32, bf16 = by_seed["fp32"].dropna(), by_seed["bf16"].dropna()
         both, free, paired = by_seed.dropna(), (np.nan, np.nan), (np.nan, np.nan)
         if len(fp32) and len(bf16):
-            free = (_alone(bf16) - _alone(fp32)).interval()
+            free = (_unpaired(bf16) - _unpaired(fp32)).interval()
         if len(both):
             paired = (effect_of(both["bf16"]) - effect_of(both["fp32"])).interval()
         found.append((*key, len(fp32), len(bf16), fp32.mean(), bf16.mean(),
@@ -125,8 +120,8 @@ def differences(table, column):
                                         "low", "high", "paired_low", "paired_high"])
 
 
-def _alone(values):
-    """The effect of values that are not paired with others by seed."""
+def _unpaired(values):
+    """The effect of values that do not share their seeds with others."""
     return Effect({Cell(values.mean(), len(values), values.var()): 1.0})
 
 
@@ -148,11 +143,14 @@ def effect_of(values, **more):
 
 
 def break_even(rows, x):
-    """Where frozen networks catch up with learnable ones as `x` grows (Figure 6), an `effects.Crossing`.
+    """Where frozen networks catch up with learnable ones as `x` grows (Figure 6).
 
     Args:
         rows: of one profile.
         x: a field of `models.Architecture`: "width", "depth" or "expansion".
+
+    Returns:
+        An `effects.Crossing`.
     """
     gaps = gaps_by_seed(rows)
     spread = seed_spread(gaps.assign(frozen=False), "gap")
@@ -161,10 +159,11 @@ def break_even(rows, x):
 
 
 def matched(rows):
-    """Reorder each row's filters so that the same ones stand below each other (Figures 7 and 10).
+    """Reorder filters so that the same ones stand below each other (Figures 7 and 10).
 
-    Networks number their filters at random. The last row's are put in order of their norm; then each row, from the
-    bottom up, is matched with the one below: the assignment with the largest sum of cosine similarities.
+    Networks number their filters at random. The last row's are put in order of their norm; then
+    each row, from the bottom up, is matched with the one below: the assignment with the largest sum
+    of cosine similarities.
 
     Args:
         rows: a list of arrays `[c_out, c_in, k, k]` of one shape.
@@ -172,41 +171,50 @@ def matched(rows):
     Returns:
         The same list, each array reordered along its first axis.
     """
-    below = rows[-1][np.argsort(-np.linalg.norm(rows[-1].reshape(len(rows[-1]), -1), axis=1))]
+    below = rows[-1][np.argsort(-_norms(rows[-1]))]
     ordered = [below]
     for row in reversed(rows[:-1]):
-        a, b = (filters.reshape(len(filters), -1) for filters in (below, row))
-        similarity = (a @ b.T) / (np.linalg.norm(a, axis=1)[:, None] * np.linalg.norm(b, axis=1) + 1e-12)
+        products = below.reshape(len(below), -1) @ row.reshape(len(row), -1).T
+        similarity = products / (_norms(below)[:, None] * _norms(row) + 1e-12)
         below = row[linear_sum_assignment(similarity, maximize=True)[1]]
         ordered.append(below)
     return ordered[::-1]
+
+
+def _norms(filters):
+    return np.linalg.norm(filters.reshape(len(filters), -1), axis=1)
 
 
 def hours(table):
     """What runs cost (Table 4), from their own rows.
 
     Returns:
-        A DataFrame with a row for each line of Table 4 that has runs, one more for those of `study.precisions` and of
-        `study.decay` each, each profile and each device: `line`, `profile` (the largest first), `device`, `runs`, `hours`
-        (the sum of the runs' own times, evaluation included), `runs_per_hour`.
+        A DataFrame with a row for each line of Table 4 that has runs (those of `study.precisions`
+        and of `study.decay` have one each), each profile and each device: `line`, `profile` (the
+        largest first), `device`, `runs`, `hours` (the sum of the runs' own times, evaluation
+        included), `runs_per_hour`.
     """
-    def line(row):
-        if row["profile"].endswith(("-fp32", "-bf16")):
-            return "Precision"
-        if "-decay" in row["profile"]:
-            return "Weight decay"
-        if row["between"]:
-            return "Ablation"
-        # The paper's baselines are those of Section 3; that its other lines include plain networks is our reading.
-        on_images = row["dataset"] in ("imagenet", "tiny-imagenet-40") and row["model"] in set(NETWORKS) - {"ResNet-18d"}
-        baseline = on_images or row["dataset"] == "cifar10" and row["model"] in {*OFF_THE_SHELF, "ResNet-20-16"}
-        return f"{'Baseline' if baseline else 'LC'} {TITLES.get(row['dataset'], row['dataset'])}"
-
-    profiles = table["profile"].str.split("-decay").str[0]  # of the runs with another weight decay too
-    groups = table.groupby([table.apply(line, axis=1).rename("line"), profiles.rename("profile"), "device"])
+    profiles = table["profile"].str.split("-decay").str[0].rename("profile")
+    groups = table.groupby([table.apply(_line_of_table_4, axis=1).rename("line"), profiles,
+                            "device"])
     costs = pd.DataFrame({"runs": groups.size(), "hours": groups["seconds"].sum() / 3600})
     costs = costs.assign(runs_per_hour=costs["runs"] / costs["hours"]).reset_index()
     return costs.sort_values(["line", "profile"], key=_ranks, kind="stable", ignore_index=True)
+
+
+def _line_of_table_4(row):
+    """The paper's baselines are those of Section 3. That its other lines include plain networks is
+    our reading."""
+    if row["profile"].endswith(("-fp32", "-bf16")):
+        return "Precision"
+    if "-decay" in row["profile"]:
+        return "Weight decay"
+    if row["between"]:
+        return "Ablation"
+    baselines = {"cifar10": {*OFF_THE_SHELF, "ResNet-20-16"}}
+    baselines |= dict.fromkeys(["imagenet", "tiny-imagenet-40"], {*NETWORKS} - {"ResNet-18d"})
+    kind = "Baseline" if row["model"] in baselines.get(row["dataset"], ()) else "LC"
+    return f"{kind} {TITLES.get(row['dataset'], row['dataset'])}"
 
 
 def central_share(values, size=3):
@@ -220,7 +228,8 @@ def central_share(values, size=3):
         size: the side of the central square, in pixels.
     """
     edge = max(0, (len(values) - size) // 2)
-    return float(values[edge:len(values) - edge, edge:len(values) - edge].sum() / values.sum())
+    inside = slice(edge, len(values) - edge)
+    return float(values[inside, inside].sum() / values.sum())
 
 
 def concentration(values):

@@ -5,6 +5,7 @@ from matplotlib.ticker import MaxNLocator
 
 FAR = 10  # points of accuracy
 
+
 def log_ticks(axes, values):
     """A logarithmic x axis with ticks at the values. Axes that share it need the values of all.
 

@@ -1,5 +1,6 @@
 """Dot plots: networks below each other (Figure 1), and the paper's Tables 1 and 3."""
 
+import numpy as np
 import seaborn as sns
 
 from .models import combines
@@ -14,12 +15,11 @@ ROLE_COLORS = {"Plain": BASELINE, "LC, learnable": LEARNABLE, "LC, frozen random
 def by_network(axes, table, gaps, larger, combines=combines):
     """Figure 1: each network's accuracy, learnable and frozen, and what freezing changes in points.
 
-    Above the dotted line stand networks whose blocks combine their spatial filters.
-
     Args:
-        table, larger: the curves and marks of `study.collect`. Rows of `larger` have marks of their own.
+        table, larger: the curves and marks of `study.collect`.
         gaps: of `analysis.gaps`.
-        combines: tells of a network's name whether it combines them.
+        combines: tells of a network's name whether its blocks combine their spatial filters. Those
+            that do stand above the dotted line.
     """
     size = table.groupby("model")["learnable_parameters"].max()
     names = sorted(size.index, key=lambda name: (not combines(name), size[name]))
@@ -43,7 +43,8 @@ def by_network(axes, table, gaps, larger, combines=combines):
         axes.axhline(combined - 0.5, color=BASELINE, linestyle=":")
     axes.set(xlabel="Validation accuracy [%]", ylabel="", ylim=(len(names) - 0.5, -0.7))
     axes.margins(x=0.08)
-    axes.get_legend() and axes.get_legend().remove()
+    if axes.get_legend():
+        axes.get_legend().remove()
 
 
 def beside_paper(axes, here, published):
@@ -54,8 +55,7 @@ def beside_paper(axes, here, published):
         here: of `analysis.accuracies`.
         published: of `paper.table_1`. Lines of which `here` has no row are left out.
     """
-    rows = beside(here, published)
-    roles = list(dict.fromkeys(published["role"]))
+    rows, roles = beside(here, published), list(dict.fromkeys(published["role"]))
     for axis, (line, part) in zip(axes, rows.groupby("line", sort=False)):
         for row in part.itertuples():
             aside = -0.12 if row.source == PUBLISHED else 0.12
@@ -70,8 +70,7 @@ def beside_paper(axes, here, published):
 def between_convolutions(axes, here, published):
     """Table 3 as dots, a line for each operation between the convolutions.
 
-    Left are other recipes, right is the paper's. Both axes span as many points, so that effects
-    can be compared by eye.
+    The paper's recipe is on the right. Both axes span as many points, to compare effects by eye.
 
     Args:
         axes: two.
@@ -91,16 +90,10 @@ def between_convolutions(axes, here, published):
         ranges.append(((part["accuracy"] - spread).min(), (part["accuracy"] + spread).max()))
     _name_dots(axes[1], rows)
     axes[0].set_visible(not papers.all())
-    reach = 0.55 * max(high - low for low, high in ranges if low == low) or 1
+    reach = 0.55 * np.nanmax([high - low for low, high in ranges]) or 1
     for axis, (low, high) in zip(axes, ranges):
-        if low == low:
+        if not np.isnan(low):
             axis.set_xlim((low + high) / 2 - reach, (low + high) / 2 + reach)
-
-
-def _look(source):
-    published, star = source == PUBLISHED, source == "paper"
-    return dict(marker="*" if star else "o", markersize=8 if star else 4.5, linestyle="",
-                **(dict(markerfacecolor="white") if published else {}))
 
 
 def _dot(axis, row, y):
@@ -111,3 +104,12 @@ def _dot(axis, row, y):
 def _name_dots(axis, rows):
     for source, label in rows[["source", "label"]].drop_duplicates().values:
         axis.plot([], [], color="black", label=label, **_look(source))
+
+
+def _look(source):
+    look = dict(marker="o", markersize=4.5, linestyle="")
+    if source == "paper":
+        look |= dict(marker="*", markersize=8)
+    if source == PUBLISHED:
+        look |= dict(markerfacecolor="white")
+    return look

@@ -1,13 +1,12 @@
 """Effects: differences, means and slopes of networks' numbers over seeds, and their intervals.
 
-A `Cell` is one number of one network over its seeds. An `Effect` is a linear combination of cells,
-and is made by arithmetic: `learnable - frozen`. Networks differ in how much their seeds differ: at
-E = 1 by 0.6 points, at E = 8 by 0.06. So no interval takes their variances as equal unless a
-network has a single seed.
+Networks differ in how much their seeds differ: at E = 1 by 0.6 points, at E = 8 by 0.06. So no
+interval takes their variances as equal unless a network has a single seed.
 """
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 
 import numpy as np
 from scipy.special import stdtrit
@@ -34,7 +33,7 @@ class Cell:
 
 
 class Effect:
-    """A linear combination of cells, `{cell: weight}`, with intervals at any confidence.
+    """A linear combination of cells, `{cell: weight}`, made by arithmetic: `learnable - frozen`.
 
     The interval is the wider of two. Student's takes the combination within each seed that all
     networks have, so it holds whatever their variances, and however runs of one seed are related;
@@ -61,9 +60,6 @@ class Effect:
     def __sub__(self, other):
         return self + other * -1
 
-    def __truediv__(self, divisor):
-        return self * (1 / divisor)
-
     @cached_property
     def value(self):
         return float(sum(weight * cell.mean for cell, weight in self.weights.items()))
@@ -87,30 +83,32 @@ class Effect:
     def errors(self):
         """The standard errors of its intervals with their degrees of freedom: none, one or two."""
         images = self._over_images()
-        own = self._own()
-        found = [own] if own else []
-        pooled = {}  # cells that share an estimate of the variance share its degrees of freedom
-        for cell, weight in self.weights.items():
-            pooled[cell.pooled] = pooled.get(cell.pooled, 0) + weight ** 2 / cell.n
-        if all(freedom >= ENOUGH for _, freedom in pooled):
-            found.append([(variance * factor, freedom)
-                          for (variance, freedom), factor in pooled.items()])
-        return [_satterthwaite(parts + images) for parts in found]
+        return [_satterthwaite(parts + images) for parts in (self._own(), self._pooled()) if parts]
+
+    # Each of the next three gives a variance as a list of `(variance, degrees of freedom)`, which
+    # is empty where it is unknown.
 
     def _own(self):
-        """The variance that the networks' own seeds give, as `(variance, freedom)` parts."""
+        """Of the networks' own seeds."""
         if self.by_seed is not None:
             n = len(self.by_seed)
-            variance = np.var(list(self.by_seed.values()), ddof=1) if n > 1 else None
-            return [(variance / n, n - 1)] if n > 1 else None
+            return [(np.var(list(self.by_seed.values()), ddof=1) / n, n - 1)] if n > 1 else []
         if any(cell.n < 2 for cell in self.weights):
-            return None
+            return []
         return [(weight ** 2 * cell.variance / cell.n, cell.n - 1)
                 for cell, weight in self.weights.items()]
 
+    def _pooled(self):
+        """Of all networks' seeds. Cells with the same estimate share its degrees of freedom."""
+        factors = {}
+        for cell, weight in self.weights.items():
+            factors[cell.pooled] = factors.get(cell.pooled, 0) + weight ** 2 / cell.n
+        if any(freedom < ENOUGH for _, freedom in factors):
+            return []
+        return [(variance * factor, freedom) for (variance, freedom), factor in factors.items()]
+
     def _over_images(self):
-        """The variance that the choice of test images gives, and its degrees of freedom, of each
-        data set: none unless every cell has answers."""
+        """Of the choice of test images, for each data set: only if every cell has answers."""
         if any(cell.answers is None for cell in self.weights):
             return []
         combined = {}
@@ -135,8 +133,8 @@ def _satterthwaite(parts):
 
 def average(effects):
     """The mean of several effects."""
-    first, *others = effects
-    return sum(others, start=first) / (1 + len(others))
+    effects = list(effects)
+    return reduce(add, effects) * (1 / len(effects))
 
 
 def slope(curve, log=True):
@@ -150,8 +148,7 @@ def slope(curve, log=True):
     x = np.array(list(curve), float)
     x = np.log2(x) if log else x
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-    first, *others = [effect * weight for effect, weight in zip(curve.values(), weights)]
-    return sum(others, start=first)
+    return reduce(add, (effect * weight for effect, weight in zip(curve.values(), weights)))
 
 
 class Crossing:
@@ -176,12 +173,15 @@ class Crossing:
 
     @property
     def value(self):
-        return self._zero([effect.value for effect in self.curve.values()]) if self.curve else np.nan
+        if not self.curve:
+            return np.nan
+        return self._zero([effect.value for effect in self.curve.values()])
 
     def interval(self, confidence=0.95):
         ends = np.array([effect.interval(confidence) for effect in self.curve.values()])
-        return (self._zero(ends[:, 0]), self._zero(ends[:, 1])) if np.isfinite(ends).all() else (
-            np.nan, np.nan)
+        if not np.isfinite(ends).all():
+            return np.nan, np.nan
+        return self._zero(ends[:, 0]), self._zero(ends[:, 1])
 
     def neighbours(self):
         """The tested places around the value, or None if it is not between two."""

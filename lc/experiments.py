@@ -1,8 +1,13 @@
-"""The paper's experiments as data: the runs of each figure and table. `lc.imagenet.experiments` has those on ImageNet."""
+"""The paper's experiments as data: the runs of each figure and table.
+
+`lc.imagenet.experiments` has those on ImageNet.
+"""
 
 import ast
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from .initial import ABLATIONS
 from .models import architecture
@@ -12,12 +17,15 @@ from .utils import check
 
 @dataclass(frozen=True)
 class Grid:
-    """What the experiments of a profile vary. The defaults are the paper's; so are the networks in the docstrings below."""
+    """What the experiments of a profile vary. The defaults are the paper's.
+
+    So are the networks in the docstrings below.
+    """
 
     seeds: tuple = (0, 1, 2, 3)
     dataset: str = "cifar10"
-    networks: tuple = ("ResNet-14", "ResNet-18", "ResNet-34", "ResNet-20", "ResNet-50", "ResNet-101", "Wide-ResNet-50x2",
-                       "MobileNet-v2")
+    networks: tuple = ("ResNet-14", "ResNet-18", "ResNet-34", "ResNet-20", "ResNet-50",
+                       "ResNet-101", "Wide-ResNet-50x2", "MobileNet-v2")
     network_seeds: tuple = (0, 1, 2, 3)
     depth: int = 20  # of every network whose depth does not vary
     expansions: tuple = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -44,7 +52,7 @@ class Grid:
 
 GRIDS = {
     "paper": Grid(),
-    # 15 minutes to two hours a run on a CPU core with bf16 instructions; none that compare precisions
+    # 15 minutes to two hours a run on a CPU core with bf16 instructions; it compares no precisions
     "short": Grid(
         seeds=(0, 1), networks=("ResNet-14", "ResNet-18", "ResNet-20", "ResNet-50", "MobileNet-v2"),
         network_seeds=(0,), expansions=(1, 2, 4, 8, 32, 128), widths=(16, 32, 64), width_depth=8,
@@ -71,37 +79,39 @@ GRIDS = {
 
 
 def figure4(profile="paper", expansions=None, seeds=None):
-    """Figures 4 and 5: ResNet-LC-20-16x{E}, frozen and learnable, and the plain ResNet-20-16.
-
-    The plain network is trained frozen too. Without linear combinations, random filters fail.
-    """
+    """Figures 4 and 5: ResNet-LC-20-16x{E} and the plain ResNet-20-16, frozen and learnable."""
     grid = grid_of(GRIDS, profile, expansions=expansions, seeds=seeds)
-    models = [f"ResNet-{grid.depth}-16", *(f"ResNet-LC-{grid.depth}-16x{e}" for e in grid.expansions)]
+    models = [f"ResNet-{grid.depth}-16"]
+    models += [f"ResNet-LC-{grid.depth}-16x{e}" for e in grid.expansions]
     return pairs(models, grid.dataset, profile, grid.seeds)
 
 
 def table1(profile="paper", datasets=None, expansion=None, seeds=None):
-    """Table 1: the plain ResNet-20-16 and one ResNet-LC-20-16x{E}, frozen and learnable, on other data sets."""
+    """Table 1: the plain ResNet-20-16, learnable, and one ResNet-LC-20-16x{E}, on all data sets."""
     grid = grid_of(GRIDS, profile, datasets=datasets, datasets_expansion=expansion, seeds=seeds)
     models = [f"ResNet-{grid.depth}-16", f"ResNet-LC-{grid.depth}-16x{grid.datasets_expansion}"]
-    return _without_frozen_plain([run for dataset in grid.datasets for run in pairs(models, dataset, profile, grid.seeds)])
+    runs = [pairs(models, dataset, profile, grid.seeds) for dataset in grid.datasets]
+    return _without_frozen_plain(chain.from_iterable(runs))
 
 
 def figure8(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
-    """Figures 7, 8, 10, 11 and 12: kernel sizes k, by expansion E, frozen and learnable, and the plain network."""
-    grid = grid_of(GRIDS, profile, kernel_sizes=kernel_sizes, kernel_expansions=expansions, seeds=seeds)
-    shape = f"{grid.kernel_depth}-{grid.kernel_width}"
-    models = [f"ResNet{kind}-k{k}" for k in grid.kernel_sizes
-              for kind in (f"-{shape}", *(f"-LC-{shape}x{e}" for e in grid.kernel_expansions))]
+    """Figures 7, 8, 10, 11 and 12: LC networks by k and E, and the plain networks, learnable."""
+    grid = grid_of(GRIDS, profile, kernel_sizes=kernel_sizes, kernel_expansions=expansions,
+                   seeds=seeds)
+    shape, models = f"{grid.kernel_depth}-{grid.kernel_width}", []
+    for k in grid.kernel_sizes:
+        models.append(f"ResNet-{shape}-k{k}")
+        models += [f"ResNet-LC-{shape}x{e}-k{k}" for e in grid.kernel_expansions]
     return _without_frozen_plain(pairs(models, grid.dataset, profile, grid.seeds))
 
 
 def initialisation(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
-    """Not in the paper: Figure 8's networks, and the LC networks frozen with each of `lc.initial.ABLATIONS`.
+    """Not in the paper: Figure 8's networks, and LC networks with each of `lc.initial.ABLATIONS`.
 
-    From "covariance", the LC networks are trained learnable too. Large kernels come first.
+    These are frozen, and with "covariance" learnable too. Large kernels come first.
     """
-    grid = grid_of(GRIDS, profile, initial_kernel_sizes=kernel_sizes, initial_expansions=expansions, seeds=seeds)
+    grid = grid_of(GRIDS, profile, initial_kernel_sizes=kernel_sizes,
+                   initial_expansions=expansions, seeds=seeds)
     shape, models = f"{grid.kernel_depth}-{grid.kernel_width}", []
     for k in sorted(grid.initial_kernel_sizes, reverse=True):
         models.append(f"ResNet-{shape}-k{k}")
@@ -112,14 +122,14 @@ def initialisation(profile="paper", kernel_sizes=None, expansions=None, seeds=No
 
 
 def decay(profile="paper", decays=None, seeds=None):
-    """Not in the paper: ResNet-LC-20-16x8, learnable and frozen, and the plain ResNet-20-16, by weight decay.
+    """Not in the paper: ResNet-LC-20-16x8 and the plain ResNet-20-16, learnable, by weight decay.
 
-    The learnable LC network is also trained with the profile's weight decay on one factor of each LC-Block only, the
-    spatial or the pointwise one, and on the product of both.
+    The LC network is trained frozen too, and learnable with the profile's weight decay on the
+    spatial or the pointwise factor of each LC-Block only, and on the product of both.
 
     Args:
-        decays: text such as "5e-3", which the profile of a run names: `short-decay5e-3`. The recipe's own weight decay
-            is the profile itself.
+        decays: text such as "5e-3", which the profile of a run names: `short-decay5e-3`. The
+            recipe's own weight decay is the profile itself.
     """
     grid = grid_of(GRIDS, profile, decays=decays, seeds=seeds)
     plain, combined = f"ResNet-{grid.depth}-16", f"ResNet-LC-{grid.depth}-16x8"
@@ -131,16 +141,18 @@ def decay(profile="paper", decays=None, seeds=None):
 
 
 def figure8b(profile="paper", kernel_sizes=None, seeds=None):
-    """Figure 8b at the paper's depth, which Figure 8 of a smaller profile may not have: ResNet-LC-20-16x1-k{k}."""
+    """Figure 8b: ResNet-LC-20-16x1-k{k}, at the paper's depth, which Figure 8 may not have."""
     grid = grid_of(GRIDS, profile, map_kernel_sizes=kernel_sizes, seeds=seeds)
-    models = [f"ResNet-LC-{grid.map_depth}-{grid.kernel_width}x1-k{k}" for k in grid.map_kernel_sizes]
+    shape = f"{grid.map_depth}-{grid.kernel_width}"
+    models = [f"ResNet-LC-{shape}x1-k{k}" for k in grid.map_kernel_sizes]
     return pairs(models, grid.dataset, profile, grid.seeds)
 
 
 def twin(profile="paper", seeds=None):
-    """Section 6: the plain ResNet-20-16 and its twin, an LC network that starts as the same function, frozen and learnable."""
+    """Section 6: the plain ResNet-20-16, and an LC network that starts as the same function."""
     grid = grid_of(GRIDS, profile, seeds=seeds)
-    return pairs([f"ResNet-{grid.depth}-16", f"ResNet-LC-{grid.depth}-16x1~identity"], grid.dataset, profile, grid.seeds)
+    models = [f"ResNet-{grid.depth}-16", f"ResNet-LC-{grid.depth}-16x1~identity"]
+    return pairs(models, grid.dataset, profile, grid.seeds)
 
 
 def figure6a(profile="paper", widths=None, seeds=None):
@@ -157,7 +169,7 @@ def figure6b(profile="paper", depths=None, seeds=None):
 
 
 def table3(profile="paper", expansion=None, seeds=None):
-    """Table 3: ResNet-LC-20-16x{E} with nothing, ReLU, BatchNorm or both between the convolutions of each LC-Block."""
+    """Table 3: ResNet-LC-20-16x{E} with nothing, ReLU, BatchNorm or both in each LC-Block."""
     grid = grid_of(GRIDS, profile, between_expansion=expansion, seeds=seeds)
     shape = f"{grid.between_depth}-16x{grid.between_expansion}"
     models = [f"ResNet-LC-{shape}{between}" for between in ("", "+ReLU", "+BN", "+BN+ReLU")]
@@ -171,21 +183,21 @@ def figure1a(profile="paper", networks=None, seeds=None):
 
 
 def precisions(profile="paper", seeds=None):
-    """Not in the paper: the plain ResNet-20-16, learnable, and ResNet-LC-20-16x128, frozen, each in fp32 and in bf16.
+    """Not in the paper: ResNet-20-16, learnable, and ResNet-LC-20-16x128, frozen, in fp32 and bf16.
 
-    The profiles of these runs are `paper-fp32` and `paper-bf16`, with the paper's recipe. In the smaller profiles they have
-    fewer epochs.
+    The profiles of these runs are `paper-fp32` and `paper-bf16`, with the paper's recipe.
     """
     grid = grid_of(GRIDS, profile, precision_seeds=seeds)
-    recipes = [replace(recipe_named(profile), profile=f"{profile}-{kind}", precision=kind, epochs=grid.precision_epochs)
-               for kind in ("fp32", "bf16")]
-    networks = (f"ResNet-{grid.depth}-16", False), (f"ResNet-LC-{grid.depth}-16x{grid.precision_expansion}", True)
+    recipes = [replace(recipe_named(profile), profile=f"{profile}-{kind}", precision=kind,
+                       epochs=grid.precision_epochs) for kind in ("fp32", "bf16")]
+    networks = ((f"ResNet-{grid.depth}-16", False),
+                (f"ResNet-LC-{grid.depth}-16x{grid.precision_expansion}", True))
     return [Run(model, grid.dataset, frozen, seed, recipe)
             for seed in grid.precision_seeds for model, frozen in networks for recipe in recipes]
 
 
 def pairs(models, dataset, recipe, seeds, kind=Run):
-    """Every model, learnable and frozen, with every seed. Whole seeds come first, so that there is something to see early.
+    """Every model, learnable and frozen, with every seed. Whole seeds come first.
 
     Args:
         recipe: a recipe, or the name of a profile.
@@ -194,7 +206,8 @@ def pairs(models, dataset, recipe, seeds, kind=Run):
     Raises:
         ValueError: if a profile or model is unknown.
     """
-    runs = (kind(model, dataset, frozen, seed, recipe) for seed in seeds for model in models for frozen in (False, True))
+    runs = (kind(model, dataset, frozen, seed, recipe)
+            for seed in seeds for model in models for frozen in (False, True))
     return list(dict.fromkeys(runs))
 
 
@@ -206,18 +219,18 @@ def grid_of(grids, profile, **own):
     Raises:
         ValueError: if the profile is unknown, or a value has not the type of the grid's.
     """
-    grid, own = recipe_named(profile, grids), {name: value for name, value in own.items() if value is not None}
-    for name, value in list(own.items()):
+    grid = recipe_named(profile, grids)
+    own = {name: value for name, value in own.items() if value is not None}
+    for name, value in own.items():
         if isinstance(value, str):
-            try:
+            with suppress(ValueError, SyntaxError):
                 own[name] = value = ast.literal_eval(value)
-            except (ValueError, SyntaxError):
-                pass
         default = getattr(grid, name) or (0,)
         if isinstance(default, int):
             check.integer(name, value)
         elif not isinstance(value, Collection) or isinstance(value, str) or not len(value):
-            raise ValueError(f"{name} must be a list such as {list(default)}, or None for the profile's, not {value!r}")
+            raise ValueError(f"{name} must be a list such as {list(default)}, or None for the "
+                             f"profile's, not {value!r}")
         elif isinstance(default[0], int):
             for each in value:
                 check.integer(f"each of {name}", each, 0)

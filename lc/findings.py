@@ -1,23 +1,36 @@
 """What this project finds beyond the paper: differences between few runs, and what they decide."""
 
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
-from .analysis import Estimate, effect_of
+from .analysis import effect_of
+from .tables import number
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided"
 COLORS = {HOLDS: "#009E73", FAILS: "#CC79A7", OPEN: "#666666"}
 
 
-def difference(a, b, spread):
-    """The difference of the means of two networks' runs, a - b, as an `analysis.Estimate`.
+@dataclass(frozen=True)
+class Estimate:
+    """A difference, the ends of its 95 % interval, and the number of seeds; nan if unknown."""
 
-    The interval is that of `effects.Effect`. Without runs on either side, all is nan and `n` is 0.
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def difference(a, b, spread):
+    """The difference of the means of two networks' runs, a - b, with the interval of its `Effect`.
 
     Args:
         a, b: Series, indexed by seed.
         spread: of `analysis.seed_spread`.
+
+    Returns:
+        An `Estimate`, all nan with `n` = 0 if there are no runs on either side.
     """
     if not (len(a) and len(b)):
         return Estimate(np.nan, np.nan, np.nan, 0)
@@ -41,8 +54,8 @@ def points(estimate, digits=1, unit="points"):
     """A difference as text: "+3.1 points (95 %: +2.2 to +4.0; n = 2)"."""
     if not estimate.n:
         return "no row yet"
-    value, low, high = (f"{round(x, digits) + 0.0:+.{digits}f}".replace("-", "−")
-                        for x in (estimate.value, estimate.low, estimate.high))
+    value, low, high = (number(each, digits, sign="+")
+                        for each in (estimate.value, estimate.low, estimate.high))
     ends = "no interval" if np.isnan(estimate.low) else f"95 %: {low} to {high}"
     return f"{value} {unit} ({ends}; n = {estimate.n})"
 
@@ -74,9 +87,13 @@ class Box:
         return "\n".join([self.title, *(f"  {what}: {text}" for what, text in self.lines.items())])
 
     def _repr_html_(self):
-        color, lines = COLORS[self.verdict], "".join(
-            f"<div><b>{escape(what)}:</b> {escape(text)}</div>"
-            for what, text in self.lines.items())
-        return (f'<div style="border-left: 4px solid {color}; padding: 0 0 0 0.8em; '
-                f'margin: 0.8em 0; text-align: left; white-space: normal">'
-                f'<div style="color: {color}"><b>{escape(self.title)}</b></div>{lines}</div>')
+        lines = (f"<div><b>{escape(what)}:</b> {escape(text)}</div>"
+                 for what, text in self.lines.items())
+        return framed(COLORS[self.verdict], self.title, "".join(lines))
+
+
+def framed(color, title, body):
+    """HTML of a box: a title, which is text, and a body of HTML beside a bar of a colour."""
+    return (f'<div style="border-left: 4px solid {color}; padding: 0 0 0 0.8em; '
+            f'margin: 0.8em 0; text-align: left; white-space: normal">'
+            f'<div style="color: {color}"><b>{escape(title)}</b></div>{body}</div>')

@@ -1,4 +1,5 @@
-"""The paper's published numbers, each with its place (Gavrikov and Keuper, 2023, arXiv 2301.11360); nowhere else."""
+"""The paper's published numbers (Gavrikov and Keuper, 2023, arXiv 2301.11360), each with its place.
+"""
 
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ class Published:
     spread: float | None = None
 
     def __str__(self):
-        return f"{self.mean:.2f}" if self.spread is None else f"{self.mean:.2f} ± {self.spread:.2f}"
+        spread = "" if self.spread is None else f" ± {self.spread:.2f}"
+        return f"{self.mean:.2f}{spread}"
 
 
 # Table 1: validation accuracy of ResNet-20-16 and ResNet-LC-20-16x128, at least 4 runs
@@ -28,7 +30,8 @@ TABLE_1 = {
     "svhn": (Published(96.36, 0.04), Published(96.31, 0.08), Published(96.34, 0.11)),
 }
 
-# Table 2: ResNet-18d on ImageNet, one run: (frozen top-1, frozen top-5, learnable top-1, learnable top-5); None: out of memory
+# Table 2: ResNet-18d on ImageNet, one run: (frozen top-1, frozen top-5, learnable top-1, learnable
+# top-5); None: out of memory
 TABLE_2 = {
     "baseline": (37.85, 61.37, 72.60, 90.69),
     "x1": (61.28, 83.11, 71.82, 90.44),
@@ -37,7 +40,7 @@ TABLE_2 = {
     "x128": (72.31, 90.64, None, None),
 }
 
-# Table 3: operations between the convolutions of ResNet-LC-20-16x64, CIFAR-10: (frozen random, learnable)
+# Table 3: operations between the convolutions of ResNet-LC-20-16x64, CIFAR-10: (frozen, learnable)
 TABLE_3 = {
     "": (Published(91.71, 0.08), Published(91.18, 0.10)),
     "+ReLU": (Published(92.78, 0.31), Published(93.38, 0.15)),
@@ -47,12 +50,13 @@ TABLE_3 = {
 
 # Table 4: cumulative GPU hours on NVIDIA A100-SXM4-40GB
 TABLE_4 = {
-    "Baseline ImageNet": 870.0, "Baseline CIFAR-10": 183.0, "LC CIFAR-10": 787.3, "LC CIFAR-100": 2.8, "LC SVHN": 3.9,
-    "LC Fashion-MNIST": 3.0, "LC ImageNet": 869.2, "Adversarial evaluation": 1.3, "Ablation": 20.2,
-    "Abandoned experiments": 160.9, "Total": 2901.6,
+    "Baseline ImageNet": 870.0, "Baseline CIFAR-10": 183.0, "LC CIFAR-10": 787.3,
+    "LC CIFAR-100": 2.8, "LC SVHN": 3.9, "LC Fashion-MNIST": 3.0, "LC ImageNet": 869.2,
+    "Adversarial evaluation": 1.3, "Ablation": 20.2, "Abandoned experiments": 160.9,
+    "Total": 2901.6,
 }
 
-# Section 3 and Figure 1a: points lost by frozen random networks on CIFAR-10, with and without pointwise combinations
+# Section 3 and Figure 1a: points that frozen random networks lose on CIFAR-10
 CIFAR10_GAP_COMBINED = (1.6, 1.9)  # ResNet-50/101, Wide-ResNet-50x2, MobileNet v2
 CIFAR10_GAP_UNCOMBINED = 16.0  # at least; the other networks
 # Section 3 and Figure 1b: the same on ImageNet
@@ -62,7 +66,7 @@ IMAGENET_GAP_RESNET18 = 35.34
 # Section 4.1 and Figure 4: the least expansion at which frozen random networks pass ...
 PASSES_LEARNABLE_AT = 8  # ... the learnable LC networks
 PASSES_BASELINE_AT = 128  # ... the plain network; slightly declining beyond
-# Section 4.1: frozen random networks of these expansions are more diverse than the plain network, and less robust
+# Section 4.1: the expansions at which they are more diverse than the plain network, yet less robust
 DIVERSE_BUT_LESS_ROBUST_AT = (16, 32)
 # Section 4.1 and Figure 6: break-even of frozen random and learnable ResNet-LC at E = 1
 BREAK_EVEN_WIDTH = 128
@@ -71,22 +75,30 @@ BREAK_EVEN_DEPTH = 260
 
 def table_1():
     """Table 1 as `analysis.accuracies` has it."""
-    return _accuracies((dataset, role, value) for dataset, values in TABLE_1.items() for role, value in zip(ROLES_1, values))
+    return _accuracies(TABLE_1, ROLES_1)
 
 
 def table_2():
-    """Table 2, top-1 and top-5, by run: `{(data set, model, frozen): (Published, Published)}`, without what did not fit."""
-    models = {line: "ResNet-18d" if line == "baseline" else f"ResNet-18d-LC{line}" for line in TABLE_2}
-    return {("imagenet", models[line], frozen): (Published(top1), Published(top5))
-            for line, values in TABLE_2.items() for frozen, (top1, top5) in ((True, values[:2]), (False, values[2:])) if top1}
+    """Table 2 by run, without what did not fit.
+
+    Returns:
+        `{(data set, model, frozen): (Published, Published)}`, top-1 and top-5.
+    """
+    cells = {}
+    for line, (*frozen, top1, top5) in TABLE_2.items():
+        model = "ResNet-18d" if line == "baseline" else f"ResNet-18d-LC{line}"
+        cells["imagenet", model, True] = tuple(map(Published, frozen))
+        if top1:
+            cells["imagenet", model, False] = Published(top1), Published(top5)
+    return cells
 
 
 def table_3():
     """Table 3 as `analysis.accuracies` has it."""
-    return _accuracies((between, role, value) for between, values in TABLE_3.items()
-                       for role, value in zip(("Frozen random", "Learnable"), values))
+    return _accuracies(TABLE_3, ("Frozen random", "Learnable"))
 
 
-def _accuracies(cells):
-    rows = [(row, role, value.mean, value.spread, SEEDS, PUBLISHED) for row, role, value in cells]
+def _accuracies(table, roles):
+    rows = [(row, role, value.mean, value.spread, SEEDS, PUBLISHED)
+            for row, values in table.items() for role, value in zip(roles, values)]
     return pd.DataFrame(rows, columns=["row", "role", "accuracy", "spread", "n", "source"])

@@ -25,6 +25,8 @@ AXES = {"expansion": "LC expansion E", "width": "Network width W", "depth": "Net
 WAYS = "#009E73", "#CC79A7", "#8C6D31"  # of computing a step: no colour that means filters
 COLUMN = 3.4  # inches: the width of a column in the paper
 DODGE = 4  # points by which marks of one place stand aside
+CURVE = dict(marker="o", markeredgewidth=0, errorbar="sd", err_style="bars",
+             err_kws={"capsize": 2})
 
 STYLE = {
     "figure.dpi": 150, "savefig.dpi": 300, "figure.constrained_layout.use": True,
@@ -59,8 +61,8 @@ def save(figure, name):
         figure.savefig(folder / f"{name}.pdf",
                        metadata={"CreationDate": None, "Creator": None, "Producer": None})
     except OSError as error:
-        print(f"{name} is drawn and not kept: {folder} cannot be written ({error.strerror or error}); "
-              "set LC_FIGURES_DIR to a folder that can")
+        print(f"{name} is drawn and not kept: {folder} cannot be written "
+              f"({error.strerror or error}); set LC_FIGURES_DIR to a folder that can")
 
 
 def against(axes, table, x, column, ylabel, larger=None):
@@ -70,19 +72,18 @@ def against(axes, table, x, column, ylabel, larger=None):
     frozen filters lies far below all others, the y axis is broken in between.
 
     Args:
-        table: the rows of the curves, of `study.collect`.
+        table, larger: the curves and marks of `study.collect`.
         x: "expansion", "width", "depth" or "learnable_parameters".
-        larger: its marks, rows of longer recipes. They have marks of their own.
     """
     larger = table[:0] if larger is None else larger
     lc, plain = table[table["expansion"] > 0], table[table["expansion"] == 0]
-    for frozen, (label, color, line) in PLAIN.items() if x == "expansion" else ():
-        for mean in plain.loc[plain["frozen"] == frozen, [column]].mean().dropna():
+    if x == "expansion":
+        for frozen, mean in plain.groupby("frozen")[column].mean().dropna().items():
+            label, color, line = PLAIN[frozen]
             axes.axhline(mean, color=color, linestyle=line, label=label)
     if len(lc):
-        sns.lineplot(_labelled(lc), x=x, y=column, hue="filters", hue_order=LABELS.values(),
-                     palette=COLORS.values(), marker="o", markeredgewidth=0, errorbar="sd",
-                     err_style="bars", err_kws={"capsize": 2}, ax=axes)
+        sns.lineplot(lc.assign(filters=lc["frozen"].map(LABELS)), x=x, y=column, hue="filters",
+                     hue_order=LABELS.values(), palette=COLORS.values(), ax=axes, **CURVE)
     if x == "learnable_parameters":
         for frozen, (label, color, _) in PLAIN.items():
             sns.scatterplot(plain[plain["frozen"] == frozen], x=x, y=column, color=color,
@@ -94,18 +95,18 @@ def against(axes, table, x, column, ylabel, larger=None):
         log_ticks(axes, {*lc[x], *larger.loc[larger["expansion"] > 0, x]})
     _marks(axes, table, larger, x, column)
     axes.set(xlabel=AXES[x], ylabel=ylabel)
-    axes.get_legend() and axes.get_legend().remove()
+    if axes.get_legend():
+        axes.get_legend().remove()
     if x in ("expansion", "learnable_parameters"):
-        together = pd.concat([table, larger]) if len(larger) else table
-        means = together.groupby(["expansion", "frozen", "profile"])[column].mean().reset_index()
+        rows = pd.concat([table, larger]) if len(larger) else table
+        means = rows.groupby(["expansion", "frozen", "profile"])[column].mean().reset_index()
         break_below(axes, means[column], (means["expansion"] == 0) & means["frozen"])
 
 
 def _marks(axes, table, larger, x, column):
-    """Rows of larger profiles. Frozen ones stand a little to the left, learnable ones to the right.
+    """Rows of larger profiles, frozen ones a little to the left, learnable ones to the right.
 
-    Thin lines join those of a kind. A plain network has no expansion: its mark stands at the
-    right edge.
+    Thin lines join those of a kind. A plain network has no expansion: it stands at the right edge.
     """
     if larger.empty:
         return
@@ -117,12 +118,15 @@ def _marks(axes, table, larger, x, column):
         axes.set_xlim(low / 1.1, max(high * 1.1, room))
     kinds = larger.groupby(["profile", larger["expansion"] == 0, "frozen"])
     for (profile, plain, frozen), rows in kinds:
-        means, color = rows.groupby(x)[column].mean(), PLAIN[frozen][1] if plain else COLORS[frozen]
+        means = rows.groupby(x)[column].mean()
+        color = PLAIN[frozen][1] if plain else COLORS[frozen]
         if plain and x == "expansion":
             mark(axes, [1.0], means, profile, color, transform=axes.get_yaxis_transform(),
                  clip_on=False)
             continue
-        aside = 0 if plain or x == "learnable_parameters" else -DODGE if frozen else DODGE
+        aside = -DODGE if frozen else DODGE
+        if plain or x == "learnable_parameters":
+            aside = 0
         where = axes.transData + ScaledTranslation(aside / 72, 0, axes.figure.dpi_scale_trans)
         if len(means) > 1:
             axes.plot(means.index, means, color=color, linewidth=0.6, transform=where)
@@ -133,9 +137,9 @@ def _marks(axes, table, larger, x, column):
 
 def mark(axes, x, y, profile, color, **options):
     """The mark of a larger profile: a star for the paper's recipe, a plus for `short`."""
-    axes.plot(x, y, "P" if profile == "short" else "*", color=color, markeredgecolor="black",
-              markersize=6 if profile == "short" else 9, markeredgewidth=0.6, zorder=4,
-              linestyle="", **options)
+    marker, size = ("P", 6) if profile == "short" else ("*", 9)
+    axes.plot(x, y, marker, color=color, markeredgecolor="black", markersize=size,
+              markeredgewidth=0.6, zorder=4, linestyle="", **options)
 
 
 def name_marks(axes, larger, table):
@@ -183,16 +187,15 @@ def gaps_by_kernel(axes, table, larger):
     """Figure 8a: what freezing costs, paired by seed, by expansion and kernel size.
 
     Args:
-        table, larger: the curves and marks of `study.collect`. Rows of `larger` have marks of their own.
+        table, larger: the curves and marks of `study.collect`.
     """
     gaps, others = (gaps_by_seed(rows[rows["expansion"] > 0]) for rows in (table, larger))
     name_marks(axes, larger[larger["model"].isin(others["model"])], table)
     sizes = sorted({*gaps["kernel_size"], *others["kernel_size"]})
     colors = dict(zip(sizes, sns.color_palette("viridis_r", len(sizes) + 1)[1:]))
     for k, curve in gaps.groupby("kernel_size"):
-        sns.lineplot(curve, x="expansion", y="gap", color=colors[k], label=f"k = {k}", marker="o",
-                     markeredgewidth=0, errorbar="sd", err_style="bars",
-                     err_kws={"capsize": 2}, ax=axes)
+        sns.lineplot(curve, x="expansion", y="gap", color=colors[k], label=f"k = {k}", ax=axes,
+                     **CURVE)
     log_ticks(axes, {*gaps["expansion"], *others["expansion"]} or {1})
     for (profile, k), rows in others.groupby(["profile", "kernel_size"]):
         means = rows.groupby("expansion")["gap"].mean()
@@ -206,8 +209,8 @@ def gaps_by_kernel(axes, table, larger):
 def filter_rows(axes, rows, labels):
     """Filters as images, a row for each network (Figures 7 and 10).
 
-    The colours are the weights of the three input channels, as the network sees them. Each row has
-    one symmetric scale, on which grey is 0. Filters of one input channel are grey.
+    The colours are the weights of the three input channels; filters of one channel are grey. Each
+    row has one symmetric scale, on which mid-grey is 0.
 
     Args:
         rows: a list of arrays `[c_out, 3 or 1, k, k]`, of one shape.
@@ -230,8 +233,7 @@ def filter_rows(axes, rows, labels):
 def heat_maps(figure, axes, maps, reach=None):
     """Figure 8b: variance by position, on one scale around 1, a column for each kernel size.
 
-    Learned is above, frozen below. The number above each map is its
-    `analysis.concentration`.
+    Learned is above, frozen below. The number above each map is its `analysis.concentration`.
 
     Args:
         axes: `[2, columns]`.
@@ -255,15 +257,13 @@ def heat_maps(figure, axes, maps, reach=None):
 
 
 def costs(axes, steps, column, ylabel):
-    """Images/s or memory of a training step against E, a curve for each way to compute it.
-
-    The plain network is a line.
+    """Images/s or memory of a training step against E: a curve for each way, a line for plain.
 
     Args:
         steps: rows of `results/speed.csv` of one device with the columns `expansion`, `filters`
-            and `way`.
+            and `way` (how the step is computed).
     """
-    lc, plain = steps[steps["expansion"] > 0], steps[(steps["expansion"] == 0)]
+    lc, plain = steps[steps["expansion"] > 0], steps[steps["expansion"] == 0]
     ways = list(dict.fromkeys(steps["way"]))
     sns.lineplot(lc, x="expansion", y=column, hue="way", hue_order=ways, style="filters",
                  markers=True, palette=WAYS[:len(ways)], ax=axes)
@@ -271,10 +271,7 @@ def costs(axes, steps, column, ylabel):
         axes.axhline(value, color=BASELINE, linestyle="--", label="plain network, this project")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.set_xticks(sorted(set(lc["expansion"])), sorted(set(lc["expansion"])))
+    ticks = sorted(set(lc["expansion"]))
+    axes.set_xticks(ticks, ticks)
     axes.set(xlabel=AXES["expansion"], ylabel=ylabel)
     axes.get_legend().remove()
-
-
-def _labelled(table):
-    return table.assign(filters=table["frozen"].map(LABELS))

@@ -15,12 +15,13 @@ LINES = TITLES | {"": "nothing", "+ReLU": "ReLU", "+BN": "BatchNorm",
 
 def told(rows):
     """The epochs and the number of seeds of rows as text: "15 epochs, n = 1 or 2"."""
-    counts = rows.groupby(["profile", "dataset", "model", "frozen"]).size()
-    return f"{_some(rows['epochs'])} epochs, n = {_some(counts)}"
+    networks = rows.groupby(["profile", "dataset", "model", "frozen"])
+    return epochs_and_seeds(rows["epochs"], networks.size())
 
 
-def _some(numbers):
-    return " or ".join(map(str, sorted(set(numbers))))
+def epochs_and_seeds(epochs, seeds):
+    epochs, seeds = (" or ".join(map(str, sorted(set(each)))) for each in (epochs, seeds))
+    return f"{epochs} epochs, n = {seeds}"
 
 
 def caption(rows, network):
@@ -40,15 +41,16 @@ def family(rows, *vary):
         vary: columns that a figure varies, even if there are rows of one value only.
     """
     lc = rows[rows["expansion"] > 0]
+    named = lc if len(lc) else rows
 
     def part(column, letter):
-        values = sorted(set((lc if len(lc) else rows)[column]))
-        return str(values[0]) if len(values) == 1 and column not in vary else f"{{{letter}}}"
+        values = set(named[column])
+        return str(*values) if len(values) == 1 and column not in vary else f"{{{letter}}}"
 
-    shape = f"{part('depth', 'D')}-{part('width', 'W')}"
+    name = f"{part('depth', 'D')}-{part('width', 'W')}"
+    name = f"ResNet-LC-{name}x{part('expansion', 'E')}" if len(lc) else f"ResNet-{name}"
     kernel = part("kernel_size", "k")
-    return (f"ResNet-LC-{shape}x{part('expansion', 'E')}" if len(lc) else f"ResNet-{shape}") + (
-        "" if kernel == "3" else f"-k{kernel}")
+    return name if kernel == "3" else f"{name}-k{kernel}"
 
 
 def fold_out(rows, build):
@@ -76,6 +78,15 @@ class FoldOut:
         return f"<details><summary>{self.title}</summary>\n{self.table.to_html()}\n</details>"
 
 
+def number(value, digits, sign=""):
+    """A number as text, with the minus sign of print and never "−0.0".
+
+    Args:
+        sign: "+" if positive numbers have one, too.
+    """
+    return f"{round(value, digits) + 0.0:{sign}.{digits}f}".replace("-", "−")
+
+
 def signed(value):
     """A number of points with its sign and one decimal; "0.0" has no sign."""
     return "0.0" if abs(value) < 0.05 else f"{value:+.1f}".replace("-", "−")
@@ -86,23 +97,25 @@ def plus_minus(means, column):
 
     One seed gives the mean alone, none a dash.
     """
-    return ["–" if mean != mean else
-            f"{mean:.2f}" if spread != spread else f"{mean:.2f} ± {spread:.2f}"
-            for mean, spread in zip(means[column], means[f"{column}_std"])]
+    def text(mean, spread):
+        if np.isnan(mean):
+            return "–"
+        return f"{mean:.2f}" if np.isnan(spread) else f"{mean:.2f} ± {spread:.2f}"
+
+    return [text(*both) for both in zip(means[column], means[f"{column}_std"])]
 
 
 def side_by_side(means, columns, *index, gaps=None):
-    """A table of `analysis.summary` as text: a row for each value of `index`.
-
-    Frozen and learnable are columns.
+    """A table of `analysis.summary` as text: a row for each value of `index`, a column for a kind.
 
     Args:
         columns: a column of `means`, or several by title.
         gaps: of `analysis.gaps`; adds a column "Gap".
     """
-    titles = {"": columns} if isinstance(columns, str) else columns
+    if isinstance(columns, str):
+        columns = {"": columns}
     parts = []
-    for title, column in titles.items():
+    for title, column in columns.items():
         labels = [f"{label}, {title}" if title else label for label in LABELS.values()]
         cells = means.assign(filters=means["frozen"].map(dict(zip(LABELS, labels))),
                              text=plus_minus(means, column))
@@ -117,9 +130,7 @@ def side_by_side(means, columns, *index, gaps=None):
 
 
 def paper_table(here, published):
-    """Table 1 or 3 as text, shaped as the paper's, with roles as columns.
-
-    For each line, the rows here stand above the paper's.
+    """Table 1 or 3 as text, with the paper's lines and columns. Rows here stand above the paper's.
 
     Args:
         here, published: as for `dots.beside_paper`.
@@ -138,7 +149,7 @@ def beside(here, published):
     Two columns are added: `line`, the title of a row, and `label`, whose numbers they are:
     "here, 15 epochs, n = 2" or "the paper, 75 epochs, n ≥ 4".
     """
-    labels = {name: f"here, {_some(part['epochs'])} epochs, n = {_some(part['n'])}"
+    labels = {name: f"here, {epochs_and_seeds(part['epochs'], part['n'])}"
               for name, part in here.groupby("source")}
     rows = pd.concat([here, published[published["row"].isin(set(here["row"]))]])
     order = [*published["row"], *published["role"], *PROFILES, PUBLISHED]

@@ -6,8 +6,8 @@ import pytest
 from helpers import rows
 from scipy import stats
 
-from lc.analysis import Estimate, seed_spread
-from lc.findings import FAILS, HOLDS, OPEN, Box, above, difference, points, within
+from lc.analysis import seed_spread
+from lc.findings import FAILS, HOLDS, OPEN, Box, Estimate, above, difference, points, within
 
 
 def test_the_spread_is_that_within_networks():

@@ -19,8 +19,7 @@ class Cells:
 
     Args:
         rows: those of `study.found_and_missing`, with the column `role`.
-        pool: from a data set and a column to the variance over seeds of all networks that the
-            profile has repeated, and its degrees of freedom.
+        pool: of `pool_of`.
     """
 
     def __init__(self, rows, pool):
@@ -77,11 +76,11 @@ class Cells:
         return Effect({cell: 1.0})
 
 
-class Published(Cells):
-    """The paper's own means ± standard deviations, with nothing pooled.
+class PublishedCells(Cells):
+    """The paper's own means, with nothing pooled.
 
     Args:
-        means: `{(role, x): Published}` of one table.
+        means: `{(role, x): paper.Published}` of one table.
         x: what the table's lines are called in the rows.
     """
 
@@ -102,27 +101,26 @@ def published(mean):
 def measured(rows, column):
     """A column of rows, or a number made of several columns or of a run's arrays.
 
-    `generalisation` is the accuracy on training images minus that on test images. `centre` is log2
-    of the variance at the centre of the variance map over the mean of the map: 0 if the map is
-    uniform. `first_share` is the share of the first layer's energy in the central 3 x 3, nan for
-    kernels that are no larger.
+    `generalisation` is the accuracy on training images minus that on test images.
     """
     if column == "generalisation":
         return rows["train_accuracy"] - rows["accuracy"]
     if column in rows:
         return rows[column]
-    of_arrays = {"centre": _centre, "first_share": _first_share}[column]
+    of_arrays = {"centre": centre, "first_share": first_share}[column]
     values = [of_arrays(arrays(run_id)) for run_id in rows["id"]]
     return pd.Series(values, index=rows.index, dtype=float)
 
 
-def _centre(arrays):
+def centre(arrays):
+    """log2 of the variance at the centre of the map over its mean: 0 if the map is uniform."""
     values = arrays["variance_map"].astype(float)
     middle = len(values) // 2
     return np.log2(values[middle, middle] / values.mean())
 
 
-def _first_share(arrays):
+def first_share(arrays):
+    """The share of the first layer's energy in the central 3 x 3, nan if kernels are no larger."""
     energy = (arrays["first"].astype(float) ** 2).mean((0, 1))
     return central_share(energy) if len(energy) > 3 else np.nan
 
@@ -150,12 +148,14 @@ def answered(run_id, column):
 
 
 def pool_of(rows):
-    """The pool of a profile's rows: see `Cells`."""
+    """From a data set and a column to the variance over seeds of all networks that rows of a
+    profile repeat, and its degrees of freedom."""
     @cache
     def pool(dataset, column):
         of_set = rows[rows["dataset"] == dataset]
         repeated = of_set.groupby(["profile", "model", "frozen"])["seed"].transform("size") > 1
         of_set = of_set[repeated]
-        return seed_spread(of_set.assign(value=measured(of_set, column)).dropna(subset="value"), "value")
+        values = of_set.assign(value=measured(of_set, column)).dropna(subset="value")
+        return seed_spread(values, "value")
 
     return pool

@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import paper, study
 from ..effects import average, slope
-from .cells import FROZEN, LEARNABLE, PLAIN, Published
+from .cells import FROZEN, LEARNABLE, PLAIN, PublishedCells
 from .combinations import ALL, LC, ends
 from .verdict import BELOW, Part, claim
 
@@ -15,10 +15,10 @@ on_table_1 = partial(claim, notebook="07", where="Section 4.2, Table 1", runs=st
 on_table_2 = partial(claim, notebook="08", where="Section 4.2, Table 2", runs=study.table2)
 on_table_3 = partial(claim, notebook="13", where="Appendix C, Table 3", runs=study.table3, needs=LC)
 on_figure_8 = partial(claim, runs=study.figure8, needs=LC)
-TABLE_1 = Published({(role, name): mean for name, means in paper.TABLE_1.items()
-                     for role, mean in zip(ALL, means)}, "dataset")
-TABLE_3 = Published({(role, between): mean for between, means in paper.TABLE_3.items()
-                     for role, mean in zip((FROZEN, LEARNABLE), means)}, "between")
+TABLE_1 = PublishedCells({(role, name): mean for name, means in paper.TABLE_1.items()
+                          for role, mean in zip(ALL, means)}, "dataset")
+TABLE_3 = PublishedCells({(role, between): mean for between, means in paper.TABLE_3.items()
+                          for role, mean in zip((FROZEN, LEARNABLE), means)}, "between")
 
 
 @on_table_1("20", title="the order on other data sets", needs=ALL,
@@ -29,8 +29,9 @@ def order_on_other_data_sets(cells):
 
     Frozen LC minus plain and plain minus learnable LC, each as the mean over the data sets.
     """
-    return [Part(label, average(cells.gap(a, b, x="dataset").values())) for label, a, b in (
-        ("frozen LC minus plain", FROZEN, PLAIN), ("plain minus learnable LC", PLAIN, LEARNABLE))]
+    lead, loss = cells.gap(FROZEN, PLAIN, x="dataset"), cells.gap(PLAIN, LEARNABLE, x="dataset")
+    return [Part("frozen LC minus plain", average(lead.values())),
+            Part("plain minus learnable LC", average(loss.values()))]
 
 
 @on_table_2("21", title="ImageNet: frozen LC gains with E", needs=LC)
@@ -99,7 +100,7 @@ def frozen_filters_vary_alike(cells):
 
 
 def diversity_by_kernel_size(cells, column):
-    """Of claims 26 and 27: whether the lead of frozen filters grows with kernel size."""
+    """The part of claims 26 and 27 on the lead of frozen filters."""
     lead = cells.gap_by_kernel(FROZEN, LEARNABLE, column)
     return Part("lead of frozen LC per pixel of kernel size", slope(lead, log=False), "FVE")
 
@@ -112,7 +113,8 @@ def first_layers_diversity_by_kernel_size(cells):
     Of FVE, the slope of frozen minus learnable LC, mean over E, per pixel of kernel size, and
     frozen LC at the smallest E minus at the largest for each kernel size.
     """
-    falls = {k: ends(of_size.curve(FROZEN, "fve_first")) for k, of_size in cells.by_kernel().items()}
+    falls = {k: ends(of_size.curve(FROZEN, "fve_first"))
+             for k, of_size in cells.by_kernel().items()}
     return [diversity_by_kernel_size(cells, "fve_first"),
             *(Part(f"fall of frozen LC at k = {k}", first - last, "FVE")
               for k, (first, last) in falls.items())]
@@ -133,24 +135,27 @@ def last_layers_diversity_by_kernel_size(cells):
               for k, effect in learnable.items() if k > 3)]
 
 
-@claim("28", "10", "Section 4.3, Figure 7", "frozen filters are never as sharp", study.figure8,
-       (PLAIN, FROZEN))
+@on_figure_8("28", "10", "Section 4.3, Figure 7", "frozen filters are never as sharp",
+             needs=(PLAIN, FROZEN))
 def frozen_filters_are_never_as_sharp(cells):
-    """Combined filters of frozen random networks never reach the sharpness of large learned filters.
+    """Combined filters of frozen random networks never reach the sharpness of large learned
+    filters.
 
     The share of the first layer's energy in the central 3 x 3 of the largest kernels, plain minus
     frozen LC at each E.
     """
     largest = list(cells.by_kernel().values())[-1]
-    return [Part(f"plain minus frozen LC at E = {e}", largest.plain("first_share") - frozen, "share")
+    plain = largest.plain("first_share")
+    return [Part(f"plain minus frozen LC at E = {e}", plain - frozen, "share")
             for e, frozen in largest.curve(FROZEN, "first_share").items()]
 
 
 def effect_of(cells, between, than=""):
     """What an operation between the convolutions changes against another, of both kinds."""
-    curves = {"frozen": cells.curve(FROZEN, x="between"), "learnable": cells.curve(LEARNABLE, x="between")}
-    return [Part(f"{kind} LC: {between[1:]} minus {than[1:] or 'nothing'}", curve[between] - curve[than])
-            for kind, curve in curves.items()]
+    change = f"{between[1:]} minus {than[1:] or 'nothing'}"
+    frozen, learnable = (cells.curve(role, x="between") for role in (FROZEN, LEARNABLE))
+    return [Part(f"frozen LC: {change}", frozen[between] - frozen[than]),
+            Part(f"learnable LC: {change}", learnable[between] - learnable[than])]
 
 
 @on_table_3("29", title="BatchNorm alone lowers the accuracy",
@@ -194,4 +199,4 @@ def an_identity_start_learns_worse(cells):
     Plain minus learnable LC of that start.
     """
     twin = cells.curve(LEARNABLE)
-    return [Part("plain minus its twin", cells.plain() - twin[np.min(list(twin))])]
+    return [Part("plain minus its twin", cells.plain() - twin[min(twin)])]

@@ -32,8 +32,8 @@ def combining_networks_lose_little(cells):
 
     Learnable minus frozen, mean over these networks.
     """
-    of_these = [loss for name, loss in losses(cells).items() if models.combines(name)]
-    return [Part("mean loss", average(of_these), expected=paper.CIFAR10_GAP_COMBINED, margin=MARGIN)]
+    mean = average(loss for name, loss in losses(cells).items() if models.combines(name))
+    return [Part("mean loss", mean, expected=paper.CIFAR10_GAP_COMBINED, margin=MARGIN)]
 
 
 @on_cifar("2", title="the other networks lose much", needs=BOTH, profiles=RECIPE)
@@ -54,8 +54,8 @@ def learned_networks_are_alike(cells):
     The differences between every two learnable networks. They are alike if all are below 5 points,
     a margin of ours: the paper prints no single accuracies.
     """
-    networks = cells.curve(PLAIN, x="model")
-    return [Part(f"{a} minus {b}", networks[a] - networks[b], expected=(float("-inf"), SIMILAR))
+    networks, expected = cells.curve(PLAIN, x="model"), (float("-inf"), SIMILAR)
+    return [Part(f"{a} minus {b}", networks[a] - networks[b], expected=expected)
             for a, b in permutations(networks, 2)]
 
 

@@ -5,14 +5,15 @@ from html import escape
 import numpy as np
 import pandas as pd
 
+from .. import findings, tables
 from ..effects import Crossing
 from .cells import published
 from .verdict import (AS_IN_PAPER, CLAIMS, CONTRARY, TINY, UNDECIDED, cells_of, found, holm, judge,
                       p_value, weakest)
 
-COLORS = {AS_IN_PAPER: "#009E73", CONTRARY: "#CC79A7", UNDECIDED: "#666666"}
+COLORS = dict(zip((AS_IN_PAPER, CONTRARY, UNDECIDED), findings.COLORS.values()))
 DIGITS = {"points": 2, "FVE": 3, "share": 3, "log2": 2, "E": 1, "W": 0, "D": 0}
-BORROWED = "direction only, spread of other networks"
+NUMBERS = "value", "low", "high", "scaled", "scaled_low", "scaled_high"  # of a claim's least part
 
 
 def verdicts(notebook=None):
@@ -41,7 +42,9 @@ def verdicts(notebook=None):
     survive = dict(zip(asked, holm(table["p"][asked].tolist())))
     table["holm"] = [survive.get(i, False) and verdict != UNDECIDED
                      for i, verdict in table["verdict"].items()]
-    return table if notebook is None else table[table["notebook"] == notebook].reset_index(drop=True)
+    if notebook is None:
+        return table
+    return table[table["notebook"] == notebook].reset_index(drop=True)
 
 
 def judged(claim):
@@ -49,21 +52,19 @@ def judged(claim):
     profile, parts, why = found(claim)
     row = dict(number=claim.number, notebook=claim.notebook, where=claim.where, title=claim.title,
                claim=claim.text, statistic=claim.statistic, profile=profile, trained="", n=0,
-               part="", effect="", value=np.nan, low=np.nan, high=np.nan, scaled=np.nan,
-               scaled_low=np.nan, scaled_high=np.nan, parts=[], verdict=UNDECIDED, why=why, p=np.nan,
-               by_paper=by_paper(claim))
+               part="", effect="", **dict.fromkeys(NUMBERS, np.nan), parts=[], verdict=UNDECIDED,
+               why=why, p=np.nan, by_paper=by_paper(claim))
     if not parts:
         return row
     least = weakest(parts)
-    low, high = least.effect.interval()
-    decisive = profile in claim.profiles
-    verdict = judge(parts) if decisive else UNDECIDED
+    if profile in claim.profiles:
+        row |= dict(verdict=judge(parts), p=p_value(parts))
+    numbers = least.effect.value, *least.effect.interval(), *least.scaled
     return row | dict(
         trained=trained(claim, profile), n=min(part.effect.n for part in parts), part=least.label,
-        effect=effect_text(least), value=least.effect.value, low=low, high=high,
-        **dict(zip(("scaled", "scaled_low", "scaled_high"), least.scaled)),
-        parts=[f"{part.label}: {effect_text(part)}" for part in parts], verdict=verdict,
-        p=p_value(parts) if decisive else np.nan, why=because(claim, profile, parts, verdict))
+        effect=effect_text(least), **dict(zip(NUMBERS, numbers)),
+        parts=[f"{part.label}: {effect_text(part)}" for part in parts],
+        why=because(claim, profile, parts, row["verdict"]))
 
 
 def because(claim, profile, parts, verdict):
@@ -82,7 +83,8 @@ def because(claim, profile, parts, verdict):
         if isinstance(least.effect, Crossing) and np.isinf(least.effect.value):
             return f"beyond the largest {least.unit} tested"
         return "the interval is too wide"
-    return BORROWED if any(part.direction_only for part in parts) else ""
+    one_seed = any(part.effect.n == 1 for part in parts)
+    return "direction only, spread of other networks" if one_seed else ""
 
 
 def epochs(claim, profile):
@@ -91,11 +93,11 @@ def epochs(claim, profile):
 
 
 def trained(claim, profile):
-    """What was trained, in words: epochs, and networks and data where they differ from the paper's.
-    """
+    """What was trained, in words: epochs, and the networks and data that the paper has not."""
     runs, papers = claim.runs(profile), claim.runs("paper")
-    total = epochs(claim, "paper")
-    words = [f"{total} epochs" if profile == "paper" else f"{epochs(claim, profile)} of {total} epochs"]
+    words = [f"{epochs(claim, 'paper')} epochs"]
+    if profile != "paper":
+        words = [f"{epochs(claim, profile)} of {words[0]}"]
     shapes, theirs = ({run.architecture[:2] for run in each} for each in (runs, papers))
     depths = {depth for depth, _ in shapes}
     if len(shapes) == 1 and shapes != theirs:
@@ -107,26 +109,27 @@ def trained(claim, profile):
     return ", ".join(words)
 
 
-def number(value, digits, unit=""):
-    """A number as text, with a minus sign; a place beyond or below all that were tested in words."""
+def effect_text(part):
+    """An effect and its interval: "2.31 points (2.08 to 2.54)"."""
+    if part.unclear:
+        return "{} between {:g} and {:g}".format(part.unit, *part.unclear)
+    effect, interval = part.effect, part.effect.interval()
+    value, low, high = (_number(each, part.unit) for each in (effect.value, *interval))
+    ends = "no interval" if np.isnan(interval).any() else f"{low} to {high}"
+    if not isinstance(effect, Crossing):
+        value = f"{value} {part.unit}"
+    elif 0 < effect.value < np.inf:
+        value = f"{part.unit} = {value}"
+    return f"{value} ({ends})"
+
+
+def _number(value, unit):
+    """A number as text; a place beyond or below all that were tested in words."""
     if np.isinf(value):
         return f"beyond the largest {unit} tested"
     if unit in ("E", "W", "D") and value == 0:
         return f"below the smallest {unit} tested"
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
-
-
-def effect_text(part):
-    """An effect and its interval: "2.31 points (2.08 to 2.54)"."""
-    effect, digits = part.effect, DIGITS[part.unit]
-    low, high = effect.interval()
-    place = isinstance(effect, Crossing)
-    if part.unclear:
-        return "{} between {:g} and {:g}".format(part.unit, *part.unclear)
-    value, low, high = (number(each, digits, part.unit) for each in (effect.value, low, high))
-    ends = "no interval" if "nan" in (low, high) else f"{low} to {high}"
-    said = f"{part.unit} = {value}" if place and "tested" not in value else value
-    return f"{said} ({ends})" if place else f"{value} {part.unit} ({ends})"
+    return tables.number(value, DIGITS[unit])
 
 
 def by_paper(claim):
@@ -136,7 +139,7 @@ def by_paper(claim):
         return ""
     parts = claim.published()
     least, verdict = weakest(parts), judge(parts)
-    said = "decided" if verdict == AS_IN_PAPER else "not decided" if verdict == UNDECIDED else verdict
+    said = "decided" if verdict == AS_IN_PAPER else verdict
     return f"{said}: {effect_text(least)}, {least.label}"
 
 
@@ -152,7 +155,7 @@ def own_numbers(a, b):
     effect = published(a) - published(b)
     low, high = effect.interval()
     decided = "decided" if low > 0 or high < 0 else "not decided"
-    said, low, high = (number(each, 2) for each in (effect.value, low, high))
+    said, low, high = (tables.number(each, 2) for each in (effect.value, low, high))
     return {"the paper": f"{said} ({low} to {high})", "by the paper's own numbers": decided}
 
 
@@ -166,13 +169,12 @@ def doubt(claim):
         least = None
     if least is None:
         return "We do not know why: no runs of the paper's recipe can tell yet."
-    same = judge([least], 0.999) == AS_IN_PAPER or least.holds(0.999)
-    of = f"{epochs(claim, 'paper')} epochs, n = {least.effect.n}"
-    if same:
-        return (f"The runs of the paper's recipe point its way ({effect_text(least)}, {least.label}; "
-                f"{of}), so shorter training may be the reason.")
-    return (f"We do not know why: the runs of the paper's recipe say the same "
-            f"({effect_text(least)}, {least.label}; {of}).")
+    shown = (f"({effect_text(least)}, {least.label}; {epochs(claim, 'paper')} epochs, "
+             f"n = {least.effect.n})")
+    if least.holds(0.999):
+        return (f"The runs of the paper's recipe point its way {shown}, so shorter training may be "
+                "the reason.")
+    return f"We do not know why: the runs of the paper's recipe say the same {shown}."
 
 
 def verdict_text(row):
@@ -202,7 +204,6 @@ class box:
 
     def _lines(self, row):
         """What a box says of a claim: `(what, text)` for each line."""
-        claim = next(each for each in CLAIMS if each.number == row.number)
         yield f"The paper, {row.where}", row.claim
         if row.by_paper:
             yield "By the paper's own numbers", row.by_paper
@@ -210,7 +211,7 @@ class box:
             least = f", the least of {len(row.parts)} parts" if len(row.parts) > 1 else ""
             yield "Here", f"{row.part}: {row.effect}{least}; {row.trained}, n = {row.n}"
         if row.verdict == CONTRARY:
-            yield "Why", doubt(claim)
+            yield "Why", doubt(next(each for each in CLAIMS if each.number == row.number))
 
     def __repr__(self):
         lines = [self.note] if self.note else []
@@ -220,24 +221,24 @@ class box:
         return "\n".join(lines)
 
     def _repr_html_(self):
-        parts = []
+        parts = [f"<div>{escape(self.note)}</div>"] if self.note else []
         for row in self.rows:
-            lines = "".join(f"<div><b>{what}:</b> {escape(text)}</div>" for what, text in self._lines(row))
-            details = [f"Statistic: {row.statistic}", *row.parts]
-            if not np.isnan(row.p):
-                survives = "survives" if row.holm else "does not survive"
-                details.append(f"p = {row.p:.1g}; the verdict {survives} Holm's correction over all claims"
-                               if row.verdict != UNDECIDED else f"p = {row.p:.1g}")
-            folded = "".join(f"<div>{escape(each)}</div>" for each in details)
-            parts.append(
-                f'<div style="border-left: 4px solid {COLORS[row.verdict]}; padding: 0 0 0 0.8em; '
-                f'margin: 0.8em 0; text-align: left; white-space: normal">'
-                f'<div style="color: {COLORS[row.verdict]}"><b>Claim {row.number}, '
-                f"{escape(row.title)}: {escape(verdict_text(row))}</b></div>{lines}"
-                f"<details><summary>What decides it</summary>{folded}</details></div>")
-        note = f"<div>{escape(self.note)}</div>" if self.note else ""
-        return note + "".join(parts)
+            lines = [f"<div><b>{what}:</b> {escape(text)}</div>" for what, text in self._lines(row)]
+            details = "".join(f"<div>{escape(each)}</div>" for each in self._details(row))
+            parts.append(findings.framed(
+                COLORS[row.verdict], f"Claim {row.number}, {row.title}: {verdict_text(row)}",
+                "".join(lines) + f"<details><summary>What decides it</summary>{details}</details>"))
+        return "".join(parts)
 
+    def _details(self, row):
+        """What decides a claim, line by line."""
+        yield f"Statistic: {row.statistic}"
+        yield from row.parts
+        if np.isnan(row.p):
+            return
+        survives = "survives" if row.holm else "does not survive"
+        holm = f"; the verdict {survives} Holm's correction over all claims"
+        yield f"p = {row.p:.1g}" + (holm if row.verdict != UNDECIDED else "")
 
 
 class table:
@@ -261,14 +262,13 @@ class table:
         return "\n".join(" | ".join(self._cells(row)) for row in self.rows)
 
     def _repr_html_(self):
-        head = "".join(f"<th>{escape(name)}</th>" for name in (
-            "", "Claim", "Here", "n", "Verdict", "By the paper's own numbers"))
+        titles = "", "Claim", "Here", "n", "Verdict", "By the paper's own numbers"
+        head = "".join(f"<th>{escape(title)}</th>" for title in titles)
         lines = []
         for row in self.rows:
-            number, title, *cells = map(escape, self._cells(row))
+            number, title, effect, n, verdict, papers = map(escape, self._cells(row))
             link = f'<a href="{self.pages[row.notebook]}" title="{escape(row.claim)}">{title}</a>'
-            style = f' style="color: {COLORS[row.verdict]}"'
-            lines.append("<tr>" + "".join(
-                f"<td{style if i == 4 else ''}>{cell}</td>" for i, cell in enumerate((number, link, *cells)))
-                + "</tr>")
+            lines.append(f"<tr><td>{number}</td><td>{link}</td><td>{effect}</td><td>{n}</td>"
+                         f'<td style="color: {COLORS[row.verdict]}">{verdict}</td>'
+                         f"<td>{papers}</td></tr>")
         return f'<table class="sentences"><tr>{head}</tr>{"".join(lines)}</table>'

@@ -33,17 +33,16 @@ class Part:
         For a side, the interval of confidence 1 - level lies on it. For a finite range, two
         one-sided tests at this level place the effect within the range and its margin.
         """
-        low, high, (least, most) = *self._interval(1 - (1 + self._two_sided) * level), self._range
+        finite = np.isfinite(self.expected).all()
+        low, high = self._interval(1 - 2 * level if finite else 1 - level)
+        least, most = self._range
         return bool(low > least and high < most)
 
     def fails(self, level):
         """Whether the interval of confidence 1 - level lies outside of the range and its margin."""
-        low, high, (least, most) = *self._interval(1 - level), self._range
+        low, high = self._interval(1 - level)
+        least, most = self._range
         return bool(low > most or high < least)
-
-    @property
-    def _two_sided(self):
-        return bool(np.isfinite(self.expected).all())
 
     @property
     def _range(self):
@@ -53,35 +52,29 @@ class Part:
         return least - self.margin, most + self.margin
 
     def _interval(self, confidence):
-        unclear = isinstance(self.effect, Crossing) and self.unclear
-        return (np.nan, np.nan) if unclear else self.effect.interval(max(confidence, 0))
+        return (np.nan, np.nan) if self.unclear else self.effect.interval(max(confidence, 0))
 
     @property
     def unclear(self):
         """The neighbours between which a crossing lies, if they are too far apart to tell where."""
-        between = isinstance(self.effect, Crossing) and self.effect.neighbours()
+        between = self.effect.neighbours() if isinstance(self.effect, Crossing) else None
         return between if between and between[1] > FACTOR * between[0] else None
 
     @property
     def scaled(self):
         """How far the effect and the ends of its interval lie on the claim's side of the nearest
         bound, in half-widths of the interval, or nan without a finite interval."""
-        ends, (least, most) = [self.effect.value, *self._interval(0.95)], self._range
+        places = [self.effect.value, *self._interval(0.95), *self._range]
         if isinstance(self.effect, Crossing):
             with np.errstate(divide="ignore"):
-                ends, (least, most) = np.log2(ends), np.log2([least, most])
-        value, low, high = ends
+                places = np.log2(places)
+        value, low, high, least, most = places
         if not (np.isfinite([low, high]).all() and high > low):
             return np.full(3, np.nan)
-        above = value - least <= most - value
-        distances = [value - least, low - least, high - least] if above else [
-            most - value, most - high, most - low]
-        return np.array(distances) / ((high - low) / 2)
-
-    @property
-    def direction_only(self):
-        """Whether its interval takes the spread of other networks for a network of one seed."""
-        return self.effect.n == 1
+        distances = np.array([value - least, low - least, high - least])
+        if value - least > most - value:
+            distances = np.array([most - value, most - high, most - low])
+        return distances / ((high - low) / 2)
 
 
 @dataclass(frozen=True)
@@ -166,11 +159,10 @@ def holm(p_values, level=LEVEL):
 def weakest(parts):
     """The part that is least on the claim's side: the nearest to failing."""
     def place(part):
-        scaled = part.scaled[0]
-        if np.isnan(scaled):
-            (least, most), value = part.expected, part.effect.value
-            return np.sign(min(value - least, most - value)) * 1e6
-        return scaled
+        if not np.isnan(part.scaled[0]):
+            return part.scaled[0]
+        (least, most), value = part.expected, part.effect.value
+        return np.sign(min(value - least, most - value)) * 1e6
 
     return min(parts, key=place)
 

@@ -1,4 +1,4 @@
-"""Two things to play with, as HTML and JavaScript that need neither a kernel nor a network: filters by E, and least squares."""
+"""Two pages to play with, in HTML and JavaScript that need neither a kernel nor a network."""
 
 from .filters import filters
 from .least_squares import least_squares

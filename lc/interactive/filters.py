@@ -1,4 +1,4 @@
-"""The stored filters of frozen networks by E, beside those that the plain network has learned (Figures 7 and 10)."""
+"""Filters of frozen networks by E, beside those that the plain network learned (Figures 7, 10)."""
 
 import numpy as np
 
@@ -12,15 +12,16 @@ SHOWN = 8  # filters of a layer
 def filters(table=None):
     """A slider over E, and a choice of the kernel size and of the layer, first or last.
 
-    Filters of the first layer stand above those of the plain network that are most like them (`analysis.matched`). Of the
-    last layer it shows the kernels with the largest norm, for kernel sizes whose runs have stored them.
+    Filters of the first layer stand above those of the plain network that are most like them
+    (`analysis.matched`). Of the last layer it shows the kernels with the largest norm.
 
     Args:
-        table: of `results.load_table`, by default the project's. For each kernel size it takes the networks with the most E.
+        table: of `results.load_table`, by default the project's. For each kernel size it takes the
+            networks with the most E.
 
     Returns:
-        A `Page`. Its text is a table of accuracies and similarities. Without a frozen LC network beside its plain, learnable
-        one, it says so.
+        A `Page`. Its text is a table of accuracies and similarities. Without a frozen LC network
+        beside its plain, learnable one, it says so.
     """
     rows = _networks(results.load_table() if table is None else table)
     sizes = {int(k): _of_size(part) for k, part in rows.groupby("k")}
@@ -30,41 +31,51 @@ def filters(table=None):
         return Page(f"<p>{missing}</p>", missing)
     lines = ["kernel  E     accuracy  similarity of the first layer's filters to learned ones"]
     for k, shown in sizes.items():
-        lines += [f"{k} × {k}   {row['E'] or 'none':4}  {row.get('accuracy', 0) or '–':>8}  {row['similarity']:.2f}"
-                  for row in shown["frozen"]]
+        for row in shown["frozen"]:
+            e, accuracy = row["E"] or "none", row.get("accuracy", "–")
+            lines.append(f"{k} × {k}   {e:4}  {accuracy:>8}  {row['similarity']:.2f}")
     return Page(fill("filters", sizes), "\n".join(lines))
 
 
 def _networks(table):
     """The rows of CIFAR-ResNets on CIFAR-10, one seed of each, with the parts of their names."""
-    table = table[table["dataset"] == "cifar10"].sort_values("seed").drop_duplicates(["model", "frozen", "profile"])
+    table = table[table["dataset"] == "cifar10"].sort_values("seed")
+    table = table.drop_duplicates(["model", "frozen", "profile"])
     parts = table["model"].map(architecture)
-    table = table.assign(k=[part.kernel_size for part in parts], E=[part.expansion for part in parts],
+    table = table.assign(k=[part.kernel_size for part in parts],
+                         E=[part.expansion for part in parts],
                          base=[(part.depth, part.width) for part in parts])
-    return table[np.array([part.depth > 0 and not part.between and not part.initial for part in parts], bool)]
+    shown = [part.depth > 0 and not part.between and not part.initial for part in parts]
+    return table[np.array(shown, bool)]
 
 
 def _of_size(rows):
-    """What there is to show of a kernel size: the profile, depth and width with the most E, and then the largest."""
+    """What there is to show of a kernel size: of the profile, depth and width with the most E."""
     found = {}
     for (profile, base), part in rows.groupby(["profile", "base"]):
-        plain, frozen = part[(part["E"] == 0) & ~part["frozen"]], part[(part["E"] > 0) & part["frozen"]].sort_values("E")
+        plain = part[(part["E"] == 0) & ~part["frozen"]]
+        frozen = part[(part["E"] > 0) & part["frozen"]].sort_values("E")
         if len(plain) and len(frozen):
             found[len(frozen), part["epochs"].max(), base] = plain.iloc[0], frozen
     if not found:
         return None
     plain, frozen = found[max(found)]
     learned = results.load_arrays(plain["id"])
-    noise = {name: np.random.default_rng(0).uniform(-1, 1, learned[name].shape) for name in ("first", "last") if name in learned}
+    noise = {name: np.random.default_rng(0).uniform(-1, 1, learned[name].shape)
+             for name in ("first", "last") if name in learned}
     shown = [dict(E=0, **_drawn(noise, learned))]
-    shown += [dict(E=row.E, accuracy=row.accuracy, **_drawn(results.load_arrays(row.id), learned)) for row in frozen.itertuples()]
-    return dict(network=plain["model"], accuracy=plain["accuracy"], epochs=int(plain["epochs"]), filters=len(learned["first"]),
-                frozen=shown, **_drawn(learned, learned))
+    for row in frozen.itertuples():
+        arrays = results.load_arrays(row.id)
+        shown.append(dict(E=row.E, accuracy=row.accuracy, **_drawn(arrays, learned)))
+    return dict(network=plain["model"], accuracy=plain["accuracy"], epochs=int(plain["epochs"]),
+                filters=len(learned["first"]), frozen=shown, **_drawn(learned, learned))
 
 
 def _drawn(arrays, learned):
-    """A network's filters as text, and how similar those of its first layer are to the learned ones: the mean cosine."""
+    """Filters as text, and the mean cosine of those of the first layer and the learned ones."""
     first, target = analysis.matched([each["first"].astype(float) for each in (arrays, learned)])
-    cosines = (first * target).sum((1, 2, 3)) / np.sqrt((first**2).sum((1, 2, 3)) * (target**2).sum((1, 2, 3)) + 1e-12)
+    axes = 1, 2, 3
+    norms = np.sqrt((first**2).sum(axes) * (target**2).sum(axes) + 1e-12)
+    cosines = (first * target).sum(axes) / norms
     last = dict(last=packed(arrays["last"][:SHOWN])) if "last" in arrays else {}
     return dict(first=packed(first[:SHOWN]), similarity=float(cosines.mean()), **last)

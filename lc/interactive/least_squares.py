@@ -1,4 +1,4 @@
-"""The best combination of n random filters, for a target that the reader chooses or paints (Figure 2)."""
+"""The best combination of n random filters, for a target that the reader chooses (Figure 2)."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from .page import Page, fill
 
 
 def least_squares(targets, banks):
-    """A slider over n, with the target, the best combination of the first n random filters, and its error against theory.
+    """A slider over n, with the target, the best combination of n random filters, and its error.
 
-    The browser computes the combination, so it needs neither a kernel nor a network.
+    The reader can paint a target, too: the browser computes the combination.
 
     Args:
         targets: `{name: [k, k]}`, of norm 1. The first one is shown first.
@@ -17,22 +17,27 @@ def least_squares(targets, banks):
     Returns:
         A `Page`. Its text is a table of the errors.
     """
-    data = dict(targets={name: _listed(target, 5) for name, target in targets.items()},
-                banks={int(k): _listed(bank, 5) for k, bank in banks.items()})
+    data = dict(targets={name: _listed(target) for name, target in targets.items()},
+                banks={int(k): _listed(bank) for k, bank in banks.items()})
     lines = ["squared error of the best combination of n of k² random filters; on average 1 - n/k²"]
     for name, target in targets.items():
-        d = np.asarray(target).size
         errors = errors_of(target, banks[len(target)])
-        lines.append(f"{name:10} " + "   ".join(f"n={n}: {errors[n - 1]:.2f}" for n in (1, d // 3, 2 * d // 3, d)))
+        d = len(errors)
+        said = [f"n={n}: {errors[n - 1]:.2f}" for n in (1, d // 3, 2 * d // 3, d)]
+        lines.append(f"{name:10} " + "   ".join(said))
     return Page(fill("least_squares", data), "\n".join(lines))
 
 
 def errors_of(target, bank):
-    """The squared errors of the best combinations of the first 1, 2, ... filters, over the target's squared norm."""
+    """The squared errors of the best combinations of the first 1, 2, ... filters of a bank.
+
+    They are divided by the target's squared norm.
+    """
     target, bank = np.asarray(target, float).ravel(), np.asarray(bank, float)
-    basis = np.linalg.qr(bank.reshape(len(bank), -1).T)[0]  # its first n columns span what the first n filters span
+    basis = np.linalg.qr(bank.reshape(len(bank), -1).T)[0]
+    # The first n columns of the basis span what the first n filters span
     return np.abs(1 - np.cumsum((basis.T @ target) ** 2) / (target @ target)).round(9)
 
 
-def _listed(values, digits):
-    return np.asarray(values, float).round(digits).tolist()
+def _listed(values):
+    return np.asarray(values, float).round(5).tolist()

@@ -26,21 +26,24 @@ class Page:
 
 
 def fill(name, data):
-    """The HTML of `<name>.html`, with `data` as JSON, the script `<name>.js`, and an id of its own on the page."""
+    """The HTML of `<name>.html` with the script `<name>.js`, `data` as JSON and an id of its own."""
     data = json.dumps(data, separators=(",", ":"))
     place = f"lc-{name}-{hashlib.sha256(data.encode()).hexdigest()[:8]}"
-    style, html, script = (
-        (HERE / file).read_text(encoding="utf-8") for file in ("page.css", f"{name}.html", f"{name}.js"))
-    return (f'<div class="lc-play" id="{place}"><style>\n{style}</style>\n{html}<script>\n(() => {{\n'
-            f'const root = document.getElementById("{place}"), data = {data};\n{script}}})();\n</script></div>')
+    style, html, script = ((HERE / file).read_text(encoding="utf-8")
+                           for file in ("page.css", f"{name}.html", f"{name}.js"))
+    return (f'<div class="lc-play" id="{place}"><style>\n{style}</style>\n{html}<script>\n'
+            f'(() => {{\nconst root = document.getElementById("{place}"), data = {data};\n'
+            f"{script}}})();\n</script></div>")
 
 
 def packed(images):
-    """Images of any shape as text: each along the first axis in 255 steps of its own largest magnitude, 0 in the middle.
+    """Images of any shape, one along the first axis, as text: 255 steps, with 0 in the middle.
 
-    An image without a tenth of the largest magnitude of all is divided by this tenth, and so is nearly grey.
+    Each is divided by its own largest magnitude. One that has not a tenth of the largest of all is
+    divided by this tenth, and so is nearly grey.
     """
     images = np.asarray(images, float)
-    largest = np.abs(images).reshape(len(images), -1).max(1)
-    largest = np.maximum(largest, largest.max() / 10).reshape(-1, *[1] * (images.ndim - 1))
-    return base64.b64encode((128 + np.rint(127 * images / largest)).astype(np.uint8).tobytes()).decode()
+    largest = np.abs(images).max(tuple(range(1, images.ndim)), keepdims=True)
+    largest = np.maximum(largest, largest.max() / 10)
+    steps = 128 + np.rint(127 * images / largest)
+    return base64.b64encode(steps.astype(np.uint8).tobytes()).decode()
