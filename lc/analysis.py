@@ -233,9 +233,9 @@ def central_share(values, size=3):
 
 
 def concentration(values):
-    """The share of the energy in the central 3 x 3 of a map, over that of a uniform map (Figure 8b).
+    """The share of the energy at the centre of a map, over that of a uniform map (Figure 8b).
 
-    It is 1 if no position is preferred. For k = 3 the centre alone counts.
+    It is 1 if no position is preferred. The centre is 3 x 3, or 1 x 1 for k = 3.
 
     Args:
         values: `[k, k]`, as for `central_share`.

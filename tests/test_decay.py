@@ -18,7 +18,8 @@ DECAY = 0.05
 
 def after_one_step(decayed, decay, frozen, kind):
     """A trainer after its first step, and its parameters before it."""
-    run = short_run("ResNet-LC-8-8x2", frozen, profile="mine", decayed=decayed, weight_decay=decay, train_images=24)
+    run = short_run("ResNet-LC-8-8x2", frozen, profile="mine", decayed=decayed,
+                    weight_decay=decay, train_images=24)
     trainer = trainer_of(run, dtype=torch.float64, kind=kind)
     before = {name: p.detach().clone() for name, p in trainer.network.named_parameters()}
     trainer.epoch()
@@ -29,7 +30,8 @@ def after_one_step(decayed, decay, frozen, kind):
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("decayed", DECAYED)
 def test_the_first_step_adds_the_gradient_of_the_decay_that_is_asked_for(decayed, frozen, kind):
-    (ours, before), (without, _) = (after_one_step(decayed, decay, frozen, kind) for decay in (DECAY, 0.0))
+    ours, before = after_one_step(decayed, DECAY, frozen, kind)
+    without, _ = after_one_step(decayed, 0.0, frozen, kind)
     blocks = {name for name, module in ours.network.named_modules() if isinstance(module, LCBlock)}
     expected = {}
     for name, value in before.items():
@@ -37,15 +39,18 @@ def test_the_first_step_adds_the_gradient_of_the_decay_that_is_asked_for(decayed
         if block not in blocks:
             expected[name] = value
             continue
-        spatial, pointwise = (before[f"{block}.{half}.weight"].flatten(1) for half in ("spatial", "pointwise"))
+        spatial, pointwise = (before[f"{block}.{half}.weight"].flatten(1)
+                              for half in ("spatial", "pointwise"))
         combined = pointwise @ spatial
         product = combined @ spatial.T if part == "pointwise" else pointwise.T @ combined
-        expected[name] = {"factors": value, part: value, "product": product.view_as(value)}.get(decayed, 0 * value)
+        decays = {"factors": value, part: value, "product": product.view_as(value)}
+        expected[name] = decays.get(decayed, 0 * value)
     step = 1.9 * 0.01 * DECAY  # Nesterov's first step with momentum 0.9 is 1.9 gradients
     after, plain = (dict(trainer.network.named_parameters()) for trainer in (ours, without))
     for name, gradient in expected.items():
         if after[name].requires_grad:
-            torch.testing.assert_close(plain[name] - after[name], step * gradient, rtol=1e-6, atol=1e-9)
+            change = plain[name] - after[name]
+            torch.testing.assert_close(change, step * gradient, rtol=1e-6, atol=1e-9)
         else:
             assert torch.equal(after[name], before[name])
     assert torch.equal(ours.losses[0], without.losses[0])  # cross-entropy alone
@@ -62,20 +67,24 @@ def test_a_training_with_parts_that_do_not_decay_continues_from_its_state(kind):
     assert torch.equal(whole.losses, second.losses)
 
 
-def test_a_product_that_does_not_exist_has_no_decay():
-    for kind in (Trainer, FastTrainer):
-        with pytest.raises(ValueError, match="no combined filters"):
-            trainer_of(short_run("ResNet-LC-8-8x2+ReLU", profile="mine", decayed="product"), kind=kind)
+@pytest.mark.parametrize("kind", [Trainer, FastTrainer])
+def test_a_product_that_does_not_exist_has_no_decay(kind):
+    run = short_run("ResNet-LC-8-8x2+ReLU", profile="mine", decayed="product")
+    with pytest.raises(ValueError, match="no combined filters"):
+        trainer_of(run, kind=kind)
 
 
 def test_the_name_of_a_profile_says_another_decay():
     short = lc.PROFILES["short"]
-    assert recipe_named("short-decay1e-3") == replace(short, profile="short-decay1e-3", weight_decay=1e-3)
-    assert recipe_named("short-decay-product") == replace(short, profile="short-decay-product", decayed="product")
+    for name, change in (("short-decay1e-3", dict(weight_decay=1e-3)),
+                         ("short-decay-product", dict(decayed="product"))):
+        assert recipe_named(name) == replace(short, profile=name, **change)
     assert recipe_named("short-decay1e-2") == short  # one recipe, one name
     run = lc.Run("ResNet-20-16", "cifar10", False, 0, "paper-decay5e-3")
-    assert run.id == "cifar10/ResNet-20-16/learnable/paper-decay5e-3/seed0" and run.recipe.epochs == 75
-    for name in ("short-decay", "short-decay0", "papr-decay1e-3", "short-decay-factors", "short-decay1e-3-decay1e-3"):
+    assert run.id == "cifar10/ResNet-20-16/learnable/paper-decay5e-3/seed0"
+    assert run.recipe.epochs == 75
+    for name in ("short-decay", "short-decay0", "papr-decay1e-3", "short-decay-factors",
+                 "short-decay1e-3-decay1e-3"):
         with pytest.raises(ValueError, match="unknown profile"):
             recipe_named(name)
     with pytest.raises(ValueError, match="is not the profile"):
@@ -89,10 +98,10 @@ def test_what_is_by_default_is_not_in_the_text_of_a_run():
 def test_the_experiment_varies_the_decay_and_what_it_acts_on():
     runs = study.decay("short", seeds=[0])
     plain, combined = "ResNet-20-16", "ResNet-LC-20-16x8"
-    varied = {(run.model, run.frozen, run.recipe.weight_decay) for run in runs if run.recipe.decayed == "factors"}
-    assert varied == {(*network, decay) for network in ((plain, False), (combined, False), (combined, True))
-                      for decay in (1e-2, 5e-3, 1e-3, 1e-4)}
-    others = [run for run in runs if run.recipe.decayed != "factors"]
-    assert {(run.model, run.frozen, run.recipe.weight_decay) for run in others} == {(combined, False, 1e-2)}
-    assert {run.recipe.decayed for run in others} == set(DECAYED[1:]) and len(others) == 3
-    assert {run.recipe.profile for run in runs if run.recipe.weight_decay == 1e-2} & {"short"}
+    found = [(run.model, run.frozen, run.recipe.weight_decay, run.recipe.decayed) for run in runs]
+    expected = {(*network, decay, "factors")
+                for network in ((plain, False), (combined, False), (combined, True))
+                for decay in (1e-2, 5e-3, 1e-3, 1e-4)}
+    expected |= {(combined, False, 1e-2, part) for part in DECAYED[1:]}
+    assert set(found) == expected and len(found) == len(expected)
+    assert "short" in {run.recipe.profile for run in runs}

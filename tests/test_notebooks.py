@@ -1,9 +1,8 @@
-"""The notebooks on stores that they were not committed with: the paper's whole grid, single rows, one kind alone, none."""
+"""The notebooks on other stores: the paper's whole grid, single rows, one kind alone, none."""
 
 import json
 import re
 import warnings
-from dataclasses import replace
 from unittest.mock import Mock
 
 import IPython.display
@@ -19,12 +18,15 @@ from lc.data import save_npz
 from lc.utils.files import ROOT
 
 matplotlib.use("Agg")
-PATHS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if not path.stem.startswith(("00", "17"))}
+PATHS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+         if not path.stem.startswith(("00", "17"))}
 # A list of a reader's own for each notebook, with values that the paper does not have
 LISTS = [
     ("01_off_the_shelf", study.figure1a, dict(networks=["ResNet-50", "ResNet-26-16"])),
-    ("03_expansion", study.figure4, dict(expansions=[1, 512])), ("04_filter_diversity", study.figure4, dict(expansions=[512])),
-    ("05_width", study.figure6a, dict(widths=[16, 24])), ("06_depth", study.figure6b, dict(depths=[20, 26])),
+    ("03_expansion", study.figure4, dict(expansions=[1, 512])),
+    ("04_filter_diversity", study.figure4, dict(expansions=[512])),
+    ("05_width", study.figure6a, dict(widths=[16, 24])),
+    ("06_depth", study.figure6b, dict(depths=[20, 26])),
     ("02_off_the_shelf_imagenet", study.figure1b, dict(networks=["ResNet-18d", "MobileNet-v2"])),
     ("08_imagenet", study.table2, dict(expansions=[1, 4])),
     ("07_other_datasets", study.table1, dict(datasets=["svhn", "my-own"], expansion=8)),
@@ -33,21 +35,24 @@ LISTS = [
     ("11_variance_maps", study.figure8, dict(kernel_sizes=[3, 11])),
     ("12_fve_by_kernel_size", study.figure8, dict(kernel_sizes=[11], expansions=[1, 3])),
     ("13_intermediate_operations", study.table3, dict(expansion=8)),
-    ("16_spatial_initialisation", study.initialisation, dict(kernel_sizes=[3, 11], expansions=[3])),
+    ("16_spatial_initialisation", study.initialisation,
+     dict(kernel_sizes=[3, 11], expansions=[3])),
     ("18_weight_decay", study.decay, dict(decays=["1e-2", "3e-3"])),
 ]
 
 
-def fill(folder, runs, columns=lambda run: {}):
-    """A store of made-up numbers: what is drawn from it is thrown away. `columns` has a run's own."""
+def fill(folder, runs):
+    """A store of made-up numbers: what is drawn from it is thrown away."""
     rng, rows = np.random.default_rng(0), {}
     for i, run in enumerate(runs):
-        k = run.architecture.kernel_size
-        rows[run.id] = replace(replace(result(), id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen, seed=run.seed,
-                               profile=run.recipe.profile, precision="bf16" if "bf16" in run.recipe.profile else "fp32",
-                               accuracy=rng.uniform(50, 90), robust_accuracy=rng.uniform(20, 50),
-                               accuracy_top5=rng.uniform(90, 99), learnable_parameters=1000 + i, seconds=100.0), **columns(run)).row()
-        save_npz(results.arrays_path(run.id, folder), first=rng.normal(size=(16, 3, k, k)), variance_map=rng.uniform(size=(k, k)),
+        k, profile = run.architecture.kernel_size, run.recipe.profile
+        rows[run.id] = result(
+            run.seed, id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen,
+            profile=profile, precision="bf16" if "bf16" in profile else "fp32",
+            accuracy=rng.uniform(50, 90), robust_accuracy=rng.uniform(20, 50),
+            accuracy_top5=rng.uniform(90, 99), learnable_parameters=1000 + i, seconds=100.0).row()
+        save_npz(results.arrays_path(run.id, folder), first=rng.normal(size=(16, 3, k, k)),
+                 variance_map=rng.uniform(size=(k, k)),
                  singular_values=np.sort(rng.uniform(size=64))[::-1])
     results._write(rows, folder)
 
@@ -56,8 +61,9 @@ def fill(folder, runs, columns=lambda run: {}):
 def stores(tmp_path_factory):
     paper = study.everything("paper")
     chosen = {
-        "whole": list(dict.fromkeys(paper + [run for _, experiment, lists in LISTS for run in experiment(**lists)])),
-        "one row each": [runs[0] for runs in (experiment("paper") for experiment in study.EXPERIMENTS.values())],
+        "whole": list(dict.fromkeys(paper + [run for _, experiment, lists in LISTS
+                                             for run in experiment(**lists)])),
+        "one row each": [experiment("paper")[0] for experiment in study.EXPERIMENTS.values()],
         "frozen alone": [run for run in paper if run.frozen and run.seed < 2],
         "learnable alone": [run for run in paper if not run.frozen and run.seed == 0],
         "empty": [],
@@ -86,12 +92,13 @@ def execute(name, monkeypatch, tmp_path, store):
 
 def drawn(names):
     """The rows that a notebook draws as curves, from its variables."""
-    found = next(value for value in map(names.get, ("table", "curves", "rows")) if value is not None)
+    found = next(names[name] for name in ("table", "curves", "rows") if name in names)
     return found.curves if isinstance(found, study.Rows) else found
 
 
-@pytest.mark.parametrize("store", ["whole", "one row each", *(pytest.param(f"{kind} alone", marks=pytest.mark.slow)
-                                                              for kind in ("frozen", "learnable"))])
+@pytest.mark.parametrize("store", ["whole", "one row each",
+                                   pytest.param("frozen alone", marks=pytest.mark.slow),
+                                   pytest.param("learnable alone", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", PATHS)
 def test_notebooks_draw_whatever_rows_there_are(name, store, stores, monkeypatch, tmp_path, capsys):
     names = execute(name, monkeypatch, tmp_path, stores[store])
@@ -105,16 +112,19 @@ def test_notebooks_draw_whatever_rows_there_are(name, store, stores, monkeypatch
 def test_figures_by_kernel_size_have_room_for_rows_that_only_some_sizes_have(monkeypatch, tmp_path):
     small = [run for run in study.figure8("short", seeds=[0]) if run.architecture.expansion < 64]
     fill(tmp_path, small + study.figure8("short", kernel_sizes=[3], expansions=[64], seeds=[0]))
-    axes = execute("12_fve_by_kernel_size", monkeypatch, tmp_path, tmp_path)["axes"]
-    assert [label.get_text() for label in axes[-1, -1].get_xticklabels()] == ["1", "8", "64"] and axes[-1, -1].get_xlim()[1] > 64
+    last = execute("12_fve_by_kernel_size", monkeypatch, tmp_path, tmp_path)["axes"][-1, -1]
+    assert [label.get_text() for label in last.get_xticklabels()] == ["1", "8", "64"]
+    assert last.get_xlim()[1] > 64
     assert len(execute("11_variance_maps", monkeypatch, tmp_path, tmp_path)["maps"]) == 8
 
 
-def test_the_notebook_on_your_own_network_takes_a_folder_of_images(flowers, monkeypatch, tmp_path, capsys):
+def test_the_notebook_on_your_own_network_takes_a_folder_of_images(
+        flowers, monkeypatch, tmp_path, capsys):
     text = (ROOT / "notebooks" / "17_your_own_network.ipynb").read_text()
     saved = tmp_path / "own.safetensors"
-    for old, new in (('images: str = \\"\\"', f'images: str = \\"{flowers / "train"}\\"'), ("epochs: int = 15", "epochs: int = 2"),
-                     ("list = [1, 8, 64]", "list = [2]"), ("your_network.safetensors", str(saved))):
+    for old, new in (('images: str = \\"\\"', f'images: str = \\"{flowers / "train"}\\"'),
+                     ("epochs: int = 15", "epochs: int = 2"), ("list = [1, 8, 64]", "list = [2]"),
+                     ("your_network.safetensors", str(saved))):
         assert old in text
         text = text.replace(old, new)
     monkeypatch.setitem(PATHS, "17", tmp_path / "17.ipynb")
@@ -122,21 +132,25 @@ def test_the_notebook_on_your_own_network_takes_a_folder_of_images(flowers, monk
     shown = Mock()
     monkeypatch.setattr(IPython.display, "display", shown)
     names = execute("17", monkeypatch, tmp_path, tmp_path)
-    assert "4 classes; 25 images to train on, 7 to test on, each [3, 32, 32]" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "4 classes; 25 images to train on, 7 to test on, each [3, 32, 32]" in said
     assert [len(curve) for curve in names["curves"].values()] == [2, 2, 2] and names["same"]
-    assert shown.call_count == 1 and shown.return_value.update.call_count == 6  # the curves grow with each epoch
+    assert shown.call_count == 1
+    assert shown.return_value.update.call_count == 6  # the curves grow with each epoch
     weights = load_file(saved)
-    assert weights["0.weight"].shape == (8, 3, 9, 9) and not any("pointwise" in name for name in weights)
+    assert weights["0.weight"].shape == (8, 3, 9, 9)
+    assert not any("pointwise" in name for name in weights)
 
 
 @pytest.mark.parametrize("name", PATHS)
 def test_no_markdown_cell_speaks_of_what_depends_on_the_rows(name):
+    published = set(re.findall(r"\d+\.\d+", (ROOT / "lc" / "paper.py").read_text()))
     for cell in json.loads(PATHS[name].read_text())["cells"]:
         text = " ".join("".join(cell["source"]).split())
         if cell["cell_type"] == "markdown":
             assert not re.search(r"In the `|these rows show", text), text
-            numbers = re.findall(r"\d+\.\d+", re.sub(r"Section \d\.\d|(?<=\d),", "", text))  # the paper's alone
-            assert name > "16" or set(numbers) <= set(re.findall(r"\d+\.\d+", (ROOT / "lc" / "paper.py").read_text())), text
+            numbers = re.findall(r"\d+\.\d+", re.sub(r"Section \d\.\d|(?<=\d),", "", text))
+            assert name > "16" or set(numbers) <= published, text
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -145,12 +159,13 @@ def test_notebooks_say_what_to_do_when_there_is_no_row(name, stores, monkeypatch
         execute(name, monkeypatch, tmp_path, stores["empty"])
 
 
-@pytest.mark.parametrize("name, experiment, lists", LISTS, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize("name, experiment, lists", LISTS, ids=[name for name, *_ in LISTS])
 def test_a_list_of_a_readers_own_is_drawn(name, experiment, lists, stores, monkeypatch, tmp_path):
     notebook = json.loads(PATHS[name].read_text())
     for cell in notebook["cells"]:
         for parameter, value in lists.items():
-            cell["source"] = re.sub(rf"^({parameter}: [^=]*) = None", rf"\1 = {value!r}", "".join(cell["source"]), flags=re.M)
+            cell["source"] = re.sub(rf"^({parameter}: [^=]*) = None", rf"\1 = {value!r}",
+                                    "".join(cell["source"]), flags=re.M)
     changed = tmp_path / f"{name}.ipynb"
     changed.write_text(json.dumps(notebook))
     monkeypatch.setitem(PATHS, name, changed)

@@ -21,75 +21,83 @@ def axes():
     plt.close(figure)
 
 
-TABLE = rows(*[("ResNet-20-16", False, seed, 80.0 + seed) for seed in (0, 1)],
+PLAIN, LC = "ResNet-20-16", "ResNet-LC-20-16x8"
+TABLE = rows(*[(PLAIN, False, seed, 80.0 + seed) for seed in (0, 1)],
              *[(f"ResNet-LC-20-16x{e}", frozen, seed, 70.0 - 20 * frozen + e + seed)
                for e in (1, 8) for frozen in (False, True) for seed in (0, 1)])
 
 
+def draw(axes, table, larger=None, x="expansion"):
+    plots.against(axes, table, x, "accuracy", "%", larger)
+
+
+def with_marker(axes, *markers):
+    return [line for line in axes.lines if line.get_marker() in markers]
+
+
 def test_curves_are_the_means_in_their_colours(axes):
-    plots.against(axes, TABLE, "expansion", "accuracy", "%")
+    draw(axes, pd.concat([TABLE, rows((PLAIN, True, 0, 25.0))]))
     for color, first in ((plots.FROZEN, 51.5), (plots.LEARNABLE, 71.5)):
-        curve, = (line for line in axes.lines if same_color(line.get_color(), color) and line.get_marker() == "o"
+        curve, = (line for line in with_marker(axes, "o") if same_color(line.get_color(), color)
                   and list(line.get_xdata()) == [1, 8])
         assert list(curve.get_ydata()) == [first, first + 7]
-    plain, = (line for line in axes.lines if line.get_label() == "Plain network, learnable")
-    assert set(plain.get_ydata()) == {80.5} and plain.get_linestyle() == "--"
-    assert axes.get_xscale() == "log" and list(axes.get_xticks()) == [1, 8] and axes.get_legend() is None
-
-
-def test_the_plain_network_with_frozen_filters_is_a_line_of_its_own(axes):
-    plots.against(axes, pd.concat([TABLE, rows(("ResNet-20-16", True, 0, 25.0))]), "expansion", "accuracy", "%")
-    line, = (line for line in axes.lines if line.get_label() == "Plain network, frozen random")
-    assert set(line.get_ydata()) == {25} and (line.get_linestyle(), line.get_color()) == (":", plots.FROZEN)
+    plain = {line.get_label(): (set(line.get_ydata()), line.get_linestyle(), line.get_color())
+             for line in axes.lines if "Plain" in line.get_label()}
+    assert plain == {"Plain network, learnable": ({80.5}, "--", plots.BASELINE),
+                     "Plain network, frozen random": ({25}, ":", plots.FROZEN)}
+    assert axes.get_xscale() == "log" and list(axes.get_xticks()) == [1, 8]
+    assert axes.get_legend() is None
 
 
 def test_rows_of_a_larger_profile_are_stars(axes):
-    larger = rows(("ResNet-20-16", False, 0, 91.0), ("ResNet-LC-20-16x8", True, 0, 92.0), ("ResNet-LC-20-16x8", True, 1, 94.0))
-    plots.against(axes, TABLE, "expansion", "accuracy", "%", larger.assign(profile="paper", epochs=75))
-    for_legend, lc, plain = (line for line in axes.lines if line.get_marker() == "*")
+    larger = rows((PLAIN, False, 0, 91.0), (LC, True, 0, 92.0), (LC, True, 1, 94.0))
+    draw(axes, TABLE, larger.assign(profile="paper", epochs=75))
+    for_legend, lc, plain = with_marker(axes, "*")
     assert for_legend.get_label() == "75 epochs, n = 1 or 2" and not len(for_legend.get_xdata())
     assert (lc.get_xdata()[0], lc.get_ydata()[0], lc.get_color()) == (8, 93, plots.FROZEN)
     assert (plain.get_ydata()[0], plain.get_color()) == (91, plots.BASELINE)
 
 
 def test_rows_of_two_larger_profiles_have_marks_of_their_own_and_are_never_averaged(axes):
-    larger = [rows(("ResNet-LC-20-16x8", True, 0, value)).assign(profile=name) for name, value in (("paper", 92.0), ("short", 88.0))]
-    plots.against(axes, TABLE, "expansion", "accuracy", "%", pd.concat(larger))
-    marks = {(line.get_marker(), *line.get_ydata()) for line in axes.lines if line.get_marker() in ("*", "P")}
+    larger = [rows((LC, True, 0, value)).assign(profile=name)
+              for name, value in (("paper", 92.0), ("short", 88.0))]
+    draw(axes, TABLE, pd.concat(larger))
+    marks = {(line.get_marker(), *line.get_ydata()) for line in with_marker(axes, "*", "P")}
     assert marks == {("*",), ("*", 92.0), ("P",), ("P", 88.0)}
 
 
 def test_frozen_and_learnable_marks_of_one_place_stand_aside(axes):
-    larger = rows(*[("ResNet-LC-20-16x8", frozen, 0, 92.0) for frozen in (True, False)])
-    plots.against(axes, TABLE, "expansion", "accuracy", "%", larger.assign(profile="paper"))
-    learnable, frozen = (line for line in axes.lines if line.get_marker() == "*" and len(line.get_xdata()))
+    larger = rows(*[(LC, frozen, 0, 92.0) for frozen in (True, False)])
+    draw(axes, TABLE, larger.assign(profile="paper"))
+    learnable, frozen = (line for line in with_marker(axes, "*") if len(line.get_xdata()))
     places = [line.get_transform().transform((8, 92))[0] for line in (frozen, learnable)]
     assert places[0] < axes.transData.transform((8, 92))[0] < places[1]
 
 
 def test_marks_of_another_network_are_named(axes):
     larger = rows(("ResNet-LC-32-16x8", True, 0, 92.0)).assign(profile="paper", epochs=75)
-    plots.against(axes, TABLE, "expansion", "accuracy", "%", larger)
+    draw(axes, TABLE, larger)
     assert "ResNet-32-16, 75 epochs, n = 1" in axes.get_legend_handles_labels()[1]
 
 
 def test_the_axis_is_broken_where_the_plain_frozen_network_lies_far_below(axes):
-    plain = rows(("ResNet-20-16", True, 0, 20.0))
-    plots.against(axes, pd.concat([TABLE, plain]), "expansion", "accuracy", "%")
-    low, first, top = (axes.transAxes.inverted().transform((0, axes.transData.transform((1, y))[1]))[1]
-                       for y in (20, 51.5, 81))
+    plain = rows((PLAIN, True, 0, 20.0))
+    draw(axes, pd.concat([TABLE, plain]))
+    ends = [axes.transData.transform((1, y)) for y in (20, 51.5, 81)]
+    low, first, top = axes.transAxes.inverted().transform(ends)[:, 1]
     assert 0 < low < 0.15 and 0.15 < first < 0.3 and 0.8 < top < 1
     assert axes.get_yticks()[0] == 20 and axes.get_yticks()[1] > 45
     axes.clear()
-    plots.against(axes, pd.concat([TABLE, plain.assign(accuracy=45.0)]), "expansion", "accuracy", "%")
+    draw(axes, pd.concat([TABLE, plain.assign(accuracy=45.0)]))
     assert axes.get_yscale() == "linear"
 
 
 def test_labels_of_many_expansions_do_not_touch_and_stay_inside():
     figure, axes = plt.subplots(figsize=(2, 2))
-    many = rows(*[(f"ResNet-LC-20-16x{2 ** i}", frozen, 0, 80.0 + i) for i in range(9) for frozen in (False, True)])
+    many = rows(*[(f"ResNet-LC-20-16x{2 ** i}", frozen, 0, 80.0 + i)
+                  for i in range(9) for frozen in (False, True)])
     many["learnable_parameters"] = [10 ** (4 + i // 2 * 0.4) for i in range(len(many))]
-    plots.against(axes, many, "expansion", "accuracy", "%")
+    draw(axes, many)
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert labels[-2:] == ["\n128", "256"] and labels[0].strip() == "1"
     for second in (False, True):
@@ -97,7 +105,7 @@ def test_labels_of_many_expansions_do_not_touch_and_stay_inside():
                  if label.get_text() and label.get_text().startswith("\n") == second]
         assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:]))
     axes.clear()
-    plots.against(axes, many, "learnable_parameters", "accuracy", "%")
+    draw(axes, many, x="learnable_parameters")
     assert {text.get_text() for text in axes.texts} == {"x1", "x8", "x64"}
     low, high = axes.get_xlim()
     assert all(low < text.xy[0] < high for text in axes.texts)
@@ -106,27 +114,34 @@ def test_labels_of_many_expansions_do_not_touch_and_stay_inside():
 
 def test_a_break_even_is_a_line_or_words(axes):
     def at(*gaps):
-        return Crossing({x: analysis.effect_of(pd.Series([gap])) for x, gap in zip((32, 128), gaps)})
+        return Crossing({x: analysis.effect_of(pd.Series([gap]))
+                         for x, gap in zip((32, 128), gaps)})
 
     plots.break_even(axes, at(1.0, -1.0))
-    assert axes.texts[0].get_text() == "break-even: 64" and axes.lines[0].get_xdata()[0] == pytest.approx(64)
     plots.break_even(axes, at(2.0, 1.0))
-    assert axes.texts[1].get_text() == "break-even: beyond the largest tested" and len(axes.lines) == 1
+    assert [text.get_text() for text in axes.texts] == [
+        "break-even: 64", "break-even: beyond the largest tested"]
+    (line,) = axes.lines
+    assert line.get_xdata()[0] == pytest.approx(64)
 
 
 def test_networks_stand_below_each_other_with_their_gap_and_the_divider_between(axes):
-    table = rows(("ResNet-50", False, 0, 90.0), ("ResNet-50", True, 0, 88.0), ("ResNet-18", False, 0, 91.0),
-                 ("ResNet-18", True, 0, 61.5), ("MobileNet-v2", True, 0, 70.0))
-    larger = rows(("ResNet-18", True, 0, 55.0), ("ResNet-101", True, 0, 66.0)).assign(profile="short")
-    dots.by_network(axes, table, analysis.gaps(table), larger)
+    table = rows(("ResNet-50", False, 0, 90.0), ("ResNet-50", True, 0, 88.0),
+                 ("ResNet-18", False, 0, 91.0), ("ResNet-18", True, 0, 61.5),
+                 ("MobileNet-v2", True, 0, 70.0))
+    larger = rows(("ResNet-18", True, 0, 55.0), ("ResNet-101", True, 0, 66.0))
+    dots.by_network(axes, table, analysis.gaps(table), larger.assign(profile="short"))
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names[2] == "ResNet-18" and set(names[:2]) == {"ResNet-50", "MobileNet-v2"}
-    assert {text.get_text(): text.xy for text in axes.texts} == {"−29.5": (76.25, 2), "−2.0": (89, names.index("ResNet-50"))}
+    y = names.index("ResNet-50")
+    changes = {text.get_text(): text.xy for text in axes.texts}
+    assert changes == {"−29.5": (76.25, 2), "−2.0": (89, y)}
     assert [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [1.5]
-    points = {(to_hex(line.get_color()).upper(), x, round(y)) for line in axes.lines if line.get_marker() == "o"
-              for x, y in zip(line.get_xdata(), line.get_ydata()) if x == x}
-    assert [(*line.get_xdata(), *line.get_ydata()) for line in axes.lines if line.get_marker() == "P"] == [(), (55, 2)]
-    assert {(plots.FROZEN, 61.5, 2), (plots.LEARNABLE, 91, 2), (plots.FROZEN, 88, names.index("ResNet-50"))} <= points
+    points = {(to_hex(line.get_color()).upper(), x, round(at)) for line in with_marker(axes, "o")
+              for x, at in zip(*line.get_data()) if not np.isnan(x)}
+    assert {(plots.FROZEN, 61.5, 2), (plots.LEARNABLE, 91, 2), (plots.FROZEN, 88, y)} <= points
+    for_legend, star = with_marker(axes, "P")
+    assert not len(for_legend.get_xdata()) and (*star.get_xdata(), *star.get_ydata()) == (55, 2)
 
 
 def test_gaps_have_a_curve_for_each_kernel_size_and_marks_at_their_own_expansion(axes):
@@ -134,19 +149,18 @@ def test_gaps_have_a_curve_for_each_kernel_size_and_marks_at_their_own_expansion
                    for k in ("", "-k9") for e in (1, 2, 4) for frozen in (False, True)])
     larger = table[table["kernel_size"] == 9].assign(profile="short", epochs=15)
     plots.gaps_by_kernel(axes, table[table["expansion"] < 4], larger)
-    small, large = (line for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata()) == 2)
+    small, large = (line for line in with_marker(axes, "o") if len(line.get_xdata()) == 2)
     assert list(small.get_ydata()) == [10, 5] and list(large.get_ydata()) == [13, 6.5]
     assert list(small.get_xdata()) == list(large.get_xdata()) == [1, 2]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert sorted(labels) == ["15 epochs, n = 1", "k = 3", "k = 9"]
-    named, marks = (line for line in axes.lines if line.get_marker() == "P")
+    _, marks = with_marker(axes, "P")
     assert list(marks.get_xdata()) == [1, 2, 4] and list(marks.get_ydata()) == [13, 6.5, 3.25]
     assert axes.get_xlim()[1] > 4 and axes.get_xscale() == "log"
 
 
-@pytest.mark.parametrize("value, text", [(0.04, "0.0"), (-0.04, "0.0"), (1.25, "+1.2"), (-29.5, "−29.5")])
-def test_a_change_of_nothing_has_no_sign(value, text):
-    assert tables.signed(value) == text
+def test_a_change_of_nothing_has_no_sign():
+    assert [tables.signed(x) for x in (0.04, -0.04, 1.25, -29.5)] == ["0.0", "0.0", "+1.2", "−29.5"]
 
 
 def test_filters_are_drawn_in_rows_in_rgb_with_grey_for_zero(axes):
@@ -163,50 +177,55 @@ def test_filters_are_drawn_in_rows_in_rgb_with_grey_for_zero(axes):
 
 def test_heat_maps_have_learned_above_frozen_on_one_scale_around_1():
     figure, axes = plt.subplots(2, 2)
-    maps = {(k, frozen): np.full((k, k), 1 + k / 10 * (-1) ** frozen) for k in (3, 5) for frozen in (False, True)}
+    maps = {(k, frozen): np.full((k, k), 1 + k / 10 * (-1) ** frozen)
+            for k in (3, 5) for frozen in (False, True)}
     maps[3, False][1, 1] = 2.6
     plots.heat_maps(figure, axes, maps)
-    for column, k in enumerate((3, 5)):
-        for row, frozen in enumerate((False, True)):
-            image = axes[row, column].collections[0]
-            assert np.allclose(image.get_array().reshape(k, k), maps[k, frozen]) and np.allclose(image.get_clim(), (-0.6, 2.6))
-            assert axes[row, column].get_title() == f"k = {k}: {analysis.concentration(maps[k, frozen]):.2f}"
+    for (k, frozen), values in maps.items():
+        cell = axes[int(frozen), (3, 5).index(k)]
+        image = cell.collections[0]
+        assert np.allclose(image.get_array().reshape(k, k), values)
+        assert np.allclose(image.get_clim(), (-0.6, 2.6))
+        assert cell.get_title() == f"k = {k}: {analysis.concentration(values):.2f}"
     assert axes[0, 1].get_title() == "k = 5: 1.00"
-    assert (axes[0, 0].texts[0].get_text(), axes[1, 0].texts[0].get_text()) == ("Learnable", "Frozen random")
+    assert [cell.texts[0].get_text() for cell in axes[:, 0]] == ["Learnable", "Frozen random"]
     plt.close(figure)
 
 
 def test_side_by_side():
     means = analysis.summary(TABLE, "accuracy")
     table = tables.side_by_side(means, "accuracy", "expansion", gaps=analysis.gaps(TABLE))
-    assert list(table.columns) == ["Frozen random", "Learnable", "Gap"] and list(table.index) == [0, 1, 8]
+    assert list(table.columns) == ["Frozen random", "Learnable", "Gap"]
+    assert list(table.index) == [0, 1, 8]
     assert list(table.loc[8]) == ["58.50 ± 0.71", "78.50 ± 0.71", "20.00 ± 0.00"]
     assert list(table.loc[0]) == ["–", "80.50 ± 0.71", "–"]
     means = analysis.summary(TABLE, "accuracy", "seed")
-    several = tables.side_by_side(means, {"a": "accuracy", "b": "seed"}, "kernel_size", "expansion")
-    assert list(several.columns) == ["Frozen random, a", "Learnable, a", "Frozen random, b", "Learnable, b"]
-    assert list(several.loc[3, 1]) == ["51.50 ± 0.71", "71.50 ± 0.71", "0.50 ± 0.71", "0.50 ± 0.71"]
+    columns = {"a": "accuracy", "b": "seed"}
+    several = tables.side_by_side(means, columns, "kernel_size", "expansion")
+    assert several.loc[3, 1].to_dict() == {
+        "Frozen random, a": "51.50 ± 0.71", "Learnable, a": "71.50 ± 0.71",
+        "Frozen random, b": "0.50 ± 0.71", "Learnable, b": "0.50 ± 0.71"}
 
 
 HERE = "here, 75 epochs, n = 1", "here, 4 epochs, n = 2"
 
 
 def role(row):
-    return "Plain" if not row["expansion"] else "LC, frozen random" if row["frozen"] else "LC, learnable"
+    if not row["expansion"]:
+        return "Plain"
+    return "LC, frozen random" if row["frozen"] else "LC, learnable"
 
 
 @pytest.fixture
 def here():
-    larger = rows(("ResNet-20-16", False, 0, 91.7)).assign(profile="paper", epochs=75)
-    return analysis.accuracies(pd.concat([TABLE[TABLE["expansion"] != 1].assign(profile="short"), larger]),
-                               rows=lambda row: row["dataset"], roles=role)
+    larger = rows((PLAIN, False, 0, 91.7)).assign(profile="paper", epochs=75)
+    table = pd.concat([TABLE[TABLE["expansion"] != 1].assign(profile="short"), larger])
+    return analysis.accuracies(table, rows=lambda row: row["dataset"], roles=role)
 
 
 def test_numbers_of_two_seeds_of_one_and_of_none():
-    table = rows(*(("ResNet-20-16", frozen, seed, 60.0 + seed) for frozen in (False, True) for seed in (0, 1)))
-    seen = [62.0, 64.0, float("nan"), 64.0]  # accuracy on training images, which older rows lack
-    means = analysis.summary(table.assign(gap=pd.Series(seen) - table["accuracy"], unknown=float("nan")), "gap", "unknown")
-    assert tables.plus_minus(means, "gap") == ["2.50 ± 0.71", "3.00"] and tables.plus_minus(means, "unknown") == ["–", "–"]
+    means = pd.DataFrame({"gap": [2.5, 3.0, np.nan], "gap_std": [0.707, np.nan, np.nan]})
+    assert tables.plus_minus(means, "gap") == ["2.50 ± 0.71", "3.00", "–"]
 
 
 def test_the_papers_tables_stand_below_the_rows_here_keyed_by_role(here):
@@ -215,26 +234,29 @@ def test_the_papers_tables_stand_below_the_rows_here_keyed_by_role(here):
     assert list(table.index) == [("CIFAR-10", source) for source in (*HERE, paper.PUBLISHED)]
     assert list(table.loc["CIFAR-10", HERE[0]]) == ["91.70", "–", "–"]
     assert list(table.loc["CIFAR-10", HERE[1]]) == ["80.50 ± 0.71", "78.50 ± 0.71", "58.50 ± 0.71"]
-    assert list(table.loc["CIFAR-10", paper.PUBLISHED]) == ["91.60 ± 0.23", "91.39 ± 0.29", "91.89 ± 0.10"]
+    papers = list(table.loc["CIFAR-10", paper.PUBLISHED])
+    assert papers == ["91.60 ± 0.23", "91.39 ± 0.29", "91.89 ± 0.10"]
 
 
 def test_the_papers_tables_are_drawn_filled_here_and_open_there(here, axes):
     dots.beside_paper([axes], here, paper.table_1())
-    points = {(c.lines[0].get_xdata()[0], c.lines[0].get_color(), c.lines[0].get_markerfacecolor(), c.lines[0].get_marker())
-              for c in axes.containers}
-    assert (91.6, plots.BASELINE, "white", "o") in points and (91.7, plots.BASELINE, plots.BASELINE, "*") in points
-    assert (58.5, plots.FROZEN, plots.FROZEN, "o") in points and len(points) == 7
+    points = {(dot.get_xdata()[0], dot.get_color(), dot.get_markerfacecolor(), dot.get_marker())
+              for dot, *_ in (each.lines for each in axes.containers)}
+    assert {(91.6, plots.BASELINE, "white", "o"), (91.7, plots.BASELINE, plots.BASELINE, "*"),
+            (58.5, plots.FROZEN, plots.FROZEN, "o")} < points and len(points) == 7
     assert axes.get_title() == "CIFAR-10"
 
 
 def test_operations_between_have_an_axis_for_each_recipe_of_the_same_span():
     figure, axes = plt.subplots(1, 2)
     table = rows(*[(f"ResNet-LC-8-16x8{between}", frozen, 0, 70.0 + i - frozen)
-                   for i, between in enumerate(("", "+ReLU", "+BN", "+BN+ReLU")) for frozen in (False, True)])
-    here = analysis.accuracies(table, lambda row: row["between"], lambda row: tables.LABELS[row["frozen"]])
+                   for i, between in enumerate(("", "+ReLU", "+BN", "+BN+ReLU"))
+                   for frozen in (False, True)])
+    here = analysis.accuracies(table, lambda row: row["between"],
+                               lambda row: tables.LABELS[row["frozen"]])
     dots.between_convolutions(axes, here, paper.table_3())
-    values = [{c.lines[0].get_xdata()[0] for c in axis.containers} for axis in axes]
-    assert values[0] == {69, 70, 71, 72, 73} and {91.71, 94.72} <= values[1] and len(values[1]) == 8
+    left, right = ({each.lines[0].get_xdata()[0] for each in axis.containers} for axis in axes)
+    assert left == {69, 70, 71, 72, 73} and {91.71, 94.72} <= right and len(right) == 8
     assert np.isclose(*(np.ptp(axis.get_xlim()) for axis in axes))
     labels = [label.get_text() for label in axes[0].get_yticklabels()]
     assert labels == ["nothing", "ReLU", "BatchNorm", "BatchNorm + ReLU"]
@@ -243,21 +265,23 @@ def test_operations_between_have_an_axis_for_each_recipe_of_the_same_span():
 
 def test_a_table_that_unfolds_has_a_twin_in_text():
     table = tables.fold_out(TABLE, lambda rows: analysis.summary(rows, "accuracy"))
-    assert "<details>" in table._repr_html_() and "quick (4 epochs, n = 2)" in table._repr_html_()
-    assert "quick (4 epochs, n = 2)" in repr(table) and "ResNet-LC-20-16x8" in repr(table)
+    assert "<details>" in table._repr_html_() and LC in repr(table)
+    assert all("quick (4 epochs, n = 2)" in text for text in (repr(table), table._repr_html_()))
     assert tables.fold_out(TABLE[:0], None) is None
 
 
 def test_a_caption_names_network_data_epochs_and_seeds():
-    assert tables.caption(TABLE, tables.family(TABLE, "expansion")) == "ResNet-LC-20-16x{E}, CIFAR-10, 4 epochs, n = 2"
+    caption = tables.caption(TABLE, tables.family(TABLE, "expansion"))
+    assert caption == "ResNet-LC-20-16x{E}, CIFAR-10, 4 epochs, n = 2"
     one = rows(("ResNet-LC-20-64x1-k9", True, 0, 50.0))
     assert tables.family(one, "width") == "ResNet-LC-20-{W}x1-k9"
-    assert tables.caption(one.assign(dataset="tiny-imagenet-40"), "") == ", Tiny-ImageNet, 10 classes, 4 epochs, n = 1"
+    caption = tables.caption(one.assign(dataset="tiny-imagenet-40"), "X")
+    assert caption == "X, Tiny-ImageNet, 10 classes, 4 epochs, n = 1"
 
 
 def test_published_numbers_are_the_papers():
-    cells = paper.table_1().set_index(["row", "role"]), paper.table_3().set_index(["row", "role"])
-    assert len(cells[0]) == 12 and len(cells[1]) == 8
-    for table, key, mean, spread in ((0, ("cifar100", "LC, frozen random"), 61.31, 0.74), (0, ("svhn", "Plain"), 96.36, 0.04),
-                                     (1, ("+BN+ReLU", "Learnable"), 94.72, 0.16), (1, ("", "Frozen random"), 91.71, 0.08)):
-        assert tuple(cells[table].loc[key, ["accuracy", "spread"]]) == (mean, spread)
+    tables = pd.concat([paper.table_1(), paper.table_3()])
+    cells = {*map(tuple, tables[["row", "role", "accuracy", "spread"]].values)}
+    assert len(cells) == 20 and {
+        ("cifar100", "LC, frozen random", 61.31, 0.74), ("svhn", "Plain", 96.36, 0.04),
+        ("+BN+ReLU", "Learnable", 94.72, 0.16), ("", "Frozen random", 91.71, 0.08)} < cells

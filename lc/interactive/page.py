@@ -26,7 +26,7 @@ class Page:
 
 
 def fill(name, data):
-    """The HTML of `<name>.html` with the script `<name>.js`, `data` as JSON and an id of its own."""
+    """The HTML of `<name>.html` with the script `<name>.js`, its data as JSON, and its own id."""
     data = json.dumps(data, separators=(",", ":"))
     place = f"lc-{name}-{hashlib.sha256(data.encode()).hexdigest()[:8]}"
     style, html, script = ((HERE / file).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The site: whole, without a broken link or a request to another host, and readable and playable in a real Chromium."""
+"""The site: whole, without a broken link or a request to another host, and used in Chromium."""
 
 import base64
 import html
@@ -12,6 +12,7 @@ import sys
 from functools import cache, partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from urllib.parse import unquote, urlsplit
 
@@ -30,12 +31,15 @@ for module in ("sphinx", "myst_nb", "sphinx_book_theme", "sphinxarg"):
     pytest.importorskip(module, reason="the extra `docs` is not installed")
 
 SOURCES = runpy.run_path(str(ROOT / "docs" / "sources.py"))
-NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
-GUIDES = sorted(path.stem for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".rst") and path.stem != "index")
+NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4)
+             for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+GUIDES = sorted({path.stem for kind in ("*.md", "*.rst") for path in (ROOT / "docs").glob(kind)}
+                - {"index"})
 FIRST = SOURCES["FIRST"]
-READING_ORDER = [f"notebooks/{name}" for name in sorted(NOTEBOOKS, key=lambda name: (name != FIRST, name))]
+READING_ORDER = [f"notebooks/{name}" for name in (FIRST, *sorted(NOTEBOOKS.keys() - {FIRST}))]
 PAGES = ["index", *READING_ORDER, *(f"docs/{name}" for name in GUIDES)]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = (shutil.which("chromium") or shutil.which("chromium-browser")
+            or shutil.which("google-chrome"))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,8 @@ def site(tmp_path_factory):
     """The site, built as `make site` does."""
     folder = tmp_path_factory.mktemp("served")
     lay_out = [sys.executable, ROOT / "docs" / "sources.py", folder / "sources"]
-    build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-c", ROOT / "docs", folder / "sources", folder / "site"]
+    build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-c", ROOT / "docs",
+             folder / "sources", folder / "site"]
     for command in (lay_out, build):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -64,23 +69,24 @@ class Page(HTMLParser):
 
     def addresses(self, *tags):
         """What the elements of these tags, or of all, load or lead to."""
+        names = "href", "src", "srcset", "data", "action", "poster"
         return [attributes[name] for tag, attributes in self.elements if not tags or tag in tags
-                for name in ("href", "src", "srcset", "data", "action", "poster") if attributes.get(name)]
+                for name in names if attributes.get(name)]
 
 
 read = cache(Page)
 
 
 def test_the_pages_are_there_and_the_menu_has_them_in_order(site):
-    menu = [address for address in read(site / "index.html").addresses("a") if urlsplit(address).path.endswith(".html")]
-    listed = list(dict.fromkeys(menu))
-    assert [f"{name}.html" for name in READING_ORDER] == [a for a in listed if a.startswith("notebooks/")]
+    listed = dict.fromkeys(read(site / "index.html").addresses("a"))
+    notebooks = [address for address in listed if re.fullmatch(r"notebooks/\w+\.html", address)]
+    assert notebooks == [f"{name}.html" for name in READING_ORDER]
     assert {f"{name}.html" for name in PAGES[1:]} <= set(listed)
 
 
 def test_every_link_and_every_image_leads_somewhere(site):
     pages = [path for path in site.rglob("*.html") if "_static" not in path.parts]
-    assert {f"{name}.html" for name in PAGES} <= {path.relative_to(site).as_posix() for path in pages}
+    assert {site / f"{name}.html" for name in PAGES} <= set(pages)
     broken = []
     for path in pages:
         for address in read(path).addresses():
@@ -89,40 +95,48 @@ def test_every_link_and_every_image_leads_somewhere(site):
                 assert parts.scheme in ("https", "data"), address
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-            anchors = read(target).ids if target.suffix == ".html" and target.is_file() and parts.fragment else ()
-            if not target.is_file() or parts.fragment and not {parts.fragment, unquote(parts.fragment)} & set(anchors):
+            found = target.is_file()
+            if found and parts.fragment:
+                anchors = read(target).ids if target.suffix == ".html" else set()
+                found = bool({parts.fragment, unquote(parts.fragment)} & anchors)
+            if not found:
                 broken.append((path.name, address))
     assert not broken
 
 
 def test_nothing_is_loaded_from_another_host(site):
     for path in site.rglob("*.html"):
-        loaded = read(path).addresses("script", "link", "img", "iframe", "object", "embed", "source", "video")
-        assert not [address for address in loaded if re.match(r"(?!data:)[a-z]+:|//", address)], path
+        loaded = read(path).addresses("script", "link", "img", "iframe", "object", "embed",
+                                      "source", "video")
+        assert not [each for each in loaded if re.match(r"(?!data:)[a-z]+:|//", each)], path
     for path in site.rglob("*.css"):
-        assert not re.search(r"(url\(|@import)\s*[\"']?\s*(https?:)?//", path.read_text(encoding="utf-8")), path
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"(url\(|@import)\s*[\"']?\s*(https?:)?//", text), path
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebooks_page_folds_its_code_and_offers_the_file_as_it_is(name, site):
     page = read(site / "notebooks" / f"{name}.html")
-    cells = [cell for cell in NOTEBOOKS[name].cells if cell.cell_type == "code"]
-    folded = [attributes for tag, attributes in page.elements if tag == "details" and "above-input" in attributes.get("class", "")]
-    shown = [cell for cell in cells if "open" in cell.metadata.get("tags", ())]
-    assert len(folded) == len(cells) - len(shown) and not any("open" in attributes for attributes in folded)
-    assert f"../_sources/notebooks/{name}.ipynb" in page.addresses("a")
-    download = site / "_sources" / "notebooks" / f"{name}.ipynb"
-    assert download.read_bytes() == (ROOT / "notebooks" / f"{name}.ipynb").read_bytes()
+    folded = [attributes for tag, attributes in page.elements
+              if tag == "details" and "above-input" in attributes.get("class", "")]
+    expected = [cell for cell in NOTEBOOKS[name].cells
+                if cell.cell_type == "code" and "open" not in cell.metadata.get("tags", ())]
+    assert len(folded) == len(expected) and not any("open" in each for each in folded)
+    path = f"notebooks/{name}.ipynb"
+    assert f"../_sources/{path}" in page.addresses("a")
+    assert (site / "_sources" / path).read_bytes() == (ROOT / path).read_bytes()
     assert all(attributes.get("alt") for tag, attributes in page.elements if tag == "img")
 
 
 def test_the_start_page_says_the_claim_shows_it_and_leads_on(site):
     text = (site / "index.html").read_text(encoding="utf-8")
     article = text[text.index("<article"):text.index("</article")]
-    places = [article.index(mark) for mark in ("still match one that learns them", "lc-filters-", "Start here", f"notebooks/{FIRST}.html",
-                                               'class="claims"', "The paper", "Which runs these are")]
-    assert places[:5] == sorted(places[:5]) and article.index("<table") > article.index("Which runs these are")
-    assert len(text.encode()) < 2e6 and not re.search("<!-- (hero|start|claims|cards|numbers) -->", text)
+    places = [article.index(mark) for mark in (
+        "still match one that learns them", "lc-filters-", "Start here", f"notebooks/{FIRST}.html",
+        'class="claims"', "Which runs these are", "<table")]
+    assert places == sorted(places) and "The paper" in article
+    assert len(text.encode()) < 2e6
+    assert not re.search("<!-- (hero|start|claims|cards|numbers) -->", text)
     images = {address.rpartition("/")[2] for address in read(site / "index.html").addresses("img")}
     assert images == {f"{name}.png" for name in NOTEBOOKS}
 
@@ -132,7 +146,8 @@ def test_each_claim_on_the_start_page_leads_to_its_notebook_with_its_verdict(sit
              if tag == "a" and attributes.get("class") in ("as", "contrary", "not")]
     verdicts = claims.verdicts()
     assert [link["title"] for link in links] == list(verdicts["verdict"])
-    assert [link["href"].removeprefix("notebooks/")[:2] for link in links] == [claim.notebook for claim in claims.CLAIMS]
+    notebooks = [link["href"].removeprefix("notebooks/")[:2] for link in links]
+    assert notebooks == list(verdicts["notebook"])
 
 
 def test_the_library_and_all_options_are_described(site):
@@ -142,40 +157,47 @@ def test_the_library_and_all_options_are_described(site):
     commands = parser()._subparsers._group_actions[0].choices
     for name, command in commands.items():
         assert f"<h3>{name}<" in page
-        assert all(option in page for action in command._actions for option in action.option_strings if option.startswith("--"))
+        options = [option for action in command._actions for option in action.option_strings]
+        assert all(option in page for option in options if option.startswith("--"))
 
 
 def test_no_internal_is_described(site):
-    """What is not in `lc.__all__` is there because a notebook calls it, or because it stores results."""
-    cells = "".join(cell.source for notebook in NOTEBOOKS.values() for cell in notebook.cells if cell.cell_type == "code")
-    called = {f"lc.{name}" for name in re.findall(r"\b(\w+\.\w+)", cells)}
-    stored = {f"lc.results.{name}" for name in ("append", "load_table", "load_arrays", "merge", "ResultsError")}
-    ids = read(site / "docs" / "api.html").ids
-    described = {name for name in ids if re.fullmatch(r"lc\.[a-z]\w*\.\w+", name) and not name.startswith("lc.paper.")}
-    assert {"lc.study.collect", "lc.study.figure4", "lc.interactive.filters"} <= described <= called | stored
-    assert not {"lc.study.watched", "lc.results.claim"} & described
+    """What is not in `lc.__all__` is there because a notebook calls it, or because it stores."""
+    code = "".join(cell.source for notebook in NOTEBOOKS.values() for cell in notebook.cells
+                   if cell.cell_type == "code")
+    called = {f"lc.{name}" for name in re.findall(r"\b(\w+\.\w+)", code)}
+    stored = {f"lc.results.{name}"
+              for name in ("append", "load_table", "load_arrays", "merge", "ResultsError")}
+    described = {name for name in read(site / "docs" / "api.html").ids
+                 if re.fullmatch(r"lc\.(?!paper\.)[a-z]\w*\.\w+", name)}
+    expected = {"lc.study.collect", "lc.study.figure4", "lc.interactive.filters"}
+    assert expected <= described <= called | stored
 
 
 def test_the_search_index_knows_fve(site):
     assert re.search(r'[{,]"?fve"?:', (site / "searchindex.js").read_text(encoding="utf-8"))
 
 
-def made_up(path, *outputs, first="# 00 · Title\n\n*Figure\n99.*\n\nThe paper claims much.", code='plots.save(f("x"), "figure_4")'):
-    cells = [new_markdown_cell(first), new_code_cell(code, outputs=list(outputs), execution_count=1)]
-    nbformat.write(new_notebook(cells=cells), path)
+TITLE = "# 00 · Title\n\n*Figure\n99.*\n\nThe paper claims much."
+PRINTED = new_output("stream", name="stdout", text="n = 1\n")
+
+
+def made_up(path, outputs=(PRINTED,), first=TITLE, code='plots.save(f("x"), "figure_4")'):
+    """What the start page reads of a notebook of two cells."""
+    code = new_code_cell(code, outputs=list(outputs), execution_count=1)
+    nbformat.write(new_notebook(cells=[new_markdown_cell(first), code]), path)
     return SOURCES["read"](path)
 
 
-def printed(text):
-    return new_output("stream", name="stdout", text=text)
-
-
 def test_a_card_has_the_figure_the_title_the_place_and_the_verdicts(tmp_path):
-    entry = made_up(tmp_path / "03_made_up.ipynb", printed("n = 1\n"))
-    verdicts = pd.DataFrame(dict(notebook=["03", "03", "04"], verdict=["as in the paper", "as in the paper", "contrary"]))
-    assert SOURCES["card"](entry, verdicts) == "\n\n".join((
-        "::::{container} card", "[![00 · Title](thumbnails/03_made_up.png)](notebooks/03_made_up.ipynb)",
-        "**[00 · Title](notebooks/03_made_up.ipynb)**", "*Figure 99.*", "● 2 as in the paper", "::::"))
+    entry = made_up(tmp_path / "03_made_up.ipynb")
+    verdicts = pd.DataFrame({"notebook": ["03", "03", "04"],
+                             "verdict": ["as in the paper", "as in the paper", "contrary"]})
+    assert SOURCES["card"](entry, verdicts).split("\n\n") == [
+        "::::{container} card",
+        "[![00 · Title](thumbnails/03_made_up.png)](notebooks/03_made_up.ipynb)",
+        "**[00 · Title](notebooks/03_made_up.ipynb)**", "*Figure 99.*", "● 2 as in the paper",
+        "::::"]
     assert SOURCES["thumbnail"](entry).size[0] == 520
 
 
@@ -183,83 +205,38 @@ def test_a_notebook_that_saves_no_figure_shows_its_first_picture(tmp_path):
     file = io.BytesIO()
     Image.new("RGBA", (8, 4), (0, 0, 0, 0)).save(file, "png")
     picture = new_output("display_data", {"image/png": base64.b64encode(file.getvalue()).decode()})
-    entry = made_up(tmp_path / "17_made_up.ipynb", printed("n = 1\n"), picture, code="axes.plot(curve)")
+    entry = made_up(tmp_path / "17_made_up.ipynb", (PRINTED, picture), code="axes.plot(curve)")
     small = SOURCES["thumbnail"](entry)
     assert small.size == (8, 4) and small.getpixel((0, 0)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize("fault", [dict(first="No title."), dict(outputs=[])])
+@pytest.mark.parametrize("fault", [dict(first="No title."), dict(outputs=())])
 def test_a_notebook_without_title_or_outputs_is_named(fault, tmp_path):
-    outputs = fault.pop("outputs", [printed("n = 1\n")])
     with pytest.raises(ValueError, match="00_made_up.ipynb has no title or no outputs"):
-        made_up(tmp_path / "00_made_up.ipynb", *outputs, **fault)
+        made_up(tmp_path / "00_made_up.ipynb", **fault)
 
 
 def test_the_numbers_are_counted_from_the_rows():
     plain, lc, other = "ResNet-20-16", "ResNet-LC-20-16x128", "ResNet-LC-20-16x1"
-    rows = pd.DataFrame([("quick", 4, 5000, "a CPU", seed, dataset, plain, False, 40) for seed in (0, 1) for dataset in "ba"]
-                        + [("short", 15, 50000, "a GPU", 0, "cifar10", other, True, 80)]
-                        + [("paper", 75, 50000, "a GPU", seed, "cifar10", lc, True, 91 + seed) for seed in (0, 1)]
-                        + [("paper", 75, 50000, "a GPU", 0, "cifar10", other, True, 85)],
-                        columns=["profile", "epochs", "train_images", "device", "seed", "dataset", "model", "frozen", "accuracy"])
+    quick, on_gpu = ("quick", 4, 5000, "a CPU"), (50000, "a GPU")
+    rows = [(*quick, seed, dataset, plain, False, 40) for seed in (0, 1) for dataset in "ba"]
+    rows += [("short", 15, *on_gpu, 0, "cifar10", other, True, 80),
+             ("paper", 75, *on_gpu, 0, "cifar10", lc, True, 91),
+             ("paper", 75, *on_gpu, 1, "cifar10", lc, True, 92),
+             ("paper", 75, *on_gpu, 0, "cifar10", other, True, 85)]
+    rows = pd.DataFrame(rows, columns=["profile", "epochs", "train_images", "device", "seed",
+                                       "dataset", "model", "frozen", "accuracy"])
     said, _, _, _, *recipes = SOURCES["numbers"](rows).splitlines()
-    assert said == (f"- {lc} with frozen random filters reaches 91.50 % on cifar10 with the paper's recipe (n = 2). "
-                    "The paper prints 91.89 ± 0.10.")
-    assert recipes == ["| `paper` | 3 | 75 | 50,000 | 2 | cifar10 | a GPU |", "| `short` | 1 | 15 | 50,000 | 1 | cifar10 | a GPU |",
+    assert said == (f"- {lc} with frozen random filters reaches 91.50 % on cifar10 with the "
+                    "paper's recipe (n = 2). The paper prints 91.89 ± 0.10.")
+    assert recipes == ["| `paper` | 3 | 75 | 50,000 | 2 | cifar10 | a GPU |",
+                       "| `short` | 1 | 15 | 50,000 | 1 | cifar10 | a GPU |",
                        "| `quick` | 4 | 4 | 5,000 | 2 | a, b | a CPU |"]
 
 
-FRAMES = """<!DOCTYPE html><body>{}<script>
-const until = async (done) => {{ for (let i = 0; i < 100 && !done(); i++) await new Promise(go => setTimeout(go, 100)); }};
-function cut(table, view) {{  // wider than a laptop's page, or on a phone without a box to scroll in; or a cell hides text
-  let box = table.parentElement;
-  while (box && view.getComputedStyle(box).overflowX != "auto") box = box.parentElement;
-  if ([...table.querySelectorAll("td, th")].some(cell => cell.scrollWidth > cell.clientWidth + 1)) return true;
-  return !box || view.innerWidth > 1000 && box.scrollWidth > box.clientWidth + 1;
-}}
-async function play(page) {{  // moves each slider to its end and back to its start: pictures and text before and after
-  const played = [];
-  for (const root of page.querySelectorAll(".lc-play")) {{
-    const slider = root.querySelector("input[type=range]");
-    const at = value => {{
-      slider.value = value;
-      slider.dispatchEvent(new Event("input"));
-      return [[...root.querySelectorAll("canvas")].map(canvas => canvas.toDataURL()).join(), root.innerText];
-    }};
-    const [first, last, again] = [at(slider.min), at(slider.max), at(slider.min)];
-    played.push({{
-      name: root.id.split("-")[1], steps: slider.max - slider.min, width: root.scrollWidth - root.clientWidth,
-      moves: first[0] != last[0] && first[1] != last[1], returns: first.join() == again.join(),
-      errors: JSON.parse(root.dataset.errors ?? "null"), said: last[1],
-    }});
-  }}
-  return played;
-}}
-onload = async () => {{
-  const report = {{}};
-  for (const {{name, contentDocument: page, contentWindow: view}} of document.querySelectorAll("iframe")) {{
-    page.querySelectorAll("details").forEach(details => details.open = true);
-    page.querySelectorAll("img").forEach(image => image.loading = "eager");
-    await view.MathJax?.startup?.promise;
-    if (name == "search") await until(() => page.querySelectorAll("#search-results li a").length > 2);
-    await until(() => [...page.images].every(image => image.complete));
-    report[name] = {{
-      width: view.innerWidth,
-      overflow: page.documentElement.scrollWidth - page.documentElement.clientWidth,
-      broken: [...page.images].filter(image => !image.naturalWidth).map(image => image.src.slice(0, 80)),
-      formulas: page.querySelectorAll(".math:not(.highlight)").length - page.querySelectorAll(".math mjx-container").length,
-      faulty: page.querySelectorAll("mjx-merror").length,
-      found: page.querySelectorAll("#search-results li a").length,
-      cut: [...page.querySelectorAll("table")].filter(table => cut(table, view)).map(table => table.innerText.slice(0, 60)),
-      played: await play(page),
-      elsewhere: view.performance.getEntriesByType("resource").map(entry => entry.name)
-        .filter(address => !address.startsWith(location.origin) && !address.startsWith("data:")),
-    }};
-  }}
-  document.body.textContent = JSON.stringify(report);
-}};
-</script>"""
-BROKEN = '<!DOCTYPE html><div style="width: 600px">wide</div><table><tr><td>not in a box</td></tr></table><img src="no.png"><script src="http://example.invalid/a.js"></script>'
+BROKEN = """<!DOCTYPE html><div style="width: 600px">wide</div><img src="no.png">
+<table><tr><td>not in a box</td></tr></table>
+<script src="http://example.invalid/a.js"></script>"""
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -269,23 +246,29 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module", params=[390, 1280])
 def seen(request, site, tmp_path_factory):
-    """What Chromium sees of each page, and of a page that is broken in every way, in frames of this width."""
+    """What Chromium sees of each page, and of one broken in every way, in frames of a width."""
     if not CHROMIUM:
         pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
     width = request.param
     addresses = {name: f"site/{name}.html" for name in PAGES}
     addresses |= {"search": "site/search.html?q=FVE", "broken": "broken.html"}
-    frames = [f'<iframe name="{name}" src="{address}" style="width: {width}px; height: 800px; border: 0"></iframe>'
-              for name, address in addresses.items()]
-    (site.parent / "frames.html").write_text(FRAMES.format("".join(frames)))
+    style = f"width: {width}px; height: 800px; border: 0"
+    frames = "".join(f'<iframe name="{name}" src="{address}" style="{style}"></iframe>'
+                     for name, address in addresses.items())
+    page = Path(__file__).with_name("frames.html").read_text().replace("<!-- frames -->", frames)
+    (site.parent / "frames.html").write_text(page)
     (site.parent / "broken.html").write_text(BROKEN)
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site.parent)) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                   "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
-                   "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--virtual-time-budget=60000", "--dump-dom",
-                   f"--user-data-dir={tmp_path_factory.mktemp('chromium')}", f"http://127.0.0.1:{server.server_port}/frames.html"]
-        page = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
+        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+                   "--no-first-run", "--disable-background-networking",
+                   "--disable-component-update", "--disable-sync", "--no-proxy-server",
+                   "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+                   "--virtual-time-budget=60000", "--dump-dom",
+                   f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+                   f"http://127.0.0.1:{server.server_port}/frames.html"]
+        page = subprocess.run(command, capture_output=True, text=True, timeout=300,
+                              check=True).stdout
         server.shutdown()
     return width, json.loads(html.unescape(re.search("<body>({.*})", page, re.DOTALL)[1]))
 
@@ -295,27 +278,34 @@ def seen(request, site, tmp_path_factory):
 def test_chromium_shows_the_page_within_the_screen(name, seen):
     width, pages = seen
     seen_of = {key: value for key, value in pages[name].items() if key != "played"}
-    assert seen_of == dict(width=width, overflow=0, broken=[], formulas=0, faulty=0, found=0, elsewhere=[], cut=[])
+    assert seen_of == dict(width=width, overflow=0, broken=[], formulas=0, faulty=0, found=0,
+                           elsewhere=[], cut=[])
+
+
+def played(seen, page, name):
+    """What the one thing to play with on a page did."""
+    (found,) = seen[1][page]["played"]
+    assert found.items() >= dict(name=name, width=0, moves=True, returns=True).items()
+    return found
 
 
 @pytest.mark.slow
 def test_chromium_moves_the_slider_over_E_and_the_filters_change(seen):
-    (played,) = seen[1]["index"]["played"]
-    assert (played["name"], played["width"], played["moves"], played["returns"]) == ("filters", 0, True, True)
-    assert played["steps"] >= 3 and "Frozen random" in played["said"]
+    found = played(seen, "index", "filters")
+    assert found["steps"] >= 3 and "Frozen random" in found["said"]
 
 
 @pytest.mark.slow
 def test_chromium_solves_the_least_squares_that_the_notebook_prints(seen):
-    (played,) = seen[1]["notebooks/00_linear_combinations"]["played"]
-    assert (played["name"], played["width"], played["moves"], played["returns"]) == ("least_squares", 0, True, True)
-    cell = next(cell for cell in NOTEBOOKS["00_linear_combinations"].cells if "least_squares(" in cell.source)
+    found = played(seen, "notebooks/00_linear_combinations", "least_squares")
+    cells = NOTEBOOKS["00_linear_combinations"].cells
+    cell = next(cell for cell in cells if "least_squares(" in cell.source)
     first = cell.outputs[0]["data"]["text/plain"].splitlines()[1]
     printed = {int(n): float(error) for n, error in re.findall(r"n=(\d+): (\d\.\d+)", first)}
-    assert len(played["errors"]) == played["steps"] + 1 == 82 and max(printed) == 81
-    assert {n: round(played["errors"][n], 2) for n in printed} == printed
-    theory = [abs(error - (1 - n / 81)) for n, error in enumerate(played["errors"])]
-    assert max(theory) < 0.25 and "reach every target" in played["said"]
+    assert len(found["errors"]) == found["steps"] + 1 == 82 and max(printed) == 81
+    assert {n: round(found["errors"][n], 2) for n in printed} == printed
+    theory = [abs(error - (1 - n / 81)) for n, error in enumerate(found["errors"])]
+    assert max(theory) < 0.25 and "reach every target" in found["said"]
 
 
 @pytest.mark.slow
@@ -328,4 +318,5 @@ def test_chromium_would_see_a_broken_page(seen):
     width, pages = seen
     broken = pages["broken"]
     assert (broken["overflow"] > 100) == (width < 600)
-    assert len(broken["broken"]) == len(broken["cut"]) == 1 and broken["elsewhere"] == ["http://example.invalid/a.js"]
+    assert len(broken["broken"]) == len(broken["cut"]) == 1
+    assert broken["elsewhere"] == ["http://example.invalid/a.js"]

@@ -1,4 +1,4 @@
-"""What the pages to play with are made of: the filters that they show, and the errors that they say."""
+"""What the pages to play with show: filters, and errors."""
 
 import base64
 import json
@@ -6,14 +6,11 @@ import re
 
 import numpy as np
 import pytest
-import torch
 from helpers import result
 
 from lc import interactive, results
 from lc.interactive.least_squares import errors_of
 from lc.interactive.page import packed
-
-RANDOM = np.random.default_rng(0)
 
 
 def test_images_are_packed_on_their_own_scale_and_faint_ones_stay_faint():
@@ -23,10 +20,11 @@ def test_images_are_packed_on_their_own_scale_and_faint_ones_stay_faint():
 
 
 def test_the_errors_are_those_of_least_squares():
-    target, bank = RANDOM.normal(size=(3, 3)), RANDOM.normal(size=(9, 3, 3))
+    rng = np.random.default_rng(0)
+    target, bank = rng.normal(size=(3, 3)), rng.normal(size=(9, 3, 3))
     for n, error in enumerate(errors_of(target, bank), 1):
-        solved = torch.linalg.lstsq(torch.tensor(bank[:n].reshape(n, 9).T), torch.tensor(target.reshape(9, 1))).solution
-        rest = bank[:n].reshape(n, 9).T @ solved.numpy()[:, 0] - target.ravel()
+        basis = bank[:n].reshape(n, 9).T
+        rest = basis @ np.linalg.lstsq(basis, target.ravel())[0] - target.ravel()
         assert error == pytest.approx((rest @ rest) / (target**2).sum(), abs=1e-9)
     page = interactive.least_squares({"x": target}, {3: bank})
     assert f"n=9: {0:.2f}" in repr(page) and page._repr_html_().count("<script>") == 1
@@ -35,20 +33,23 @@ def test_the_errors_are_those_of_least_squares():
 def store(folder, *runs):
     for i, (name, frozen, profile, seed) in enumerate(runs):
         first = np.full((4, 3, 3, 3), float(i + 1)) * np.arange(1, 5).reshape(4, 1, 1, 1)
-        kind = "frozen" if frozen else "learnable"
-        results.append(result(seed, id=f"cifar10/{name}/{kind}/{profile}/seed{seed}", model=name, dataset="cifar10", frozen=frozen,
+        run_id = f"cifar10/{name}/{'frozen' if frozen else 'learnable'}/{profile}/seed{seed}"
+        arrays = {"first": first, "last": first[:, :1].reshape(4, 3, 3)}
+        results.append(result(seed, id=run_id, model=name, dataset="cifar10", frozen=frozen,
                               profile=profile, accuracy=50.0 + i, robust_accuracy=1.0,
-                              arrays={"first": first, "last": first[:, :1].reshape(4, 3, 3)}), folder)
+                              arrays=arrays), folder)
 
 
 def test_the_slider_takes_the_networks_with_the_most_expansions(tmp_path, monkeypatch):
     monkeypatch.setenv("LC_RESULTS_DIR", str(tmp_path))
     assert "No frozen LC network" in repr(interactive.filters())
-    store(tmp_path, ("ResNet-8-4", False, "quick", 0), ("ResNet-LC-8-4x1", True, "quick", 0), ("ResNet-LC-8-4x2", True, "quick", 0),
-          ("ResNet-LC-8-4x2", True, "quick", 1), ("ResNet-LC-8-4x4", False, "quick", 0),
-          ("ResNet-20-4", False, "short", 0), ("ResNet-LC-20-4x1", True, "short", 0), ("ResNet-LC-8-4x8+BN", True, "quick", 0))
+    store(tmp_path, ("ResNet-8-4", False, "quick", 0), ("ResNet-LC-8-4x1", True, "quick", 0),
+          ("ResNet-LC-8-4x2", True, "quick", 0), ("ResNet-LC-8-4x2", True, "quick", 1),
+          ("ResNet-LC-8-4x4", False, "quick", 0), ("ResNet-20-4", False, "short", 0),
+          ("ResNet-LC-20-4x1", True, "short", 0), ("ResNet-LC-8-4x8+BN", True, "quick", 0))
     page = interactive.filters()
     (data,) = re.findall(r"data = (\{.*\});", page.html)
     assert list(data := json.loads(data)) == ["3"] and data["3"]["network"] == "ResNet-8-4"
-    assert [(row["E"], row.get("accuracy")) for row in data["3"]["frozen"]] == [(0, None), (1, 51.0), (2, 52.0)]
+    shown = [(row["E"], row.get("accuracy")) for row in data["3"]["frozen"]]
+    assert shown == [(0, None), (1, 51.0), (2, 52.0)]
     assert data["3"]["frozen"][1]["similarity"] == pytest.approx(1) and "52.0" in repr(page)
