@@ -35,14 +35,14 @@ class Cell:
 class Effect:
     """A linear combination of cells, `{cell: weight}`, made by arithmetic: `learnable - frozen`.
 
-    The interval is the wider of two. Student's takes the combination within each seed that all
-    networks have, so it holds whatever their variances, and however runs of one seed are related;
-    Welch's takes its place where only means and spreads are known. The other one gives every
-    network the variance over seeds that all networks of its profile and data set share. It alone
-    counts where a network has one seed, and it can then show the direction only.
+    The interval is the wider of two. One is Student's, of the combination within each seed that all
+    networks have: it holds whatever their variances, and however runs of one seed are related. It
+    is Welch's where only means and spreads are known. The other gives every network the variance
+    that the networks of its profile and data set share. Where a network has one seed, the other
+    counts alone, and can show the direction only.
 
-    Where all cells know which test images were right, the variance of the combined answers over
-    the images is added to both, so that the interval also covers other test images.
+    Where all cells have answers, the variance of their combination over the images is added, so
+    that the interval covers other test images, too.
     """
 
     def __init__(self, weights):

@@ -68,8 +68,8 @@ def save(figure, name):
 def against(axes, table, x, column, ylabel, larger=None):
     """Draws a column against `x` on a logarithmic axis: LC networks, and plain ones as lines.
 
-    Points are means, and bars show the standard deviation over seeds. If the plain network with
-    frozen filters lies far below all others, the y axis is broken in between.
+    Bars show the standard deviation over seeds. If the plain network with frozen filters lies far
+    below all others, the y axis is broken in between.
 
     Args:
         table, larger: the curves and marks of `study.collect`.

@@ -26,13 +26,9 @@ class Cells:
         self.rows, self.pool = rows, pool
 
     def curve(self, role, column="accuracy", x="expansion"):
-        """`{x: Effect}` of a role, in ascending order of x. Plain networks have the expansion 0.
+        """`{x: Effect}` of a role, in ascending order of x; plain networks have the expansion 0.
 
-        Args:
-            column: of the rows, or one of `measured`.
-
-        Raises:
-            LookupError: if no row has it.
+        The column is one of the rows, or of `measured`. Without any, it raises LookupError.
         """
         rows = self.rows[self.rows["role"] == role]
         rows = rows.assign(value=measured(rows, column)).dropna(subset="value")
@@ -47,8 +43,7 @@ class Cells:
     def gap(self, a=LEARNABLE, b=FROZEN, column="accuracy", x="expansion"):
         """The curve of one role minus another where both have runs; by default what freezing costs.
 
-        Raises:
-            LookupError: if they share no x.
+        If they share no x, it raises LookupError.
         """
         a, b = self.curve(a, column, x), self.curve(b, column, x)
         shared = {at: a[at] - b[at] for at in a if at in b}
@@ -81,15 +76,12 @@ class PublishedCells(Cells):
 
     Args:
         means: `{(role, x): paper.Published}` of one table.
-        x: what the table's lines are called in the rows.
     """
 
-    def __init__(self, means, x):
-        self.means, self.x = means, x
+    def __init__(self, means):
+        self.means = means
 
     def curve(self, role, column="accuracy", x="expansion"):
-        if (column, x) != ("accuracy", self.x):
-            raise LookupError(f"the table has no {column} by {x}")
         return {at: published(mean) for (of, at), mean in self.means.items() if of == role}
 
 

@@ -16,9 +16,9 @@ on_table_2 = partial(claim, notebook="08", where="Section 4.2, Table 2", runs=st
 on_table_3 = partial(claim, notebook="13", where="Appendix C, Table 3", runs=study.table3, needs=LC)
 on_figure_8 = partial(claim, runs=study.figure8, needs=LC)
 TABLE_1 = PublishedCells({(role, name): mean for name, means in paper.TABLE_1.items()
-                          for role, mean in zip(ALL, means)}, "dataset")
+                          for role, mean in zip(ALL, means)})
 TABLE_3 = PublishedCells({(role, between): mean for between, means in paper.TABLE_3.items()
-                          for role, mean in zip((FROZEN, LEARNABLE), means)}, "between")
+                          for role, mean in zip((FROZEN, LEARNABLE), means)})
 
 
 @on_table_1("20", title="the order on other data sets", needs=ALL,

@@ -21,13 +21,12 @@ def verdicts(notebook=None):
 
     Returns:
         A DataFrame with a row for each claim: `number, notebook, where, title, claim, statistic`;
-        `profile, trained` (in words), `n` (seeds); `part` and `effect` (text) of the part that is
-        least on the claim's side, its `value, low, high`, and `scaled, scaled_low, scaled_high`:
-        how far it lies on the claim's side of its bound, in half-widths of the interval; `parts`,
-        the text of all parts; `verdict`; `why`, what leaves it undecided or limits it; `p`, the
-        smallest level at which the rows decide it; `holm`, whether the verdict survives Holm's
-        correction over all claims that decisive rows could be asked of; `by_paper`, what the
-        paper's own means and spreads say of it under the same rule.
+        `profile, trained` (in words), `n` (seeds); of the part that is least on the claim's side
+        `part` and `effect` (text), `value, low, high`, and `scaled, scaled_low, scaled_high` (of
+        `Part.scaled`); `parts`, the text of all parts; `verdict`; `why`, what leaves it undecided
+        or limits it; `p` (of `p_value`); `holm`, whether the verdict survives Holm's correction
+        over all claims that decisive rows could be asked of; `by_paper`, what the paper's own means
+        and spreads say of it.
 
     Raises:
         ValueError: if no claim belongs to the notebook.
@@ -133,8 +132,7 @@ def _number(value, unit):
 
 
 def by_paper(claim):
-    """The verdict of the paper's own means on a claim: its ± is taken as the standard deviation
-    over four normal seeds. Empty where the paper prints no spreads."""
+    """The verdict of the paper's own means on a claim; empty where it prints no spreads."""
     if claim.published is None:
         return ""
     parts = claim.published()
@@ -160,8 +158,7 @@ def own_numbers(a, b):
 
 
 def doubt(claim):
-    """What the rows of the paper's recipe, however few, say of a claim that smaller runs
-    contradict: a sentence."""
+    """What rows of the paper's recipe, however few, say of a claim that smaller runs contradict."""
     cells = cells_of(claim, "paper", covering=0)
     try:
         least = weakest(claim.parts(cells)) if cells else None

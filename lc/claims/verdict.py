@@ -28,11 +28,8 @@ class Part:
     margin: float = 0.0  # by how much the effect may miss a finite range and still confirm it
 
     def holds(self, level):
-        """Whether the effect is in the expected range at this level.
-
-        For a side, the interval of confidence 1 - level lies on it. For a finite range, two
-        one-sided tests at this level place the effect within the range and its margin.
-        """
+        """Whether the effect is on the expected side at this level, or in the finite range and its
+        margin, by two one-sided tests."""
         finite = np.isfinite(self.expected).all()
         low, high = self._interval(1 - 2 * level if finite else 1 - level)
         least, most = self._range
@@ -79,56 +76,41 @@ class Part:
 
 @dataclass(frozen=True)
 class Claim:
-    """One of the paper's claims: see `claim`."""
+    """One of the paper's claims. It is true if every part is as expected."""
 
-    number: str
-    notebook: str
-    where: str
+    number: str  # in the paper's order; claims of one sentence that are judged apart have a letter
+    notebook: str  # that it belongs to, such as "03"
+    where: str  # in the paper
     title: str
-    text: str
-    statistic: str
-    runs: Callable
-    needs: tuple
-    parts: Callable
-    profiles: tuple
-    published: Callable | None
+    runs: Callable  # from a profile to the runs of an experiment
+    needs: tuple  # the roles whose runs it needs
+    profiles: tuple = DECISIVE  # that may decide it: numbers of points hold for one recipe alone
+    published: Callable | None = None  # the parts from the paper's own means, where it prints them
+    parts: Callable | None = None  # from `Cells`; raises LookupError if they lack a network
+    text: str = ""
+    statistic: str = ""  # that decides it
 
 
 CLAIMS = []
 
 
-def claim(number, notebook, where, title, runs, needs, profiles=DECISIVE, published=None):
-    """Makes a claim of a function from `Cells` to a list of `Part`s, and adds it to `CLAIMS`.
+def claim(*names, **options):
+    """Adds a `Claim` to `CLAIMS`, with these fields and a function that gives its parts.
 
     The first paragraph of the function's docstring is the claim, in our words. The second is the
-    statistic that decides it. The claim is true if every part is as expected. The function raises
-    LookupError if the cells lack a network.
-
-    Args:
-        number: in the order of the paper. Claims of one sentence that are judged apart share a
-            number and have a letter.
-        notebook: that it belongs to, such as "03".
-        where: its place in the paper.
-        title: a few words, for a figure.
-        runs: from a profile to the runs of an experiment.
-        needs: the roles whose runs it needs.
-        profiles: those that may decide it: a number of points holds for the paper's recipe alone.
-        published: a function that gives the parts from the paper's own means, where it prints them.
+    statistic that decides it.
     """
     def add(parts):
         text, _, statistic = (" ".join(each.split()) for each in parts.__doc__.partition("\n\n"))
-        CLAIMS.append(Claim(number, notebook, where, title, text, statistic, runs, needs, parts,
-                            profiles, published))
+        CLAIMS.append(Claim(*names, **options, parts=parts, text=text, statistic=statistic))
         return parts
 
     return add
 
 
 def judge(parts, level=LEVEL):
-    """The verdict on a claim of several parts, each at an error rate of `level` over all parts.
-
-    It is as in the paper if every part holds. It is contrary if one of m parts fails at level / m.
-    """
+    """The verdict on a claim at an error rate of `level`: as in the paper if every part holds,
+    contrary if one of m parts fails at level / m."""
     if parts and all(part.holds(level) for part in parts):
         return AS_IN_PAPER
     return CONTRARY if any(part.fails(level / len(parts)) for part in parts) else UNDECIDED
@@ -168,10 +150,9 @@ def weakest(parts):
 
 
 def found(claim):
-    """What the rows say of a claim: `(profile, parts, why)`, from the largest profile that has it.
+    """What the largest profile that has its runs says of a claim: `(profile, parts, why)`.
 
-    `parts` is empty and `profile` is "none" if no profile has its runs. `why` says what a decisive
-    profile lacks.
+    Without such a profile, it is "none" with no parts. `why` says what a decisive one lacks.
     """
     why = "no rows"
     for profile in (*DECISIVE, TINY):
