@@ -10,7 +10,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from helpers import result
+from helpers import result_of
 from safetensors.torch import load_file
 
 from lc import results, study
@@ -45,10 +45,9 @@ def fill(folder, runs):
     """A store of made-up numbers: what is drawn from it is thrown away."""
     rng, rows = np.random.default_rng(0), {}
     for i, run in enumerate(runs):
-        k, profile = run.architecture.kernel_size, run.recipe.profile
-        rows[run.id] = result(
-            run.seed, id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen,
-            profile=profile, precision="bf16" if "bf16" in profile else "fp32",
+        k = run.architecture.kernel_size
+        rows[run.id] = result_of(
+            run, precision="bf16" if "bf16" in run.recipe.profile else "fp32",
             accuracy=rng.uniform(50, 90), robust_accuracy=rng.uniform(20, 50),
             accuracy_top5=rng.uniform(90, 99), learnable_parameters=1000 + i, seconds=100.0).row()
         save_npz(results.arrays_path(run.id, folder), first=rng.normal(size=(16, 3, k, k)),

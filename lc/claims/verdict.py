@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import study
+from .. import results, study
 from ..effects import Crossing, Effect
 from .cells import Cells, pool_of
 
@@ -173,7 +173,7 @@ def cells_of(claim, profile, covering=study.COVERED):
     rows, _ = study.found_and_missing(list(runs.values()))
     if rows.empty or study.covered(runs.values(), rows) < covering:
         return None
-    table = study.results.load_table()
+    table = results.load_table()
     pool = pool_of(table[table["profile"].isin(rows["profile"])])
     return Cells(rows.assign(role=[role(runs[run_id]) for run_id in rows["id"]]), pool)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.stats
-from helpers import result
+from helpers import result_of
 
 from lc import claims, results, study
 from lc.claims import verdict
@@ -108,11 +108,9 @@ def fill(folder, runs, columns_of, spread=0.0):
         k = run.architecture.kernel_size
         array = np.ones((k, k))
         array[k // 2, k // 2] = 10 ** (centre + 0.01 * spread * rng.normal())
-        rows[run.id] = result(
-            run.seed, id=run.id, model=run.model, dataset=run.dataset, frozen=run.frozen,
-            profile=run.recipe.profile, train_images=50_000,
-            fve_first_normalized=columns["fve_first"], fve_last_normalized=columns["fve_last"],
-            **columns).row()
+        rows[run.id] = result_of(
+            run, train_images=50_000, fve_first_normalized=columns["fve_first"],
+            fve_last_normalized=columns["fve_last"], **columns).row()
         path = results.arrays_path(run.id, folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, variance_map=array, first=array[None, None] ** 0.5)

@@ -6,8 +6,9 @@ import re
 
 import numpy as np
 import pytest
-from helpers import result
+from helpers import result_of
 
+import lc
 from lc import interactive, results
 from lc.interactive.least_squares import errors_of
 from lc.interactive.page import packed
@@ -33,11 +34,10 @@ def test_the_errors_are_those_of_least_squares():
 def store(folder, *runs):
     for i, (name, frozen, profile, seed) in enumerate(runs):
         first = np.full((4, 3, 3, 3), float(i + 1)) * np.arange(1, 5).reshape(4, 1, 1, 1)
-        run_id = f"cifar10/{name}/{'frozen' if frozen else 'learnable'}/{profile}/seed{seed}"
+        run = lc.Run(name, "cifar10", frozen, seed, profile)
         arrays = {"first": first, "last": first[:, :1].reshape(4, 3, 3)}
-        results.append(result(seed, id=run_id, model=name, dataset="cifar10", frozen=frozen,
-                              profile=profile, accuracy=50.0 + i, robust_accuracy=1.0,
-                              arrays=arrays), folder)
+        results.append(result_of(run, accuracy=50.0 + i, robust_accuracy=1.0, arrays=arrays),
+                       folder)
 
 
 def test_the_slider_takes_the_networks_with_the_most_expansions(tmp_path, monkeypatch):
