@@ -151,4 +151,4 @@ USAGE = {
     "sweep --time-limit soon": "--time-limit",
 }
 # Through a process of their own
-SHELL = ["train VGG-16", "merge nowhere", "sweep --time-limit soon"]
+SHELL = ["train VGG-16", "sweep --time-limit soon"]
