@@ -169,7 +169,7 @@ def _words(seconds):
     return f"{max(1, round(seconds / 60))} min"
 
 
-def log_run(i, runs, expected, passed):
+def log_run(i, runs, expected, began):
     """Logs that the i-th of some runs begins, and about when the last one ends.
 
     Unless the program has configured logging, the line goes to standard error, in a notebook to the
@@ -177,7 +177,7 @@ def log_run(i, runs, expected, passed):
 
     Args:
         expected: the seconds of each run.
-        passed: the seconds since the first began.
+        began: when the first began, by `time.monotonic`.
     """
     logger, notebook = logging.getLogger("lc"), kernel()
     if not logger.hasHandlers():
@@ -185,7 +185,7 @@ def log_run(i, runs, expected, passed):
         logger.addHandler(logging.StreamHandler(stream))
         logger.setLevel(logging.INFO)
     done = sum(expected[:i])
-    pace = passed / done if done else 1.0
+    pace = (time.monotonic() - began) / done if done else 1.0
     ends = time.localtime(time.time() + pace * sum(expected[i:]))
     logger.info("run %d of %d: %s; the last ends at about %s", i + 1, len(runs), runs[i].id,
                 time.strftime("%Y-%m-%d %H:%M", ends))

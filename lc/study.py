@@ -264,7 +264,7 @@ def train_each(runs, expected, folder=None, *, device="auto", fuse=False, togeth
             if not mine or run.id in results.load_rows(folder):
                 return
             if not shows_bars:
-                hours.log_run(i, runs, expected, time.monotonic() - began)
+                hours.log_run(i, runs, expected, began)
             try:
                 result = yield from stepwise_run(
                     run, device=device, fuse=fuse, progress=progress, stop=end,

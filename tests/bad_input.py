@@ -38,7 +38,7 @@ LIBRARY = {
         "lc.variance_map(nn.Conv2d(3, 4, 3, device='meta'))": "meta",
         "lc.variance_map(nn.Linear(3, 4))": "spatial",
         "lc.variance_map(network, '3')": "kernel_size",
-        "lc.randomness_threshold(0)": "integer",
+        "lc.randomness_threshold(0)": "number",
         "lc.accuracy(None, images, labels)": "nn.Module",
         "lc.accuracy(network, images, [0] * 6)": "list",
         "lc.accuracy(network, images[:0], labels[:0])": "images",
