@@ -1,4 +1,4 @@
-"""What a training step costs: images/s and memory of every way to compute it, and of a plain PyTorch loop."""
+"""What a training step costs: images/s and memory of every way to compute it."""
 
 from .steps import benchmark
 

@@ -12,8 +12,12 @@ CHUNK = 16  # steps on a GPU between two looks at the clock
 
 
 def seconds_of(step, device, seconds):
-    """The mean seconds of a step that is repeated for about `seconds`. One step before that is not timed: it allocates memory."""
-    wait, chunk = torch.get_device_module(device).synchronize, CHUNK if device.type == "cuda" else 1
+    """The mean seconds of a step that is repeated for about `seconds`.
+
+    One step before that is not timed: it allocates memory.
+    """
+    wait = torch.get_device_module(device).synchronize
+    chunk = CHUNK if device.type == "cuda" else 1
     step()
     wait(device)
     steps, start = 0, time.perf_counter()
@@ -26,7 +30,7 @@ def seconds_of(step, device, seconds):
 
 
 def peak_memory(step, device):
-    """The bytes of tensors that a step allocates at its peak, without those that were there before."""
+    """The bytes of tensors that a step allocates at its peak, besides those that were there."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
@@ -34,6 +38,6 @@ def peak_memory(step, device):
         return torch.cuda.max_memory_allocated(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         step()
-    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
-    events.sort(key=lambda event: event.start_ns())
+    events = sorted((event for event in profiled.profiler.kineto_results.events()
+                     if event.name() == "[memory]"), key=lambda event: event.start_ns())
     return max(accumulate((event.nbytes() for event in events), initial=0))

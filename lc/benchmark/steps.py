@@ -17,76 +17,88 @@ from ..fast import FastTrainer
 from ..models import architecture, build_model, canonical_name
 from ..run import Recipe
 from ..utils import check
-from ..utils.device import device_name, git_version, out_of_memory, resolve_device, resolve_precision, said_name
+from ..utils.device import (device_name, git_version, out_of_memory, resolve_device,
+                            resolve_precision, said_name)
 from ..utils.files import check_replaceable, results_folder
 from .measure import CHUNK, peak_memory, seconds_of
 from .plain_loop import plain_loop
 from .table import COLUMNS, RATIOS, load_table, save, sweep_options, with_ratios
 
-ROUNDS = 3  # every case is timed once a round, and its best round counts: other programs only ever slow a step down
-UNFOLDED_CPU_BATCH = 16  # memory has no room for the expanded features of more; images/s hardly depend on it
+ROUNDS = 3  # of timing every case; its best counts, as other programs only ever slow a step down
+UNFOLDED_CPU_BATCH = 16  # more expanded features would not fit; images/s hardly depend on it
 MODELS = "ResNet-20-16", "ResNet-LC-20-16x1", "ResNet-LC-20-16x8", "ResNet-LC-20-16x128"
-PATHS = {
-    "eager": "operation by operation",
-    "graph": "as one CUDA graph, as `train` does on a GPU",
-    "fused": "the same, with BatchNorm, addition and ReLU compiled",
-    **{f"graphs-{n}": f"{n} networks in turn, each as one CUDA graph on a stream of its own, as with --together {n}"
-       for n in (2, 4, 8)},
-    "unfolded": "through the expanded features, operation by operation",
-    "loop": "by a plain PyTorch loop: DataLoader, fp32, operation by operation",
-}
+TOGETHER = {f"graphs-{n}": n for n in (2, 4, 8)}
+PATHS = (
+    "eager",  # operation by operation
+    "graph",  # as one CUDA graph, as `train` does on a GPU
+    "fused",  # the same, with BatchNorm, addition and ReLU compiled
+    *TOGETHER,  # n networks in turn, each as one graph on its own stream, as with --together n
+    "unfolded",  # through the expanded features, operation by operation
+    "loop",  # by a plain PyTorch loop: DataLoader, fp32, operation by operation
+)
+ON_A_GPU = {"graph", "fused", *TOGETHER}
 
 
-TOGETHER = {path: int(path.removeprefix("graphs-")) for path in PATHS if path.startswith("graphs-")}
-
-
-def benchmark(device="auto", precision="auto", batch=256, models=None, paths=None, seconds=1.0, folder=None):
-    """Measures training steps in turns, prints a table of them with ratios, and keeps it in `speed.csv`.
+def benchmark(device="auto", precision="auto", batch=256, models=None, paths=None, seconds=1.0,
+              folder=None):
+    """Measures training steps, prints them with ratios, and keeps them in `speed.csv`.
 
     Args:
         device, precision: as for `train`.
         batch: images a step; the unfolded networks take 16 on a CPU.
         models: names, by default `MODELS`. Each is measured frozen and learnable.
         paths: names of `PATHS`, by default all that the device can do.
-        seconds: how long each case is timed in each of three rounds; at least one step.
+        seconds: how long each case is timed in each round; at least one step.
         folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project.
 
     Returns:
         A DataFrame of the cases that fitted, with their ratios: see `table.with_ratios`.
 
     Raises:
-        ValueError: before anything is measured, if an argument is unknown or `speed.csv` has other columns; if nothing fits.
+        ValueError: before anything is measured, if an argument is unknown or `speed.csv` has other
+            columns; if nothing fits.
     """
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
     check.integer("batch", batch)
-    possible = [path for path in PATHS if device.type == "cuda" or path not in ("graph", "fused", *TOGETHER)]
+    possible = [path for path in PATHS if device.type == "cuda" or path not in ON_A_GPU]
     for path in paths or ():
         if path not in possible:
             raise ValueError(f"unknown path {path!r}; known on {device}: {', '.join(possible)}")
     names = [canonical_name(name) for name in models or MODELS]
     load_table(folder)  # raises its errors now
     check_replaceable(results_folder(folder) / "speed.csv")
-    about = dict(started=time.strftime("%Y-%m-%d %H:%M:%S"), device=device_name(device), torch=torch.__version__,
-                 git=git_version())
+    about = dict(started=time.strftime("%Y-%m-%d %H:%M:%S"), device=device_name(device),
+                 torch=torch.__version__, git=git_version())
     print(f"{said_name(device)}, torch {torch.__version__}, {precision}")
-    # only LC-Blocks unfold, and only CIFAR-ResNets are fused
-    cases = [about | dict(precision="fp32" if path == "loop" else precision, model=name, frozen=frozen, path=path,
-                          batch=min(batch, UNFOLDED_CPU_BATCH) if path == "unfolded" and device.type == "cpu"
-                          else batch * TOGETHER.get(path, 1))
-             for name in names for frozen in (False, True) for path in paths or possible
-             if {"unfolded": architecture(name).expansion, "fused": architecture(name).depth}.get(path, True)]
+    cases = [about | case for case in _cases(names, paths or possible, device, precision, batch)]
     rows = _measure(cases, device, seconds)
     if not rows:
         raise ValueError(f"nothing of this fits on {device}; use a smaller batch")
     save(rows, folder)
     table = with_ratios(pd.DataFrame(rows, columns=COLUMNS))
-    shown = table.assign(frozen=table["frozen"].map({True: "frozen", False: "learnable"}), memory_mib=table["memory_mib"].round())
-    columns = ["model", "frozen", "path", *COLUMNS[8:], *RATIOS]
-    print(f"\n{shown[columns].to_string(index=False, float_format='{:.2f}'.format, na_rep='')}", flush=True)
+    shown = table.assign(frozen=table["frozen"].map({True: "frozen", False: "learnable"}),
+                         memory_mib=table["memory_mib"].round())
+    shown = shown[["model", "frozen", "path", *COLUMNS[8:], *RATIOS]]
+    text = shown.to_string(index=False, float_format="{:.2f}".format, na_rep="")
+    print(f"\n{text}", flush=True)
     if options := sweep_options(table):
         print(f"most images a second: lc sweep {options}", flush=True)
     return table
+
+
+def _cases(names, paths, device, precision, batch):
+    """What is measured, as rows without their measurements."""
+    for name, frozen, path in itertools.product(names, (False, True), paths):
+        network, images = architecture(name), batch * TOGETHER.get(path, 1)
+        if path == "unfolded" and not network.expansion:  # only LC-Blocks unfold
+            continue
+        if path == "fused" and not network.depth:  # only CIFAR-ResNets are fused
+            continue
+        if path == "unfolded" and device.type == "cpu":
+            images = min(batch, UNFOLDED_CPU_BATCH)
+        yield dict(precision="fp32" if path == "loop" else precision,
+                   model=name, frozen=frozen, path=path, batch=images)
 
 
 def _measure(cases, device, seconds):
@@ -94,38 +106,41 @@ def _measure(cases, device, seconds):
     rows, steps = [], []
     for case in tqdm(cases, "setting up", unit="case", leave=False, disable=None):
         try:
-            costs, step = _set_up(case, device)
+            memory, step = _set_up(case, device)
         except RuntimeError as error:
-            if not out_of_memory(error) and case["path"] != "fused":
+            if out_of_memory(error):
+                why = f"{case['batch']} images do not fit on {device}"
+            elif case["path"] == "fused":  # nothing can be compiled here
+                why = check.one_line(error)
+            else:
                 raise
-            why = f"{case['batch']} images do not fit on {device}" if out_of_memory(error) else check.one_line(error)
-            print("{model} {}, {path}: {}".format("frozen" if case["frozen"] else "learnable", why, **case))
+            kind = "frozen" if case["frozen"] else "learnable"
+            print(f"{case['model']} {kind}, {case['path']}: {why}")
         else:
-            rows.append(case | costs)
+            rows.append(case | {"memory_mib": memory / 2**20})
             steps.append(step)
         torch.cuda.empty_cache()
     times = [math.inf] * len(steps)
     for _ in tqdm(range(ROUNDS), "measuring", unit="round", leave=False, disable=None):
         times = [min(best, seconds_of(step, device, seconds)) for best, step in zip(times, steps)]
-    return [row | dict(milliseconds=1000 * best,
-                       images_per_second=row["batch"] / best)
+    return [row | dict(milliseconds=1000 * best, images_per_second=row["batch"] / best)
             for row, best in zip(rows, times)]
 
 
 def _set_up(case, device):
-    """The memory of a step by column, and a function that takes the next step."""
+    """The bytes that a step needs, and a function that takes the next step."""
     if n := TOGETHER.get(case["path"]):
         one = case | {"path": "graph", "batch": case["batch"] // n}
         return _set_up_together([_set_up(one, device) for _ in range(n)], device)
-    trainer, step = make_step(device, *(case[column] for column in ("model", "frozen", "path", "batch", "precision")))
+    trainer, step = make_step(case, device)
     step()  # makes the momentum
-    trainer.optimizer.zero_grad()  # drop gradients, so that the measured step allocates them itself
-    memory = peak_memory(step, device) + sum(t.nbytes for t in (
-        *trainer.network.parameters(), *trainer.network.buffers(),
-        *(state["momentum_buffer"] for state in trainer.optimizer.state.values())))
+    trainer.optimizer.zero_grad()  # so that the measured step allocates the gradients itself
+    memory = peak_memory(step, device)
+    kept = [*trainer.network.parameters(), *trainer.network.buffers(),
+            *(state["momentum_buffer"] for state in trainer.optimizer.state.values())]
     if case["path"] in ("graph", "fused"):
         trainer.capture()
-    return {"memory_mib": memory / 2**20}, step
+    return memory + sum(tensor.nbytes for tensor in kept), step
 
 
 def _set_up_together(each, device):
@@ -137,25 +152,30 @@ def _set_up_together(each, device):
             with torch.cuda.stream(stream):
                 take()
 
-    return {"memory_mib": sum(costs["memory_mib"] for costs, _ in each)}, step
+    return sum(memory for memory, _ in each), step
 
 
-def make_step(device, model, frozen, path, batch, precision):
-    """What trains a network on random images, without a CUDA graph yet, and a function that takes its next step."""
+def make_step(case, device):
+    """What trains a network on random images, without a CUDA graph yet, and its next step."""
+    path, batch = case["path"], case["batch"]
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (CHUNK * batch, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    shape = CHUNK * batch, 32, 32, 3
+    images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
     labels = torch.randint(10, (len(images),), generator=generator)
-    data = Data("random", images, labels, images, labels, tuple("0123456789"), (0.5,) * 3, (0.25,) * 3, augment=True)
+    data = Data("random", images, labels, images, labels, tuple("0123456789"),
+                (0.5,) * 3, (0.25,) * 3, augment=True)
     recipe = Recipe("benchmark", epochs=1, batch_size=batch)
     with device:  # a CPU takes long to draw many weights, and their values do not matter
-        network = build_model(model)
-    if frozen:
+        network = build_model(case["model"])
+    if case["frozen"]:
         freeze_spatial(network)
     if path == "loop":
         loop = plain_loop(network, data, recipe, device)
         return SimpleNamespace(network=network, optimizer=next(loop)), partial(next, loop)
-    network = unfold(network) if path == "unfolded" else network
-    trainer = FastTrainer(network, data, recipe, 0, device, precision, graph=False, fuse=path == "fused")
+    if path == "unfolded":
+        network = unfold(network)
+    trainer = FastTrainer(
+        network, data, recipe, 0, device, case["precision"], graph=False, fuse=path == "fused")
     positions = itertools.cycle(range(CHUNK))
 
     def step():

@@ -1,4 +1,4 @@
-"""The training step on a GPU: weights in few large tensors, compiled regions, and one CUDA graph for the whole step."""
+"""The training step on a GPU: few large tensors, compiled regions, one CUDA graph."""
 
 from .in_turn import in_turn
 from .trainer import FastTrainer, stepwise, train

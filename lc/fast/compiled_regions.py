@@ -1,8 +1,8 @@
-"""Compiles BatchNorm, addition and ReLU between the convolutions of a CIFAR-ResNet: one or two kernels each way.
+"""Compiles what is between a CIFAR-ResNet's convolutions: BatchNorm, addition and ReLU.
 
-torch.compile specialises on tensor shapes, which do not depend on E. Networks of one depth, width and kernel size share the
-code, also across processes through the on-disk cache. Compiling whole networks would take longer than training them, since
-each E would be compiled anew.
+torch.compile specialises on tensor shapes, which do not depend on E. So networks of one depth,
+width and kernel size share the code, also across processes through the on-disk cache. Whole
+networks would be compiled anew for each E, which takes longer than training them.
 """
 
 from functools import cache
@@ -21,12 +21,13 @@ BACKEND = "inductor"
 @cache
 def compiled(function):
     """A function of tensors, compiled for each of their shapes."""
-    torch._dynamo.config.recompile_limit = 256  # per function: the paper's widths, mini-batches and image sizes
+    # per function: the paper's widths, mini-batches and image sizes
+    torch._dynamo.config.recompile_limit = 256
     return torch.compile(function, backend=BACKEND, dynamic=False, fullgraph=True)
 
 
 def compile_regions(network):
-    """Lets a CIFAR-ResNet, with LC-Blocks or without, run its regions through compiled code in training, in place.
+    """Lets a CIFAR-ResNet run its regions through compiled code in training, in place.
 
     Returns:
         The number of modules with such regions; 0 for any other network.
@@ -40,16 +41,16 @@ def compile_regions(network):
 
 @cache
 def require_compiler(device):
-    """Compiles a small region on a device.
+    """Raises ValueError if this machine cannot compile for a device.
 
-    Raises:
-        ValueError: if this machine cannot compile. It needs a C++ compiler, and Triton on a GPU.
+    It needs a C++ compiler, and Triton on a GPU.
     """
     try:
         norm = nn.BatchNorm2d(1).to(device)
         normalize_relu(norm, torch.rand(2, 1, 2, 2, device=device)).sum().backward()
     except Exception as error:  # compilers raise many kinds
-        raise ValueError(f"nothing can be compiled on this machine ({one_line(error)[:100]}); leave out fuse") from None
+        raise ValueError(f"nothing can be compiled on this machine ({one_line(error)[:100]}); "
+                         "leave out fuse") from None
 
 
 def _resnet_forward(self, x):
@@ -68,7 +69,8 @@ def normalize_relu(norm, x, shortcut=None):
         return F.relu(y if shortcut is None else y + shortcut)
     if norm.num_batches_tracked is not None:
         norm.num_batches_tracked += 1
-    return compiled(_region)(x, shortcut, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.momentum, norm.eps)
+    return compiled(_region)(x, shortcut, norm.running_mean, norm.running_var,
+                             norm.weight, norm.bias, norm.momentum, norm.eps)
 
 
 def _region(x, shortcut, mean, variance, weight, bias, momentum, eps):

@@ -1,4 +1,4 @@
-"""Several trainings in one process: a step of each in turn, so that one GPU computes several small networks at once."""
+"""Several trainings in one process, a step of each in turn: small networks share a GPU."""
 
 from contextlib import ExitStack
 
@@ -8,11 +8,12 @@ import torch
 def in_turn(trainings, n, device):
     """Runs generators such as `stepwise` to their ends, `n` at a time, a step of each in turn.
 
-    Each has its own stream on a GPU and its own state of PyTorch's random numbers, so it computes what it computes
-    alone. When one ends, the next begins. If one raises an error, the others are closed and the error is raised.
+    Each has its own stream on a GPU and its own state of PyTorch's random numbers, so it computes
+    what it computes alone. When one ends, the next begins. If one raises an error, the others are
+    closed and the error is raised.
 
     Args:
-        trainings: an iterable of generators. The next one is taken when it begins.
+        trainings: an iterable of generators. Each is taken when it begins.
         device: the `torch.device` of all of them.
     """
     trainings, running = iter(trainings), []

@@ -1,4 +1,4 @@
-"""Stores the weights in a few large tensors, so that a step launches few large kernels instead of many small ones."""
+"""Stores the weights in few large tensors, so that a step launches few large kernels."""
 
 import torch
 from torch import nn
@@ -11,10 +11,11 @@ from ..utils.modules import replace_in_copy, take_over
 class StackedWeights:
     """A network whose LC-Blocks of one shape are folded together, by one batched matrix product.
 
-    The spatial weights of such blocks become slices of one tensor, and so do their pointwise weights. The optimiser gets
-    these tensors in place of the weights. All other convolution weights are cast together to the precision of the
-    convolutions, and the counters of all BatchNorm layers are increased together. The network stays whole: its parameters
-    and counters are views of these tensors. Blocks with operations between their convolutions are left alone.
+    The spatial weights of such blocks become slices of one tensor, and so do their pointwise
+    weights. The optimiser gets these tensors. All other convolution weights are cast together, and
+    the counters of all BatchNorm layers are increased together. The network stays whole: its
+    parameters and counters are views of these tensors. Blocks with operations between their
+    convolutions are left alone.
 
     Args:
         network: on its device, in training mode, with all its parameters in one dtype.
@@ -36,30 +37,37 @@ class StackedWeights:
                 others.setdefault(module.weight.requires_grad, {})[f"{name}.weight"] = module.weight
         self.groups = [*map(_Blocks, shapes.values()), *map(_Convolutions, others.values())]
 
-        norms = {name: m for name, m in network.named_modules() if getattr(m, "num_batches_tracked", None) is not None}
-        self.counts = torch.stack([m.num_batches_tracked for m in norms.values()]) if norms else None
-        for norm, count in zip(norms.values(), [] if self.counts is None else self.counts):
-            norm.num_batches_tracked = count
+        norms = {name: m for name, m in network.named_modules()
+                 if getattr(m, "num_batches_tracked", None) is not None}
+        self.counts = None
+        if norms:
+            self.counts = torch.stack([m.num_batches_tracked for m in norms.values()])
+            for norm, count in zip(norms.values(), self.counts):
+                norm.num_batches_tracked = count
 
-        # The network with plain convolutions in place of the blocks. It computes with the tensors that each call gives it.
+        # The network with plain convolutions for the blocks. Each call gives it its tensors.
         self.skeleton = replace_in_copy(
             network, lambda m: isinstance(m, LCBlock) and not len(m.between), _to_convolution)
         tensors, self.given = dict(_tensors(network)), {}
         for name, _ in _tensors(self.skeleton):
             layer, _, kind = name.rpartition(".")
             if layer in folded:
-                self.given[name] = tensors.get(f"{layer}.pointwise.{kind}")  # the weight is replaced in each call
+                # of use for the bias alone: each call replaces the weight
+                self.given[name] = tensors.get(f"{layer}.pointwise.{kind}")
+            elif layer in norms and kind == "num_batches_tracked":
+                self.given[name] = None  # they are increased together
             else:
-                self.given[name] = None if layer in norms and kind == "num_batches_tracked" else tensors[name]
+                self.given[name] = tensors[name]
 
     def learned(self):
         """The tensors to optimise in place of all parameters with `requires_grad`."""
         stacks = [stack for group in self.groups for stack in group.stacks]
         replaced = {id(p) for group in self.groups for p in group.parameters}
-        return [p for p in (*stacks, *self.network.parameters()) if p.requires_grad and id(p) not in replaced]
+        return [p for p in (*stacks, *self.network.parameters())
+                if p.requires_grad and id(p) not in replaced]
 
     def factors(self):
-        """The stacks of the blocks' spatial and pointwise weights, and their products, as three lists.
+        """The stacks of the blocks' spatial and pointwise weights, and their products: three lists.
 
         Raises:
             ValueError: if a block has operations between its convolutions.
@@ -67,7 +75,8 @@ class StackedWeights:
         if any(isinstance(m, LCBlock) and len(m.between) for m in self.network.modules()):
             raise ValueError("no combined filters: a block has operations between its convolutions")
         blocks = [group for group in self.groups if isinstance(group, _Blocks)]
-        return [b.stacks[0] for b in blocks], [b.stacks[1] for b in blocks], [b.combined() for b in blocks]
+        spatial, pointwise = [b.stacks[0] for b in blocks], [b.stacks[1] for b in blocks]
+        return spatial, pointwise, [b.combined() for b in blocks]
 
     def __call__(self, images):
         """The network's output in training mode, differentiable in `learned()`."""
@@ -81,12 +90,13 @@ class StackedWeights:
 
 
 class _Blocks:
-    """LC-Blocks of one shape, `{name of the combined filters: (spatial weight, pointwise weight)}`, as two stacks."""
+    """LC-Blocks of one shape, `{name: (spatial weight, pointwise weight)}`, as two stacks."""
 
     def __init__(self, weights):
         self.names, pairs = list(weights), list(weights.values())
         self.parameters = [p for pair in pairs for p in pair]
-        self.stacks = [_parameter(torch.stack([as_rows(p)[0] for p in alike]), alike) for alike in zip(*pairs)]
+        self.stacks = [_parameter(torch.stack([as_rows(p)[0] for p in alike]), alike)
+                       for alike in zip(*pairs)]
         self.restore = as_rows(pairs[0][0])[1]
         for stack, alike in zip(self.stacks, zip(*pairs)):
             for p, values in zip(alike, stack.data):
@@ -106,7 +116,8 @@ class _Convolutions:
 
     def __init__(self, weights):
         self.names, self.parameters = list(weights), list(weights.values())
-        self.stacks = [_parameter(torch.cat([as_rows(p)[0].flatten() for p in self.parameters]), self.parameters)]
+        flat = torch.cat([as_rows(p)[0].flatten() for p in self.parameters])
+        self.stacks = [_parameter(flat, self.parameters)]
         for p, restored in zip(self.parameters, self._restored(self.stacks[0].data)):
             p.data = restored
 
@@ -115,19 +126,20 @@ class _Convolutions:
 
     def _restored(self, flat):
         slices = flat.split([p.numel() for p in self.parameters])
-        return [as_rows(p)[1](values.view(len(p), -1)) for p, values in zip(self.parameters, slices)]
+        return [as_rows(p)[1](values.view(len(p), -1))
+                for p, values in zip(self.parameters, slices)]
 
 
 def as_rows(weight):
-    """A convolution's weight with one filter a row, `[out, in * k * k]`, in the order of its memory, so nothing is copied.
+    """A weight `[out, in, k, k]` as rows `[out, in * k * k]`, and the function for the way back.
 
-    Returns:
-        The rows, and a function that turns such rows into a weight `[out, in, k, k]` of the same memory layout.
+    The rows have the order of the weight's memory, so nothing is copied.
     """
     if weight.is_contiguous():
         return weight.flatten(1), lambda rows: rows.unflatten(1, weight.shape[1:])
     channels_last = weight.permute(0, 2, 3, 1)
-    return channels_last.flatten(1), lambda rows: rows.unflatten(1, channels_last.shape[1:]).permute(0, 3, 1, 2)
+    return (channels_last.flatten(1),
+            lambda rows: rows.unflatten(1, channels_last.shape[1:]).permute(0, 3, 1, 2))
 
 
 def _to_convolution(block, copies):
@@ -137,7 +149,8 @@ def _to_convolution(block, copies):
 
 
 def _tensors(network):
-    return [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
+    return [*network.named_parameters(remove_duplicate=False),
+            *network.named_buffers(remove_duplicate=False)]
 
 
 def _parameter(values, alike):

@@ -13,12 +13,11 @@ from ..utils.fresh_process import in_fresh_process
 from .compiled_regions import compile_regions, compiled, require_compiler
 from .stacked_weights import StackedWeights
 
-
 failed_captures = []  # the runs whose step this process could not capture
 
 
 class CaptureError(RuntimeError):
-    """The training step could not be captured as a CUDA graph. Its process should compute nothing more on the GPU."""
+    """No CUDA graph could be captured. The process should compute nothing more on the GPU."""
 
 
 def train(run, **options):
@@ -27,17 +26,18 @@ def train(run, **options):
     Args:
         run: an `lc.Run`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
-        graph: on a GPU, by default, run each step as one CUDA graph. Without success, this warns, and the run is
-            trained step by step in a process of its own, as are later ones: a failed capture may leave its process
-            in no state to compute.
-        fuse: compile BatchNorm, addition and ReLU of a CIFAR-ResNet, and the augmentation. A CPU is slower with it.
-        options: `data_dir`, `precision`, `progress`, `label`, `checkpoint` and `stop`, as for `lc.training.stepwise`,
-            which describes the result and the errors. A recipe whose own precision is "fp32" disables `graph` and
-            `fuse`.
+        graph: on a GPU, by default, run each step as one CUDA graph. If its capture fails, this
+            warns, and the run and later ones are trained step by step in processes of their own:
+            a failed capture may leave its process in no state to compute.
+        fuse: compile BatchNorm, addition and ReLU of a CIFAR-ResNet, and the augmentation. A CPU
+            is slower with it.
+        options: `data_dir`, `precision`, `progress`, `label`, `checkpoint` and `stop`, as for
+            `lc.training.stepwise`, which describes the result and the errors. A recipe whose own
+            precision is "fp32" disables `graph` and `fuse`.
 
     Raises:
-        ValueError: as `lc.training.stepwise`, or if `fuse` is asked for and this machine cannot compile. Nothing has
-            run then.
+        ValueError: before any training, as `lc.training.stepwise`, or if `fuse` is asked for and
+            this machine cannot compile.
     """
     return finish(stepwise(run, **options))
 
@@ -57,7 +57,8 @@ def stepwise(run, *, device="auto", graph=True, fuse=False, **options):
             return (yield from training.stepwise(fast, run, device=device, **options))
         except CaptureError as error:
             failed_captures.append(run.id)
-            warnings.warn(f"{error}; training step by step in a process of its own, which is slower", stacklevel=2)
+            warnings.warn(f"{error}; training step by step in a process of its own, which is "
+                          "slower", stacklevel=2)
     try:
         return in_fresh_process(train, run, device=device, graph=False, fuse=fuse, **options)
     except ChildProcessError as error:
@@ -65,15 +66,11 @@ def stepwise(run, *, device="auto", graph=True, fuse=False, **options):
 
 
 class FastTrainer(Trainer):
-    """A `Trainer` with stacked weights, on a GPU by default with one CUDA graph for each size of mini-batch.
-
-    Args:
-        graph: whether to capture CUDA graphs, on a GPU: see `capture`.
-        fuse: whether to compile regions of a CIFAR-ResNet, and the augmentation.
-    """
+    """A `Trainer` with stacked weights, on a GPU with a CUDA graph for each size of mini-batch."""
 
     def __init__(self, network, data, recipe, seed, device, precision, *, graph=True, fuse=False):
-        self.stacks = StackedWeights(to_device(network, device).train(), torch.bfloat16 if precision == "bf16" else None)
+        dtype = torch.bfloat16 if precision == "bf16" else None
+        self.stacks = StackedWeights(to_device(network, device).train(), dtype)
         self.fused = fuse and compile_regions(self.stacks.skeleton) > 0
         self.graphs = {}
         super().__init__(network, data, recipe, seed, device, precision)
@@ -96,7 +93,7 @@ class FastTrainer(Trainer):
         self.graphs[batch].replay() if batch in self.graphs else self.launch(batch)
 
     def launch(self, batch):
-        """A step operation by operation. cuDNN times its algorithms for each shape once, and takes the fastest."""
+        """A step operation by operation. cuDNN takes for each shape the fastest algorithm."""
         before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
         try:
             super().step(batch)
@@ -104,16 +101,15 @@ class FastTrainer(Trainer):
             torch.backends.cudnn.benchmark = before
 
     def capture(self):
-        """Captures the step of each size of mini-batch as a CUDA graph. Training then continues as if nothing had run.
+        """Captures the step of each size of mini-batch as a CUDA graph, or raises CaptureError.
 
-        Raises:
-            CaptureError: if a step cannot be captured.
+        Training then continues as if nothing had run.
         """
         try:
             with torch.cuda.device(self.device):
                 stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
                 stream.wait_stream(current)
-                with torch.cuda.stream(stream):  # after an error too, PyTorch 2.11 leaves it only here
+                with torch.cuda.stream(stream):  # PyTorch 2.11 leaves it only here after an error
                     for batch in sorted(set(self.batches), reverse=True):
                         self.warm_up(batch)
                         graph = torch.cuda.CUDAGraph()
@@ -125,13 +121,15 @@ class FastTrainer(Trainer):
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
-            raise CaptureError(f"no CUDA graph could be captured ({one_line(error)[:200]})") from error
+            why = one_line(error)[:200]
+            raise CaptureError(f"no CUDA graph could be captured ({why})") from error
 
     def warm_up(self, batch, steps=3):
-        """Runs a few steps, in which libraries choose their algorithms, and restores weights, statistics and momentum."""
+        """Runs a few steps, in which libraries choose their algorithms, and undoes them."""
         _, dropout = self.generators()
         drawn = dropout.get_state()
-        state = [*self.network.parameters(), *self.network.buffers(), self.row, self.count, self.losses]
+        state = [*self.network.parameters(), *self.network.buffers(),
+                 self.row, self.count, self.losses]
         saved = [tensor.detach().clone() for tensor in state]
         try:
             for _ in range(steps):
@@ -142,6 +140,7 @@ class FastTrainer(Trainer):
                 for tensor, value in zip(state, saved):
                     tensor.copy_(value)
                 for momentum in filter(None, self.optimizer.state.values()):
-                    momentum["momentum_buffer"].zero_()  # the same as none: the first step adds the gradient to it
+                    # the same as none: the first step adds the gradient to it
+                    momentum["momentum_buffer"].zero_()
             self.optimizer.zero_grad(set_to_none=True)
             dropout.set_state(drawn)

@@ -1,7 +1,6 @@
-"""The ImageNet sections: off-the-shelf networks (Figure 1b) and ResNet-18d with LC-Blocks (Table 2), on any image folder.
+"""The ImageNet sections: Figure 1b and Table 2, on any image folder.
 
-Networks, LAMB, Mixup, RandAugment, repeated augmentation and the schedule are timm's. This folder chooses among them, sets
-their values, and freezes the spatial convolutions.
+Networks, LAMB, Mixup, RandAugment, repeated augmentation and the schedule are timm's.
 """
 
 from .networks import NETWORKS, build_imagenet_model

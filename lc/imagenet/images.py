@@ -1,4 +1,4 @@
-"""Images in folders: train/ and val/, each with a folder of images for each class, the layout of ImageNet."""
+"""Image folders in ImageNet's layout: train/ and val/, each with a folder of images a class."""
 
 import os
 import tempfile
@@ -25,7 +25,7 @@ from .processes import rank, world
 def find(dataset, data_dir=None):
     """The image folder of a data set: `data_dir/NAME`, with `data_dir` as for `load_data`.
 
-    "digits-folder" holds scikit-learn's handwritten digits as files. It is written if it is missing.
+    "digits-folder", scikit-learn's handwritten digits as files, is written if it is missing.
 
     Raises:
         DataUnavailable: if the folder is missing.
@@ -34,88 +34,96 @@ def find(dataset, data_dir=None):
     if dataset == "digits-folder" and not folder.exists():
         _write_digits(folder)
     if not folder.is_dir():
-        raise DataUnavailable(f"{folder} is missing; put the folder of {dataset} (train/ and val/) there, or set data_dir or "
-                              "LC_DATA_DIR to the folder that holds it")
+        raise DataUnavailable(
+            f"{folder} is missing; put the folder of {dataset} (train/ and val/) there, or set "
+            "data_dir or LC_DATA_DIR to the folder that holds it")
     return folder
 
 
 def _write_digits(folder):
-    digits = load_data("digits")
+    data = load_data("digits")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        for split, images, labels in (("train", digits.x_train, digits.y_train), ("val", digits.x_test, digits.y_test)):
+        written = Path(temporary, "digits")
+        for split, images, labels in (("train", data.x_train, data.y_train),
+                                      ("val", data.x_test, data.y_test)):
             for i, (image, label) in enumerate(zip(images, labels.tolist())):
-                path = Path(temporary, "digits", split, digits.classes[label], f"{i:04}.png")
+                path = written / split / data.classes[label] / f"{i:04}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(image.squeeze(-1).numpy()).save(path)
         with suppress(OSError):  # another process may have been faster
-            os.rename(Path(temporary, "digits"), folder)
+            os.rename(written, folder)
 
 
 def open_folder(folder, recipe):
-    """The training and the validation images of an image folder, as torchvision's data sets with the recipe's transforms.
+    """The training and validation images, as torchvision's data sets with the recipe's transforms.
 
     An item is an image, uint8 `[3, image_size, image_size]`, and the number of its class.
 
     Raises:
-        DataError: if a split is missing, a class is missing in one split or has no image, or there are fewer classes or images
-            than the recipe takes, or the first image of a split cannot be read.
+        DataError: if the folder is incomplete, the two splits differ in their classes, the recipe
+            takes more classes or images than there are, or a split's first image cannot be read.
     """
     folder = expanded(folder)
-    options = dict(input_size=recipe.image_size, interpolation="bicubic", use_prefetcher=True)  # which normalises
-    augmented = create_transform(**options, is_training=True, scale=(recipe.min_crop, 1), color_jitter=None,
-                                 auto_augment=recipe.rand_augment)
+    options = dict(input_size=recipe.image_size, interpolation="bicubic", use_prefetcher=True)
+    augmented = create_transform(
+        **options, is_training=True, scale=(recipe.min_crop, 1), color_jitter=None,
+        auto_augment=recipe.rand_augment)
     cropped = create_transform(**options, crop_pct=recipe.crop_ratio)
     try:
-        train, val = (ImageFolder(folder / name, transform, loader=decode)
-                      for name, transform in (("train", augmented), ("val", cropped)))
+        train = ImageFolder(folder / "train", augmented, loader=decode)
+        val = ImageFolder(folder / "val", cropped, loader=decode)
     except OSError as error:  # it names the missing folder, or the classes without images
-        raise DataError(f"{folder} must hold train/ and val/, each with a folder of images for each class "
-                        f"({one_line(error)})") from None
+        raise DataError(f"{folder} must hold train/ and val/, each with a folder of images for "
+                        f"each class ({one_line(error)})") from None
     if train.classes != val.classes:
         different = sorted({*train.classes} ^ {*val.classes})
-        raise DataError(f"{folder}: train/ and val/ must have the same classes, but only one has {', '.join(different[:3])}")
-    if recipe.classes and recipe.classes > len(train.classes):
-        raise DataError(f"{folder}: the recipe takes {recipe.classes} classes, but there are {len(train.classes)}")
-    for images, most in ((train, recipe.images_per_class), (val, None)):
-        images.classes = images.classes[:recipe.classes]
-        by_class = islice(groupby(images.samples, itemgetter(1)), recipe.classes)
-        images.samples = [sample for _, samples in by_class for sample in islice(samples, most)]
+        raise DataError(f"{folder}: train/ and val/ must have the same classes, but only one has "
+                        f"{', '.join(different[:3])}")
+    n_classes, n_images = recipe.classes, recipe.images_per_class
+    if n_classes and n_classes > len(train.classes):
+        raise DataError(f"{folder}: the recipe takes {n_classes} classes, but there are "
+                        f"{len(train.classes)}")
+    for images, most in ((train, n_images), (val, None)):
+        images.classes = images.classes[:n_classes]
+        by_class = islice(groupby(images.samples, itemgetter(1)), n_classes)
+        images.samples = [item for _, items in by_class for item in islice(items, most)]
         decode(images.samples[0][0])  # a folder of files that are no images is reported now
-    if recipe.images_per_class and len(train) < recipe.images_per_class * len(train.classes):
-        raise DataError(f"{folder}/train: the recipe takes {recipe.images_per_class} images of each class, but one has fewer")
+    if n_images and len(train) < n_images * len(train.classes):
+        raise DataError(f"{folder}/train: the recipe takes {n_images} images of each class, but "
+                        "one has fewer")
     return train, val
 
 
 def decode(path):
-    """The RGB image in a file.
-
-    Raises:
-        DataError: if the file cannot be read as an image. The message names the path.
-    """
+    """The RGB image in a file. Raises DataError with its path if it cannot be read."""
     try:
         with open(path, "rb") as f, Image.open(f) as image:
             return image.convert("RGB")
     except Exception as error:  # PIL raises many kinds
-        raise DataError(f"{path} cannot be read as an image ({one_line(error)}); replace or delete it") from None
+        raise DataError(f"{path} cannot be read as an image ({one_line(error)}); replace or delete "
+                        "it") from None
 
 
 def training_batches(images, recipe, seed, epoch, batch, device, workers=0):
-    """One epoch's mini-batches of this process: normalised images `[batch, 3, size, size]` and labels `[batch]` on the device.
+    """This process's mini-batches of one epoch: normalised images `[batch, 3, h, w]` and labels.
 
-    It seeds PyTorch, NumPy and Python, from which the augmentation, Mixup and stochastic depth draw. So an epoch depends on
-    the seed, its number, the rank and the number of workers alone, and a training that continues computes the same.
+    It seeds PyTorch, NumPy and Python, from which the augmentation, Mixup and stochastic depth
+    draw. So an epoch depends on the seed, its number, the rank and the number of workers alone,
+    and a training that continues computes the same.
     """
-    numbers = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]) // 2  # the rank is added to it
+    numbers = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]) // 2  # rank is added
     random_seed(numbers, rank())
     sampler = RepeatAugSampler(images, world(), rank(), num_repeats=recipe.repeats)
     sampler.set_epoch(numbers)
-    loader = DataLoader(images, batch, sampler=sampler, num_workers=workers, pin_memory=device.type == "cuda", drop_last=True)
+    loader = DataLoader(images, batch, sampler=sampler, num_workers=workers,
+                        pin_memory=device.type == "cuda", drop_last=True)
     return PrefetchLoader(loader, device=device)
 
 
 def validation_batches(images, batch, device, workers=0):
-    """This process's part of the validation images as mini-batches: images `[n, 3, size, size]` in [0, 1], and labels."""
+    """This process's part of the validation images: images `[n, 3, h, w]` in [0, 1], and labels."""
     part = range(rank(), len(images), world())
-    loader = DataLoader(images, batch, sampler=part, num_workers=workers, pin_memory=device.type == "cuda")
+    loader = DataLoader(images, batch, sampler=part, num_workers=workers,
+                        pin_memory=device.type == "cuda")
     return PrefetchLoader(loader, mean=(0, 0, 0), std=(1, 1, 1), device=device)

@@ -7,25 +7,31 @@ from ..models import combines  # noqa: F401, of these networks too
 from ..utils import check
 
 NETWORKS = {  # the paper's name: timm's
-    "ResNet-18": "resnet18", "ResNet-18d": "resnet18d", "ResNet-50": "resnet50", "ResNet-50d": "resnet50d",
-    "ResNeXt-50-32x4d": "resnext50_32x4d", "Wide-ResNet-50x2": "wide_resnet50_2", "MobileNet-v2": "mobilenetv2_100",
-    "MobileNet-v3-S": "mobilenetv3_small_100", "MobileNet-v3-L": "mobilenetv3_large_100",
+    "ResNet-18": "resnet18",
+    "ResNet-18d": "resnet18d",
+    "ResNet-50": "resnet50",
+    "ResNet-50d": "resnet50d",
+    "ResNeXt-50-32x4d": "resnext50_32x4d",
+    "Wide-ResNet-50x2": "wide_resnet50_2",
+    "MobileNet-v2": "mobilenetv2_100",
+    "MobileNet-v3-S": "mobilenetv3_small_100",
+    "MobileNet-v3-L": "mobilenetv3_large_100",
 }
 NOTATION = re.compile(r"(?P<network>.+?)(-LCx(?P<expansion>[1-9]\d{0,4}))?")
 
 
 def build_imagenet_model(name, num_classes=1000, drop_path=0.0):
-    """timm's network of that name, freshly initialised. It takes images `[batch, 3, height, width]` and returns logits.
+    """timm's network of that name, freshly initialised: `[batch, 3, h, w]` to logits.
 
-    With `-LCx{E}`, as in `ResNet-18d-LCx64`, every ungrouped spatial convolution becomes an LC-Block with expansion E
-    (`lc.convert`) in PyTorch's default initialisation. Depthwise and grouped convolutions stay as they are;
-    `lc.freeze_spatial` freezes them too.
+    With `-LCx{E}`, as in `ResNet-18d-LCx64`, `lc.convert` makes LC-Blocks of its ungrouped spatial
+    convolutions. `lc.freeze_spatial` also freezes the others, depthwise and grouped.
 
     Args:
         drop_path: the rate of stochastic depth at the last block.
 
     Raises:
-        ValueError: if the name is unknown, there is less than one class, or the rate is outside [0, 1).
+        ValueError: if the name is unknown, there is less than one class, or the rate is outside
+            [0, 1).
     """
     import timm  # takes seconds
 
@@ -37,12 +43,13 @@ def build_imagenet_model(name, num_classes=1000, drop_path=0.0):
 
 
 def parse(name):
-    """The name of the network without LC-Blocks, and the expansion E of its LC-Blocks, 0 if it has none.
+    """The name of the network without LC-Blocks, and their expansion E, 0 if it has none.
 
     Raises:
         ValueError: if the name is unknown. The message lists the known ones.
     """
     parsed = NOTATION.fullmatch(name) if isinstance(name, str) else None
     if not parsed or parsed["network"] not in NETWORKS:
-        raise ValueError(f"unknown ImageNet network {name!r}; known: {', '.join(NETWORKS)}, each also with -LCx{{E}}")
+        raise ValueError(f"unknown ImageNet network {name!r}; known: {', '.join(NETWORKS)}, each "
+                         "also with -LCx{E}")
     return parsed["network"], int(parsed["expansion"] or 0)

@@ -10,20 +10,20 @@ from ..utils.device import resolve_device
 
 
 def world():
-    """The number of processes that torchrun started, 1 without it."""
+    """The number of processes, 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank():
-    """The number of this process among them, from 0."""
+    """The number of this process, from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
 @contextmanager
 def joined(device="auto"):
-    """Yields the device of this process. Until the context ends, the processes of torchrun can exchange values.
+    """Connects the processes of torchrun, and yields this one's device.
 
-    Each process takes the GPU of its local rank, or the CPU.
+    That is the GPU of its local rank, or the CPU.
 
     Raises:
         ValueError: if the device is unknown, or this node has more processes than GPUs.

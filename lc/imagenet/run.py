@@ -9,41 +9,47 @@ from ..run import check_part, complete, run_id
 from ..utils import check
 from .networks import parse
 
-SIZES = {"imagenet": (1000, 1_281_167), "tiny-imagenet-40": (40, 20_000), "digits-folder": (10, 1_437)}  # classes, images
+SIZES = {  # classes, training images
+    "imagenet": (1000, 1_281_167),
+    "tiny-imagenet-40": (40, 20_000),
+    "digits-folder": (10, 1_437),
+}
 RAND_AUGMENT = r"rand(-(m|n|mstd|mmax|inc|p|w)[\d.]+)*"  # timm's notation
 
 
 @dataclass(frozen=True)
 class ImageNetRecipe:
-    """The hyperparameters of a training on images. The defaults are procedure A2, which the paper follows (Appendix A).
+    """The hyperparameters of a training on images. The defaults are procedure A2 (Appendix A).
 
-    Sources: [RSB] Wightman, Touvron and Jegou, "ResNet strikes back" (2021), Table 2, column A2. [timm] The hyperparameters
-    that its authors published for timm's training script, or that script's defaults, where the table leaves a value open.
+    Sources: [RSB] Wightman, Touvron and Jegou, "ResNet strikes back" (2021), Table 2, column A2;
+    [timm] where the table leaves a value open, what its authors published for timm's training
+    script, or that script's default.
 
-    A2 has no moving average of the weights, label smoothing, colour jitter, random erasing or dropout. LAMB has timm's
-    defaults: betas 0.9 and 0.999, eps 1e-6, gradient norm at most 1. The checkpoint with the best top-1 accuracy counts.
+    A2 has no moving average of the weights, label smoothing, colour jitter, random erasing or
+    dropout. LAMB has timm's defaults: betas 0.9 and 0.999, eps 1e-6, gradient norm at most 1. The
+    checkpoint with the best top-1 accuracy counts.
 
     Raises:
         ValueError: if nothing can be trained with a value.
     """
 
-    profile: str = "a2"  # names the recipe in a run's id: if you change a value, change this name
+    profile: str = "a2"  # part of a run's id: change it with any other value
     image_size: int = 224  # pixels, in training and validation [RSB]
-    crop_ratio: float = 0.95  # validation: resize to image_size / crop_ratio, then crop the centre [RSB]
+    crop_ratio: float = 0.95  # validation: the centre of an image of image_size / crop_ratio [RSB]
     epochs: int = 300  # [RSB]
     batch_size: int = 2048  # of an optimiser step, over all processes [RSB]
     learning_rate: float = 5e-3  # of LAMB, at the end of the warm-up [RSB]
     warmup_epochs: int = 5  # linear, counted in `epochs` [RSB]
     warmup_learning_rate: float = 1e-4  # at its start [timm]
     min_learning_rate: float = 1e-6  # at the end of the cosine [timm]
-    step_on_epochs: bool = True  # the learning rate changes between epochs; else at each step [timm]
+    step_on_epochs: bool = True  # when the learning rate changes; else at each step [timm]
     weight_decay: float = 0.02  # not on biases and normalisation [RSB; timm]
-    target_threshold: float = 0.2  # binary cross-entropy: a mixed label above it counts as 1, any other as 0 [timm]
+    target_threshold: float = 0.2  # BCE: a mixed label above it counts as 1, others as 0 [timm]
     drop_path: float = 0.05  # stochastic depth [RSB]
-    repeats: int = 3  # repeated augmentation: an epoch has a third of the images, each three times [RSB; timm]
+    repeats: int = 3  # repeated augmentation: a third of the images, each three times [RSB; timm]
     rand_augment: str | None = "rand-m7-mstd0.5-inc1"  # 7 / 0.5 [RSB; timm]
     mixup: float = 0.1  # alpha [RSB]
-    cutmix: float = 1.0  # alpha; a mini-batch has Mixup or CutMix, each with probability 1/2 [RSB; timm]
+    cutmix: float = 1.0  # alpha; a mini-batch has one of the two, probability 1/2 [RSB; timm]
     classes: int | None = None  # only the first n classes, by name
     images_per_class: int | None = None  # only the first n training images of each class, by name
     min_crop: float = 0.08  # smallest part of the image's area in a training crop [timm]
@@ -54,45 +60,48 @@ class ImageNetRecipe:
         for name in ("epochs", "batch_size", "repeats"):
             check.integer(name, getattr(self, name))
         check.integer("warmup_epochs", self.warmup_epochs, 0, self.epochs - 1)
+        check.number("learning_rate", self.learning_rate, 0, math.inf, "()")
         for name in ("crop_ratio", "min_crop"):
             check.number(name, getattr(self, name), 0, 1, "(]")
-        check.number("learning_rate", self.learning_rate, 0, math.inf, "()")
-        for name in ("warmup_learning_rate", "min_learning_rate", "weight_decay", "mixup", "cutmix"):
-            check.number(name, getattr(self, name), 0, math.inf, "[)")
         for name in ("target_threshold", "drop_path"):
             check.number(name, getattr(self, name), 0, 1, "[)")
-        if self.rand_augment is not None and not re.fullmatch(RAND_AUGMENT, str(self.rand_augment)):
-            raise ValueError(f"rand_augment must be None or such as 'rand-m7-mstd0.5-inc1', not {self.rand_augment!r}")
+        for name in (
+                "warmup_learning_rate", "min_learning_rate", "weight_decay", "mixup", "cutmix"):
+            check.number(name, getattr(self, name), 0, math.inf, "[)")
+        augment = self.rand_augment
+        if augment is not None and not re.fullmatch(RAND_AUGMENT, str(augment)):
+            raise ValueError("rand_augment must be None or such as 'rand-m7-mstd0.5-inc1', not "
+                             f"{augment!r}")
         for name in ("classes", "images_per_class"):
             if getattr(self, name) is not None:
                 check.integer(name, getattr(self, name))
 
 
-_SHORT = ImageNetRecipe("short", image_size=64, epochs=20, batch_size=256, warmup_epochs=2,
-                        step_on_epochs=False, drop_path=0.0, repeats=1, rand_augment=None,
-                        mixup=0.0, cutmix=0.0, min_crop=0.35)
+_SHORT = ImageNetRecipe(
+    "short", image_size=64, epochs=20, batch_size=256, warmup_epochs=2, step_on_epochs=False,
+    drop_path=0.0, repeats=1, rand_augment=None, mixup=0.0, cutmix=0.0, min_crop=0.35)
 RECIPES = {
     "a2": ImageNetRecipe(),
-    # a small data set in minutes on a GPU; flips and crops only, as A2's regularisation needs more epochs
+    # a small data set in minutes on a GPU: A2's regularisation would need more epochs
     "short": _SHORT,
     # shows the direction of the effect, on two CPU cores
-    "quick": replace(_SHORT, profile="quick", classes=10, images_per_class=154, epochs=5, batch_size=128, learning_rate=1e-2,
-                     warmup_epochs=1),
+    "quick": replace(
+        _SHORT, profile="quick", classes=10, images_per_class=154, epochs=5, batch_size=128,
+        learning_rate=1e-2, warmup_epochs=1),
     # only shows that everything runs, in seconds
-    "smoke": replace(_SHORT, profile="smoke", image_size=32, images_per_class=16, epochs=2, batch_size=32, warmup_epochs=0),
+    "smoke": replace(
+        _SHORT, profile="smoke", image_size=32, images_per_class=16, epochs=2, batch_size=32,
+        warmup_epochs=0),
 }
 
 
 @dataclass(frozen=True)
 class ImageNetRun:
-    """One training run on images.
-
-    Its `id`, such as `imagenet/ResNet-18d-LCx64/frozen/a2/seed0`, is its key in the results.
+    """One training run on images: as `lc.Run`, with other names.
 
     Args:
         model: a name that `build_imagenet_model` knows.
-        dataset: the name of an image folder, see `images.find`.
-        frozen: whether the spatial convolutions stay at their random initialisation.
+        dataset: the name of an image folder: see `images.find`.
         recipe: an `ImageNetRecipe`, or the name of one of `RECIPES`.
 
     Raises:
@@ -115,7 +124,7 @@ class ImageNetRun:
 
     @property
     def architecture(self):
-        """The `lc.models.Architecture` of its network: only the expansion tells something."""
+        """The `lc.models.Architecture` of its network, of which only the expansion is known."""
         return Architecture(depth=0, width=0, expansion=parse(self.model)[1], kernel_size=3)
 
     @property

@@ -1,4 +1,4 @@
-"""The training step on images, from timm's parts (procedure A2 of "ResNet strikes back"; Appendix A of the paper)."""
+"""The training step on images, from timm's parts (procedure A2; Appendix A of the paper)."""
 
 import warnings
 from contextlib import nullcontext
@@ -15,11 +15,11 @@ AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class ImageNetTrainer:
-    """A network and its optimiser on the device of this process. Under torchrun, all processes hold the same.
+    """A network and its optimiser on the device of this process. All processes hold the same.
 
     Args:
-        network: takes normalised images `[n, 3, h, w]`. It lies on the device, best in channels-last layout. Its parameters
-            with `requires_grad` are trained.
+        network: takes normalised images `[n, 3, h, w]`. It lies on the device, best in
+            channels-last layout.
         steps: optimiser steps in an epoch.
         precision: "fp32", "bf16" or "fp16".
         accumulate: mini-batches of this process in each step.
@@ -28,37 +28,41 @@ class ImageNetTrainer:
     def __init__(self, network, num_classes, recipe, steps, device, precision, accumulate=1):
         self.network, self.device, self.dtype = network.train(), device, AUTOCAST[precision]
         self.steps, self.accumulate, self.updates = steps, accumulate, 0
-        self.optimizer = create_optimizer_v2(network, "lamb", lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        self.optimizer = create_optimizer_v2(
+            network, "lamb", lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         self.scheduler, _ = create_scheduler_v2(
             self.optimizer, "cosine", num_epochs=recipe.epochs, min_lr=recipe.min_learning_rate,
-            warmup_lr=recipe.warmup_learning_rate, warmup_epochs=recipe.warmup_epochs, step_on_epochs=recipe.step_on_epochs,
-            updates_per_epoch=steps)
+            warmup_lr=recipe.warmup_learning_rate, warmup_epochs=recipe.warmup_epochs,
+            step_on_epochs=recipe.step_on_epochs, updates_per_epoch=steps)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.criterion = BinaryCrossEntropy(smoothing=0.0, target_threshold=recipe.target_threshold)
-        self.mixup = recipe.mixup + recipe.cutmix > 0 and Mixup(
-            mixup_alpha=recipe.mixup, cutmix_alpha=recipe.cutmix, label_smoothing=0.0, num_classes=num_classes)
+        self.mixup = None
+        if recipe.mixup + recipe.cutmix > 0:
+            self.mixup = Mixup(mixup_alpha=recipe.mixup, cutmix_alpha=recipe.cutmix,
+                               label_smoothing=0.0, num_classes=num_classes)
         self.parallel = network
         if dist.is_initialized():
-            warnings.filterwarnings("ignore", "Grad strides do not match")  # 1x1 kernels have several equivalent strides
-            self.parallel = DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None,
-                                                    gradient_as_bucket_view=True)
+            # 1x1 kernels have several equivalent strides
+            warnings.filterwarnings("ignore", "Grad strides do not match")
+            self.parallel = DistributedDataParallel(
+                network, device_ids=[device] if device.type == "cuda" else None,
+                gradient_as_bucket_view=True)
 
     def step(self, batches):
-        """One optimisation step.
+        """One optimisation step on the next `accumulate` mini-batches of an iterator.
 
-        Args:
-            batches: an iterator from which the step takes `accumulate` mini-batches on the device: normalised images
-                `[n, 3, h, w]` and labels int64 `[n]`.
+        A mini-batch is normalised images `[n, 3, h, w]` and labels int64 `[n]`, on the device.
 
         Returns:
             The mean loss of this process's mini-batches, on the device.
         """
-        # timm's schedule depends on the number of the epoch or step alone, so a checkpoint needs nothing of it.
+        # These depend on the number of the epoch or step alone: a checkpoint needs nothing of them.
         self.scheduler.step(self.updates // self.steps)
         self.scheduler.step_update(self.updates)
         mean = torch.zeros((), device=self.device)
         for i in range(1, self.accumulate + 1):
-            waits = i < self.accumulate and self.parallel is not self.network  # gradients are exchanged once a step
+            # gradients are exchanged once a step
+            waits = i < self.accumulate and self.parallel is not self.network
             with self.parallel.no_sync() if waits else nullcontext():
                 loss = self._loss(*next(batches)) / self.accumulate
                 self.scaler.scale(loss).backward()

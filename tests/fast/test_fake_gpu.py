@@ -1,4 +1,4 @@
-"""A GPU that is not there: every network takes its steps on PyTorch's fake tensors, which know device, shape and dtype."""
+"""Every network takes its step on a GPU that is not there: on PyTorch's fake tensors."""
 
 import pytest
 import torch
@@ -13,14 +13,16 @@ from lc.utils.device import to_device
 
 GPU = torch.device("cuda", 1)
 SGD = torch.optim.SGD
-NAMES = ["ResNet-20-16", "ResNet-LC-20-16x128", "ResNet-LC-20-16x2-k9", "ResNet-LC-20-16x64+BN", *MODELS]
+NAMES = ["ResNet-20-16", "ResNet-LC-20-16x128", "ResNet-LC-20-16x2-k9", "ResNet-LC-20-16x64+BN",
+         *MODELS, *OFF_THE_SHELF]
 
 
 @pytest.fixture
 def fake(monkeypatch):
-    """Fake tensors on a GPU. PyTorch has no fake backward pass and no fake update, so these do nothing."""
+    """Fake tensors on a GPU. PyTorch fakes no backward pass and no update: these do nothing."""
     def sgd(parameters, lr, **options):
-        optimizer = SGD(parameters, lr=1.0, **options)  # it looks at the value, which a fake tensor does not have
+        # it looks at the value, which a fake tensor does not have
+        optimizer = SGD(parameters, lr=1.0, **options)
         optimizer.param_groups[0]["lr"], optimizer.step = lr, lambda: None
         return optimizer
 
@@ -28,11 +30,12 @@ def fake(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "backward", lambda loss: None)
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    monkeypatch.setattr(torch.nn.utils, "skip_init", lambda kind, *arguments, **options: kind(*arguments, **options))
+    monkeypatch.setattr(
+        torch.nn.utils, "skip_init", lambda kind, *args, **options: kind(*args, **options))
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
-@pytest.mark.parametrize("name", [*NAMES, *OFF_THE_SHELF])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_network_takes_its_step_on_a_gpu(name, fake, monkeypatch):
     def forward(self, images, forward=FastTrainer.forward):
         logits.append(forward(self, images))
@@ -43,11 +46,13 @@ def test_every_network_takes_its_step_on_a_gpu(name, fake, monkeypatch):
     network, data = lc.freeze_spatial(lc.build_model(name, 10, 1)), lc.load_data("digits")
     with fake:
         network = to_device(network, GPU)
-        for module in (training, trainer):
-            monkeypatch.setattr(module, "to_device", lambda network, device: network)  # fake weights move once only
+        for module in (training, trainer):  # fake weights move once only
+            monkeypatch.setattr(module, "to_device", lambda network, device: network)
         fast = FastTrainer(network, data, short_run(name).recipe, 0, GPU, "bf16", graph=False)
         fast.step(24)
-    assert logits[0].shape == (24, 10) and logits[0].device == GPU and logits[0].dtype == torch.bfloat16
-    tensors = [*network.parameters(), *network.buffers(), *fast.learned(), fast.losses, fast.count, fast.plan]
+    assert logits[0].shape == (24, 10) and logits[0].dtype == torch.bfloat16
+    tensors = [*logits, *network.parameters(), *network.buffers(), *fast.learned(), fast.losses,
+               fast.count, fast.plan]
     assert {t.device for t in tensors} == {GPU}
-    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in network.parameters() if p.ndim == 4)
+    assert all(p.is_contiguous(memory_format=torch.channels_last)
+               for p in network.parameters() if p.ndim == 4)

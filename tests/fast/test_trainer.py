@@ -1,4 +1,4 @@
-"""The step of a GPU: stacked weights, compiled regions and CUDA graphs take the same steps as the core's trainer."""
+"""The step of a GPU: stacked weights and CUDA graphs take the same steps as the core's trainer."""
 
 import types
 from contextlib import contextmanager, nullcontext
@@ -6,15 +6,16 @@ from functools import partial
 
 import pytest
 import torch
+from fast_helpers import Operations
 from helpers import MODELS, epochs, short_run, trainer_of
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import lc
 from lc.fast import FastTrainer, trainer
 from lc.fast.trainer import CaptureError
 from lc.training import Stopped, Trainer
 
-MEASURED = dict.fromkeys(("seconds", "setup_seconds", "images_per_second"))  # these differ from time to time
+# these differ from time to time
+MEASURED = dict.fromkeys(("seconds", "setup_seconds", "images_per_second"))
 WARM_UP = FastTrainer.warm_up
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -23,55 +24,55 @@ def state(trained):
     return {name: tensor.clone() for name, tensor in trained.network.state_dict().items()}
 
 
+def assert_same(trained, expected):
+    actual = state(trained)
+    for name, tensor in expected.items():
+        assert torch.equal(actual[name], tensor), name
+
+
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("model", ["ResNet-8-8", *MODELS])
 def test_it_takes_the_steps_of_the_cores_trainer(model, frozen):
-    core, fast = (trainer_of(short_run(model, frozen), dtype=torch.float64, kind=kind) for kind in (Trainer, FastTrainer))
+    core, fast = (trainer_of(short_run(model, frozen), dtype=torch.float64, kind=kind)
+                  for kind in (Trainer, FastTrainer))
     before = state(core)
-    epochs(core), epochs(fast)
+    epochs(core)
+    epochs(fast)
     torch.testing.assert_close(fast.losses, core.losses, rtol=1e-6, atol=1e-6)
     expected, actual = state(core), state(fast)
     assert list(actual) == list(expected)
     for name, start in before.items():
-        update = (expected[name] - start).double().norm()
-        assert (actual[name] - expected[name]).double().norm() <= 1e-6 * update, name  # zero where frozen
-
-
-class Calls(TorchDispatchMode):
-    """Counts the matrix products, and the convolutions' gradients of weights."""
-
-    def __init__(self):
-        super().__init__()
-        self.products, self.weight_gradients = 0, 0
-
-    def __torch_dispatch__(self, function, types, arguments=(), options=None):
-        name = function.overloadpacket
-        self.products += name in (torch.ops.aten.mm, torch.ops.aten.bmm)
-        if name == torch.ops.aten.convolution_backward:
-            self.weight_gradients += arguments[-1][1]
-        return function(*arguments, **options or {})
+        update = (expected[name] - start).double().norm()  # zero where frozen
+        assert (actual[name] - expected[name]).double().norm() <= 1e-6 * update, name
 
 
 @pytest.mark.parametrize("kind", [Trainer, FastTrainer])
-@pytest.mark.parametrize("model, frozen, products, weight_gradients", [
-    ("ResNet-8-8", False, 0, 9), ("ResNet-8-8", True, 0, 2),  # the two 1x1 shortcuts
-    # Seven blocks of six shapes: a product forward, and one for the gradient of each half.
-    ("ResNet-LC-8-8x2", False, 3, 9), ("ResNet-LC-8-8x2", True, 2, 9),
+@pytest.mark.parametrize("model, frozen, products, gradients", [
+    ("ResNet-8-8", False, 0, 9),
+    ("ResNet-8-8", True, 0, 2),  # the two 1x1 shortcuts
+    # seven blocks of six shapes: a product forward, and one for the gradient of each half
+    ("ResNet-LC-8-8x2", False, 3, 9),
+    ("ResNet-LC-8-8x2", True, 2, 9),
     ("ResNet-LC-8-8x2+BN+ReLU", True, 0, 9),  # the pointwise halves and the shortcuts
 ])
-def test_no_gradient_of_a_frozen_weight_is_computed(model, frozen, products, weight_gradients, kind):
+def test_no_gradient_of_a_frozen_weight_is_computed(model, frozen, products, gradients, kind):
     trained = trainer_of(short_run(model, frozen), kind=kind)
-    with Calls() as calls:
+    with Operations() as operations:
         trained.step(16)
-    classifier = 2  # its two gradients: of its input and of its weight
-    assert calls.weight_gradients == weight_gradients
-    assert calls.products - classifier == products * (7 if kind is Trainer else 6)
+    count, of_classifier = operations.count, 2  # gradients: of its input and of its weight
+    assert count["weight gradient"] == gradients
+    blocks = 7 if kind is Trainer else 6
+    assert count["mm"] + count["bmm"] == of_classifier + products * blocks
 
 
 @pytest.mark.parametrize("kind", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])])
 def test_a_cpu_takes_the_cores_own_step_and_a_gpu_the_fast_one(kind, monkeypatch):
-    stacked, forward = [], FastTrainer.forward
-    monkeypatch.setattr(FastTrainer, "forward", lambda self, images: stacked.append(1) or forward(self, images))
+    def forward(self, images, forward=FastTrainer.forward):
+        stacked.append(self)
+        return forward(self, images)
+
+    stacked = []
+    monkeypatch.setattr(FastTrainer, "forward", forward)
     lc.train(short_run(), device=kind, progress=False)
     assert bool(stacked) == (kind == "cuda")
 
@@ -81,29 +82,31 @@ def test_warm_up_is_undone(model):
     plain, warmed = (trainer_of(short_run(model), kind=FastTrainer) for _ in range(2))
     for batch in (24, 16):
         warmed.warm_up(batch)
-    epochs(plain), epochs(warmed)
+    epochs(plain)
+    epochs(warmed)
     assert torch.equal(plain.losses, warmed.losses)
-    after = state(warmed)
-    assert all(torch.equal(tensor, after[name]) for name, tensor in state(plain).items())
+    assert_same(warmed, state(plain))
 
 
 def test_warm_up_is_undone_after_an_error(monkeypatch):
-    def step(self, batch, step=Trainer.step, steps=[]):
+    def step(self, batch, step=Trainer.step):
         step(self, batch)
-        steps.append(batch)
-        if len(steps) == 2:
+        if next(fails):
             raise RuntimeError("out of order")
 
+    fails = iter([False, True])
     warmed = trainer_of(short_run(), kind=FastTrainer)
     before = state(warmed)
     monkeypatch.setattr(Trainer, "step", step)
     with pytest.raises(RuntimeError, match="out of order"):
         warmed.warm_up(24)
-    assert warmed.count.item() == 0 and all(torch.equal(tensor, before[name]) for name, tensor in state(warmed).items())
+    assert warmed.count.item() == 0
+    assert_same(warmed, before)
 
 
 def test_warm_up_draws_no_dropout():
-    warmed, drawn = trainer_of(short_run("MobileNet-v2", train_images=24), kind=FastTrainer), torch.get_rng_state()
+    warmed = trainer_of(short_run("MobileNet-v2", train_images=24), kind=FastTrainer)
+    drawn = torch.get_rng_state()
     warmed.warm_up(24, steps=1)
     assert torch.equal(torch.get_rng_state(), drawn)
 
@@ -113,14 +116,18 @@ def test_warm_up_draws_no_dropout():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("model, fuse", [
-    ("ResNet-8-8", False), ("MobileNet-v2", False), *((model, False) for model in MODELS), (MODELS[0], True)])
-@pytest.mark.parametrize("index", range(max(1, torch.cuda.device_count())))  # a graph of the second GPU is captured there
+    *((model, False) for model in ("ResNet-8-8", "MobileNet-v2", *MODELS)), (MODELS[0], True)])
+# a graph of the second GPU is captured there
+@pytest.mark.parametrize("index", range(max(1, torch.cuda.device_count())))
 def test_a_step_in_a_cuda_graph_equals_an_eager_one(model, fuse, precision, frozen, index):
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
-        eager, captured = (trainer_of(short_run(model, frozen), torch.device("cuda", index), precision, kind=FastTrainer,
-                                      graph=graph, fuse=fuse) for graph in (False, True))
-        assert set(captured.graphs) == {24, 16} and not eager.graphs and eager.fused == captured.fused == fuse
-        generator, drawn = eager.generators()[1], eager.generators()[1].get_state()
+        eager, captured = (
+            trainer_of(short_run(model, frozen), torch.device("cuda", index), precision,
+                       kind=FastTrainer, graph=graph, fuse=fuse) for graph in (False, True))
+        assert set(captured.graphs) == {24, 16} and not eager.graphs
+        assert eager.fused == captured.fused == fuse
+        _, generator = eager.generators()
+        drawn = generator.get_state()
         epochs(eager)
         generator.set_state(drawn)  # both drop the same
         epochs(captured)
@@ -133,8 +140,10 @@ def test_a_step_in_a_cuda_graph_equals_an_eager_one(model, fuse, precision, froz
 @pytest.mark.gpu
 @needs_gpu
 def test_a_gpu_learns_what_a_cpu_learns():
-    cpu, gpu = trainer_of(short_run()), trainer_of(short_run(), torch.device("cuda"), kind=FastTrainer)
-    epochs(cpu), epochs(gpu)
+    cpu = trainer_of(short_run())
+    gpu = trainer_of(short_run(), torch.device("cuda"), kind=FastTrainer)
+    epochs(cpu)
+    epochs(gpu)
     torch.testing.assert_close(gpu.losses.cpu(), cpu.losses, rtol=2e-2, atol=2e-2)
 
 
@@ -144,27 +153,31 @@ def test_a_failed_capture_trains_the_run_step_by_step_in_a_fresh_process(monkeyp
         if graph:
             for p in self.network.parameters():
                 p.data.fill_(9)
-            self.generator.seed(), torch.seed()
+            self.generator.seed()
+            torch.seed()
             raise CaptureError("no CUDA graph could be captured (operation not permitted)")
 
     monkeypatch.setattr(FastTrainer, "__init__", failing)
-    monkeypatch.setattr(trainer, "resolve_device", lambda device: torch.device("cuda"))  # for the choice of the trainer
+    # for the choice of the trainer alone
+    monkeypatch.setattr(trainer, "resolve_device", lambda device: torch.device("cuda"))
     monkeypatch.setattr(trainer, "failed_captures", [])
     run, options = short_run(frozen=False), dict(device="cpu", precision="fp32", progress=False)
-    with pytest.warns(UserWarning, match=r"captured \(operation not permitted\); training step by step"):
+    with pytest.warns(UserWarning, match=r"\(operation not permitted\); training step by step"):
         again = lc.train(run, **options)
     plain = lc.train(run, graph=False, **options)
     assert str(again.row() | MEASURED) == str(plain.row() | MEASURED)  # nan differs from nan
     assert again.arrays.keys() == plain.arrays.keys()
-    assert all(torch.equal(a, b) for a, b in zip(again.network.parameters(), plain.network.parameters(), strict=True))
-    with pytest.raises(Stopped):  # later runs of this process are trained in another one at once
+    parameters = (result.network.parameters() for result in (again, plain))
+    assert all(torch.equal(a, b) for a, b in zip(*parameters, strict=True))
+    # later runs of this process are trained in another one at once
+    with pytest.raises(Stopped):
         lc.train(run, stop=lambda: True, checkpoint=tmp_path / "kept.pt", **options)
     assert (tmp_path / "kept.pt").exists()
     with pytest.raises(ValueError, match="unknown precision"):
         lc.train(run, **options | {"precision": "fp64"})
 
 
-def test_cudnn_measures_its_algorithms_alike_in_warm_up_capture_and_single_steps(streams, monkeypatch):
+def test_cudnn_measures_alike_in_warm_up_capture_and_single_steps(streams, monkeypatch):
     def step(self, batch):
         cudnn = torch.backends.cudnn
         seen.append((cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32))
@@ -172,14 +185,21 @@ def test_cudnn_measures_its_algorithms_alike_in_warm_up_capture_and_single_steps
     seen, trained = [], trainer_of(short_run(), kind=FastTrainer)
     monkeypatch.setattr(Trainer, "step", step)
     before = torch.backends.cudnn.benchmark
-    trained.step(24), trained.capture(), WARM_UP(trained, 24)
-    assert len(seen) == 6 and len(set(seen)) == 1 and seen[0][1] and torch.backends.cudnn.benchmark == before
+    trained.step(24)
+    trained.capture()
+    WARM_UP(trained, 24)
+    assert len(seen) == 6 and len(set(seen)) == 1 and seen[0][1]
+    assert torch.backends.cudnn.benchmark == before
 
 
 @pytest.fixture
 def streams(monkeypatch):
-    """PyTorch's streams and graphs, played: the `current` stream, and those in which steps were `warmed` and `captured`."""
-    played = types.SimpleNamespace(current=types.SimpleNamespace(wait_stream=lambda other: None), warmed=[], captured=[])
+    """PyTorch's streams and graphs, played.
+
+    It has the `current` stream, and those in which steps were `warmed` and `captured`.
+    """
+    new = partial(types.SimpleNamespace, wait_stream=lambda other: None)
+    played = types.SimpleNamespace(current=new(), warmed=[], captured=[])
 
     @contextmanager
     def stream(other):
@@ -196,11 +216,12 @@ def streams(monkeypatch):
         yield
         played.current = before  # after an error, PyTorch 2.11 does not
 
-    new = partial(types.SimpleNamespace, wait_stream=lambda other: None)
-    for name, value in dict(device=nullcontext, Stream=new, stream=stream, current_stream=lambda: played.current,
-                            CUDAGraph=object, graph=graph).items():
+    for name, value in dict(
+            device=nullcontext, Stream=new, stream=stream, CUDAGraph=object, graph=graph,
+            current_stream=lambda: played.current).items():
         monkeypatch.setattr(torch.cuda, name, value)
-    monkeypatch.setattr(FastTrainer, "warm_up", lambda self, batch: played.warmed.append(played.current))
+    monkeypatch.setattr(FastTrainer, "warm_up",
+                        lambda self, batch: played.warmed.append(played.current))
     return played
 
 
@@ -208,7 +229,8 @@ def test_a_step_is_captured_in_the_stream_that_warmed_up_on_its_gpu(streams):
     trained, before = trainer_of(short_run(), kind=FastTrainer), streams.current
     trained.capture()
     assert set(trained.graphs) == {24, 16} and streams.current is before
-    assert len(streams.captured) == 2 and streams.captured == streams.warmed and before not in streams.captured
+    assert len(streams.captured) == 2 and streams.captured == streams.warmed
+    assert before not in streams.captured
 
 
 @pytest.mark.parametrize("error, raised", [
