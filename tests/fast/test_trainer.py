@@ -2,7 +2,6 @@
 
 import types
 from contextlib import contextmanager, nullcontext
-from functools import partial
 
 import pytest
 import torch
@@ -192,14 +191,20 @@ def test_cudnn_measures_alike_in_warm_up_capture_and_single_steps(streams, monke
     assert torch.backends.cudnn.benchmark == before
 
 
+class Stream:
+    """In place of `torch.cuda.Stream`."""
+
+    def wait_stream(self, other):
+        pass
+
+
 @pytest.fixture
 def streams(monkeypatch):
     """PyTorch's streams and graphs, played.
 
     It has the `current` stream, and those in which steps were `warmed` and `captured`.
     """
-    new = partial(types.SimpleNamespace, wait_stream=lambda other: None)
-    played = types.SimpleNamespace(current=new(), warmed=[], captured=[])
+    played = types.SimpleNamespace(current=Stream(), warmed=[], captured=[])
 
     @contextmanager
     def stream(other):
@@ -217,7 +222,7 @@ def streams(monkeypatch):
         played.current = before  # after an error, PyTorch 2.11 does not
 
     for name, value in dict(
-            device=nullcontext, Stream=new, stream=stream, CUDAGraph=object, graph=graph,
+            device=nullcontext, Stream=Stream, stream=stream, CUDAGraph=object, graph=graph,
             current_stream=lambda: played.current).items():
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(FastTrainer, "warm_up",
