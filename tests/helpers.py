@@ -15,6 +15,7 @@ from lc.run import COLUMNS
 from lc.training import Trainer
 
 CPU = torch.device("cpu")
+EXACT = {"rtol": 1e-9, "atol": 1e-11}  # another order of summation in float64, nothing else
 FILTERS = np.arange(18, dtype=np.float16).reshape(2, 1, 3, 3)
 MODELS = ["ResNet-LC-8-8x2", "ResNet-LC-8-8x2+BN+ReLU"]  # each kind of LC-Block
 SHORT = lc.Recipe("tests", epochs=2, batch_size=24, train_images=64, test_images=40)  # six steps

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import EXACT
 from torch import nn
 from torch.testing import assert_close
 
@@ -9,7 +10,6 @@ import lc
 from lc import evaluate
 from lc.blocks import unfold
 
-EXACT = {"rtol": 1e-9, "atol": 1e-11}  # a different order of summation in float64, and nothing else
 BETWEEN = {"BN": ("BN",), "ReLU": ("ReLU",), "BN+ReLU": ("BN", "ReLU")}
 
 

@@ -5,6 +5,7 @@ import io
 
 import pytest
 import torch
+from helpers import EXACT
 from torch import nn
 from torch.ao.quantization import get_default_qconfig_mapping
 from torch.ao.quantization.quantize_fx import prepare_fx
@@ -16,8 +17,6 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 import lc
 from lc.blocks import unfold
-
-EXACT = {"rtol": 1e-9, "atol": 1e-11}  # a different order of summation in float64, and nothing else
 
 
 def explicit_sum(block):

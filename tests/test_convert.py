@@ -7,13 +7,12 @@ import pytest
 import timm
 import torch
 import torchvision
+from helpers import EXACT
 from torch import nn
 from torch.testing import assert_close
 
 import lc
 from lc.blocks import unfold
-
-EXACT = {"rtol": 1e-9, "atol": 1e-11}  # a different order of summation in float64, and nothing else
 
 
 def equation_4(block):

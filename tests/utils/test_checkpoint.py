@@ -5,11 +5,12 @@ import os
 import signal
 import time
 import types
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from helpers import MODELS, After
+from helpers import MODELS, After, short_run
 
 import lc
 from lc import results, study, training
@@ -17,11 +18,7 @@ from lc.utils import checkpoint
 from lc.utils.checkpoint import CheckpointError
 from lc.utils.signals import stop_on_signals
 
-RECIPE = lc.Recipe("tests", epochs=3, batch_size=24, train_images=64, test_images=40)  # 9 steps
-
-
-def short_run(model="ResNet-LC-8-8x2", frozen=False, recipe=RECIPE):
-    return lc.Run(model, "digits", frozen, 0, recipe)
+nine_steps = partial(short_run, frozen=False, epochs=3)
 
 
 def train(run, **arguments):
@@ -42,7 +39,7 @@ def same_bits(a, b):
 
 @pytest.mark.parametrize("model", [*MODELS, pytest.param("MobileNet-v2", marks=pytest.mark.slow)])
 def test_a_training_cut_off_at_every_kind_of_step_ends_with_the_same_bits(model, tmp_path):
-    run, path = short_run(model), tmp_path / "run.pt"
+    run, path = nine_steps(model), tmp_path / "run.pt"
     for steps in (1, 2, 4, 1):  # in the first epoch, at its end, in the middle, before the end
         torch.rand(7)  # what else the process draws does not matter
         cut_off(run, path, steps)
@@ -54,8 +51,7 @@ def test_a_training_cut_off_at_every_kind_of_step_ends_with_the_same_bits(model,
     ("ResNet-LC-32-16x1", False), pytest.param("ResNet-LC-260-16x1", False, marks=pytest.mark.slow),
     ("MobileNet-v2", False), ("ResNet-LC-8-8x2", True)])
 def test_each_kind_of_network_goes_on_from_a_checkpoint(model, frozen, tmp_path):
-    recipe = lc.Recipe("tests", epochs=1, batch_size=8, train_images=16, test_images=8)
-    run = short_run(model, frozen, recipe)
+    run = short_run(model, frozen, epochs=1, batch_size=8, train_images=16, test_images=8)
     cut_off(run, tmp_path / "run.pt")
     torch.rand(7)
     same_bits(train(run, checkpoint=tmp_path / "run.pt"), train(run))
@@ -65,15 +61,15 @@ def test_checkpoints_are_written_as_time_passes(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(checkpoint.Checkpoint, "save",
                         lambda self, state: saved.append(state["trainer"]["done"]))
-    train(short_run(), checkpoint=tmp_path / "run.pt")
+    train(nine_steps(), checkpoint=tmp_path / "run.pt")
     assert saved == []  # a short run leaves none
     monkeypatch.setattr(checkpoint, "INTERVAL", -1.0)
-    train(short_run(), checkpoint=tmp_path / "run.pt")
+    train(nine_steps(), checkpoint=tmp_path / "run.pt")
     assert saved == [(epoch, step) for epoch in range(3) for step in (1, 2, 3)]
 
 
 def test_time_before_the_cut_counts(tmp_path):
-    run, path = short_run(), tmp_path / "run.pt"
+    run, path = nine_steps(), tmp_path / "run.pt"
     cut_off(run, path, 8)
     state = torch.load(path, weights_only=True)
     state["state"]["spent"] = {"seconds": 1000.0, "setup": 50.0, "training": 900.0, "energy": 5.0}
@@ -93,34 +89,33 @@ def test_the_text_that_identifies_a_training_stays_so_that_newer_code_continues_
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
     path = tmp_path / "run.pt"
-    cut_off(short_run(), path)
-    longer = lc.Recipe("tests", epochs=4, batch_size=24, train_images=64, test_images=40)
+    cut_off(nine_steps(), path)
     with pytest.raises(CheckpointError, match="of another training .*epochs=3"):
-        train(short_run(recipe=longer), checkpoint=path)
+        train(short_run(frozen=False, epochs=4), checkpoint=path)
 
 
 @pytest.mark.parametrize("part, at", [("tensors", -4), ("momentum", 0)])
 def test_a_checkpoint_of_other_data_or_weights_is_refused(part, at, tmp_path):
     path = tmp_path / "run.pt"
-    cut_off(short_run(), path)
+    cut_off(nine_steps(), path)
     saved = torch.load(path, weights_only=True)
     tensors = saved["state"]["trainer"][part]
     tensors[at] = tensors[at][:-1]  # of the plan of an epoch: of one image less
     torch.save(saved, path)
     with pytest.raises(CheckpointError, match=f"{path}: checkpoint of another network or data set"):
-        train(short_run(), checkpoint=path)
+        train(nine_steps(), checkpoint=path)
 
 
 def test_a_disk_that_takes_no_checkpoint_does_not_stop_the_training(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "INTERVAL", -1.0)
     (tmp_path / "file").touch()
     with pytest.warns(UserWarning, match="no checkpoint could be written"):
-        result = train(short_run(), checkpoint=tmp_path / "file" / "run.pt")
-    same_bits(result, train(short_run()))
+        result = train(nine_steps(), checkpoint=tmp_path / "file" / "run.pt")
+    same_bits(result, train(nine_steps()))
 
 
 def test_a_sweep_stops_at_its_time_limit_and_goes_on_from_there(tmp_path, monkeypatch):
-    runs, ticks = [short_run(frozen=frozen) for frozen in (False, True)], itertools.count()
+    runs, ticks = [nine_steps(frozen=frozen) for frozen in (False, True)], itertools.count()
     clock = vars(time) | {"monotonic": lambda: next(ticks)}  # a second passes at each question
     with monkeypatch.context() as patch:
         patch.setattr(study, "time", types.SimpleNamespace(**clock))
@@ -137,7 +132,7 @@ def test_a_sweep_stops_at_its_time_limit_and_goes_on_from_there(tmp_path, monkey
 
 
 def test_a_damaged_checkpoint_does_not_keep_the_other_runs_of_a_sweep(tmp_path):
-    runs = [short_run(frozen=frozen) for frozen in (False, True)]
+    runs = [nine_steps(frozen=frozen) for frozen in (False, True)]
     kept = results.checkpoint_path(runs[0].id, tmp_path)
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"no checkpoint")
