@@ -31,7 +31,6 @@ from .utils.device import resolve_device, resolve_precision
 EXPERIMENTS = {f.__name__: f for f in (
     figure4, table1, figure8, figure6a, figure6b, table3, initialisation, decay, figure8b, twin,
     precisions, figure1a, table2, figure1b)}
-PROFILES = tuple(GRIDS)  # as notebook 16 names them
 TINY = "quick", "smoke"  # profiles that show that everything runs, and a direction at best
 COVERED = 3 / 4  # of an experiment's networks: a figure shows a profile with rows of as many
 FLAGS = {"true": True, "false": False}  # papermill passes `-p train true` as text

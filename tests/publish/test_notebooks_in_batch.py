@@ -252,7 +252,7 @@ def test_metadata_name_what_cells_collect_and_all_experiments_but_the_precisions
         used = set(re.findall(r"\bstudy\.(\w+)", code)) & {"everything", *study.EXPERIMENTS}
         expected = ["everything"] if "everything" in used else sorted(used)
         assert notebook.metadata.lc.experiments == expected, path
-        named |= used
+        named |= {*expected}
     assert named == {"everything", *study.EXPERIMENTS} - {"precisions"}
 
 
