@@ -163,9 +163,8 @@ def _told(rows, runs):
     def epochs(part):
         return f"{', '.join(str(n) for n in sorted(part['epochs'].unique()))} epochs"
 
-    seeds = rows.curves["seed"].nunique()
-    said = (f"Shown: {epochs(rows.curves)}, {seeds} seed{'s' * (seeds > 1)}, {len(rows.curves)} of "
-            f"{len(runs)} runs.")
+    seeds, shown = rows.curves["seed"].nunique(), f"{len(rows.curves)} of {len(runs)} runs"
+    said = f"Shown: {epochs(rows.curves)}, {seeds} seed{'s' * (seeds > 1)}, {shown}."
     for part, place in (rows.marks, ""), (rows.others, ", in tables alone"):
         if len(part):
             said += f" Also {len(part)} run{'s' * (len(part) > 1)} of {epochs(part)}{place}."
@@ -189,8 +188,7 @@ def covered(runs, table):
 
 def watched():
     """Whether a person who can answer a prompt has this notebook open; None outside of one."""
-    kernel = hours.kernel()
-    return kernel and kernel._allow_stdin
+    return getattr(hours.kernel(), "_allow_stdin", None)
 
 
 def found_and_missing(runs, folder=None):
