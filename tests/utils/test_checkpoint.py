@@ -119,7 +119,7 @@ def test_a_sweep_stops_at_its_time_limit_and_goes_on_from_there(tmp_path, monkey
     clock = vars(time) | {"monotonic": lambda: next(ticks)}  # a second passes at each question
     with monkeypatch.context() as patch:
         patch.setattr(study, "time", types.SimpleNamespace(**clock))
-        assert study.train_missing(runs, tmp_path, device="cpu", time_limit=6 / 60) == []
+        assert study.train_missing(runs, tmp_path, device="cpu", time_limit=5 / 60) == []
     path = results.checkpoint_path(runs[0].id, tmp_path)
     done = torch.load(path, weights_only=True)["state"]["trainer"]["done"]
     assert done == (1, 2)  # of three steps an epoch, the fifth
