@@ -12,14 +12,14 @@ ROLE_COLORS = {"Plain": BASELINE, "LC, learnable": LEARNABLE, "LC, frozen random
                "Learnable": LEARNABLE, "Frozen random": FROZEN}
 
 
-def by_network(axes, table, gaps, larger, combines=combines):
+def by_network(axes, table, gaps, larger):
     """Figure 1: each network's accuracy, learnable and frozen, and what freezing changes in points.
+
+    Networks whose blocks combine their spatial filters stand above a dotted line.
 
     Args:
         table, larger: the curves and marks of `study.collect`.
         gaps: of `analysis.gaps`.
-        combines: tells of a network's name whether its blocks combine their spatial filters. Those
-            that do stand above the dotted line.
     """
     size = table.groupby("model")["learnable_parameters"].max()
     names = sorted(size.index, key=lambda name: (not combines(name), size[name]))

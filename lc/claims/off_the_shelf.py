@@ -3,7 +3,7 @@
 from functools import partial
 from itertools import permutations
 
-from .. import imagenet, models, paper, study
+from .. import models, paper, study
 from ..effects import average
 from .cells import PLAIN, PLAIN_FROZEN
 from .verdict import Part, claim
@@ -66,7 +66,7 @@ def most_imagenet_networks_lose_little(cells):
     Learnable minus frozen, of each of these networks.
     """
     return [Part(f"loss of {name}", loss, expected=paper.IMAGENET_GAP, margin=MARGIN)
-            for name, loss in losses(cells).items() if imagenet.networks.combines(name)]
+            for name, loss in losses(cells).items() if models.combines(name)]
 
 
 @on_imagenet("5", title="ImageNet: ResNet-18 loses most")

@@ -162,9 +162,9 @@ def doubt(claim):
     cells = cells_of(claim, "paper", covering=0)
     try:
         least = weakest(claim.parts(cells)) if cells else None
-    except LookupError:
+    except (LookupError, ValueError):  # the runs lack networks that the claim is about
         least = None
-    if least is None:
+    if least is None or np.isnan(least.effect.interval()[0]):
         return "We do not know why: no runs of the paper's recipe can tell yet."
     shown = (f"({effect_text(least)}, {least.label}; {epochs(claim, 'paper')} epochs, "
              f"n = {least.effect.n})")

@@ -3,7 +3,6 @@
 import re
 
 from ..conversion import convert
-from ..models import combines  # noqa: F401, of these networks too
 from ..utils import check
 
 NETWORKS = {  # the paper's name: timm's
