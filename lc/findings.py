@@ -1,7 +1,9 @@
 """What this project finds beyond the paper: differences between few runs, and what they decide."""
 
 from dataclasses import dataclass
+from functools import reduce
 from html import escape
+from operator import add
 
 import numpy as np
 
@@ -23,18 +25,24 @@ class Estimate:
 
 
 def difference(a, b, spread):
-    """The difference of the means of two networks' runs, a - b, with the interval of its `Effect`.
+    """The difference of the means of two networks' runs, a - b: a `combination` of both."""
+    return combination([(1, a), (-1, b)], spread)
+
+
+def combination(terms, spread):
+    """A sum of weighted means of networks' runs, with the interval of its `effects.Effect`.
 
     Args:
-        a, b: Series, indexed by seed.
+        terms: `(weight, Series of a network's values, indexed by seed)` for each network.
         spread: of `analysis.seed_spread`.
 
     Returns:
-        An `Estimate`, all nan with `n` = 0 if there are no runs on either side.
+        An `Estimate`, all nan with `n` = 0 if a network has no runs.
     """
-    if not (len(a) and len(b)):
+    if not all(len(values) for _, values in terms):
         return Estimate(np.nan, np.nan, np.nan, 0)
-    effect = effect_of(a, pooled=spread) - effect_of(b, pooled=spread)
+    effects = [effect_of(values, pooled=spread) * weight for weight, values in terms]
+    effect = reduce(add, effects)
     return Estimate(effect.value, *effect.interval(), effect.n)
 
 

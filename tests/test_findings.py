@@ -7,7 +7,8 @@ from helpers import rows
 from scipy import stats
 
 from lc.analysis import seed_spread
-from lc.findings import FAILS, HOLDS, OPEN, Box, Estimate, above, difference, points, within
+from lc.findings import (FAILS, HOLDS, OPEN, Box, Estimate, above, combination, difference, points,
+                         within)
 
 
 def test_the_spread_is_that_within_networks():
@@ -27,6 +28,17 @@ def test_a_difference_has_the_interval_of_its_effect():
     assert (found.low, found.high) == pytest.approx((11 - half, 11 + half))
     b = pd.Series([80.0, 86.0])  # within seeds 10 and 6: wider than by the others' spread
     assert difference(a, b, (1.0, 6)).high == pytest.approx(8 + stats.t.ppf(0.975, 1) * 2)
+
+
+def test_a_gain_minus_a_gain_is_taken_within_seeds():
+    a, b, c, d = map(pd.Series, ([87.5, 87.3], [85.1, 85.2], [86.5, 86.3], [88.1, 88.1]))
+    found = combination([(1, a), (-1, b), (-1, c), (1, d)], (0.04, 12))
+    gains = [87.5 - 85.1 - 86.5 + 88.1, 87.3 - 85.2 - 86.3 + 88.1]
+    own = stats.t.ppf(0.975, 1) * np.std(gains, ddof=1) / np.sqrt(2)
+    pooled = stats.t.ppf(0.975, 12) * np.sqrt(4 * 0.04 / 2)
+    assert found.n == 2 and found.value == pytest.approx(np.mean(gains))
+    assert found.high - found.value == pytest.approx(max(own, pooled))
+    assert combination([(1, a), (-1, b[:0])], (0.04, 12)).n == 0
 
 
 def test_what_the_rows_cannot_tell_is_not_decided():

@@ -164,11 +164,11 @@ def doubt(claim):
         least = weakest(claim.parts(cells)) if cells else None
     except (LookupError, ValueError):  # the runs lack networks that the claim is about
         least = None
-    if least is None or np.isnan(least.effect.interval()[0]):
+    if least is None or np.isnan(least.effect.value):
         return "We do not know why: no runs of the paper's recipe can tell yet."
     shown = (f"({effect_text(least)}, {least.label}; {epochs(claim, 'paper')} epochs, "
              f"n = {least.effect.n})")
-    if least.holds(0.999):
+    if least.points_its_way:
         return (f"The runs of the paper's recipe point its way {shown}, so shorter training may be "
                 "the reason.")
     return f"We do not know why: the runs of the paper's recipe say the same {shown}."

@@ -35,6 +35,12 @@ class Part:
         least, most = self._range
         return bool(low > least and high < most)
 
+    @property
+    def points_its_way(self):
+        """Whether the effect is where the claim expects it, whatever its interval."""
+        least, most = self._range
+        return bool(least < self.effect.value < most)
+
     def fails(self, level):
         """Whether the interval of confidence 1 - level lies outside of the range and its margin."""
         low, high = self._interval(1 - level)
