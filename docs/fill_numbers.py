@@ -42,9 +42,9 @@ def decay():
     networks = [(model, profile) for model in ("ResNet-LC-20-16x8", "ResNet-20-16")
                 for profile in ("short", "short-decay1e-3")]
     by_seed = by_seed[networks].dropna()
-    return fill("a tenth of it takes ResNet-LC-20-16x8 from {:.1f} to {:.1f} %, and the plain network "
-                "from {:.1f} to {:.1f} % ".format(*by_seed.mean())
-                + f"(15 epochs, {len(by_seed)} seeds)", 100)
+    return fill(
+        "a tenth of it takes ResNet-LC-20-16x8 from {:.1f} to {:.1f} %, and the plain network from "
+        "{:.1f} to {:.1f} % ".format(*by_seed.mean()) + f"(15 epochs, {len(by_seed)} seeds)", 100)
 
 
 def verdicts():
