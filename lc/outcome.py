@@ -41,7 +41,8 @@ def to_result(run, network, trained, spent, images, answers, **measured):
         answers: arrays that the run leaves besides those of its filters.
         measured: the other columns.
     """
-    first, *_, last = filters.combined_filters(network).values()
+    weights = list(filters.combined_filters(network).values())
+    first, last = weights[0], weights[-1]
     normalized = [filters.variance_entropy(w, normalize=True) if w.shape[-1] == 3 else math.nan
                   for w in (first, last)]
     parameters = list(trained.parameters())
