@@ -44,7 +44,7 @@ def decay():
     by_seed = by_seed[networks].dropna()
     return fill(
         "a tenth of it takes ResNet-LC-20-16x8 from {:.1f} to {:.1f} %, and the plain network from "
-        "{:.1f} to {:.1f} % ".format(*by_seed.mean()) + f"(15 epochs, {len(by_seed)} seeds)", 100)
+        "{:.1f} to {:.1f} % ".format(*by_seed.mean()) + f"({len(by_seed)} seeds)", 100)
 
 
 def verdicts():

@@ -41,8 +41,7 @@ def combination(terms, spread):
     """
     if not all(len(values) for _, values in terms):
         return Estimate(np.nan, np.nan, np.nan, 0)
-    effects = [effect_of(values, pooled=spread) * weight for weight, values in terms]
-    effect = reduce(add, effects)
+    effect = reduce(add, (effect_of(values, pooled=spread) * weight for weight, values in terms))
     return Estimate(effect.value, *effect.interval(), effect.n)
 
 

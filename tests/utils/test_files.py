@@ -16,7 +16,6 @@ from helpers import append_many, result
 import lc
 from lc import plots, results
 from lc.benchmark import table
-from lc.utils import files
 from lc.utils.checkpoint import Checkpoint
 from lc.utils.files import ROOT, replacing
 
