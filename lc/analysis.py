@@ -1,13 +1,11 @@
-"""From rows to what figures draw and tables say: means, gaps, intervals, matched filters, hours."""
+"""From rows to what figures draw and tables say: means, gaps, intervals, matched filters."""
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from .data import TITLES
 from .effects import Cell, Crossing, Effect
-from .imagenet import NETWORKS
-from .models import OFF_THE_SHELF, Architecture
+from .models import Architecture
 from .run import PROFILES
 
 # What rows of several seeds share, and the order of the networks in tables
@@ -78,51 +76,7 @@ def accuracies(table, rows, roles):
         epochs=("epochs", "first")).reset_index()
 
 
-def largest_profiles(cells):
-    """`accuracies` of the largest profile that has every role, and of larger ones, for each line.
 
-    It is for tables whose lines are not compared with each other, such as Table 1.
-    """
-    size = _ranks(cells["source"].rename("profile"))
-    whole = cells.groupby(["row", "source"])["role"].transform("nunique") == cells["role"].nunique()
-    largest = size[whole].groupby(cells["row"]).min()
-    return cells[size <= cells["row"].map(largest).fillna(np.inf)]
-
-
-def differences(table, column):
-    """What bf16 changes: the mean of `column` in bf16 minus that in fp32, for each network.
-
-    Rounding differences grow during training. In short trainings, runs with one seed stay
-    correlated: then Welch's interval, which takes runs as independent, is too wide, and Student's
-    of the differences within a seed is not.
-
-    Args:
-        table: rows of `study.precisions`, told apart by their column `precision`.
-
-    Returns:
-        A DataFrame with a row for each data set, model and `frozen`: `n_fp32` and `n_bf16`, runs;
-        `fp32` and `bf16`, means; `difference`; `low` and `high`, the ends of Welch's interval;
-        `paired_low` and `paired_high`, those of Student's. What has too few runs is nan.
-    """
-    keys, found = ["dataset", "model", "frozen"], []
-    for key, part in table.groupby(keys):
-        by_seed = part.set_index(["seed", "precision"])[column].unstack()
-        by_seed = by_seed.reindex(columns=["fp32", "bf16"])
-        fp32, bf16 = by_seed["fp32"].dropna(), by_seed["bf16"].dropna()
-        both, free, paired = by_seed.dropna(), (np.nan, np.nan), (np.nan, np.nan)
-        if len(fp32) and len(bf16):
-            free = (_unpaired(bf16) - _unpaired(fp32)).interval()
-        if len(both):
-            paired = (effect_of(both["bf16"]) - effect_of(both["fp32"])).interval()
-        found.append((*key, len(fp32), len(bf16), fp32.mean(), bf16.mean(),
-                      bf16.mean() - fp32.mean(), *free, *paired))
-    return pd.DataFrame(found, columns=[*keys, "n_fp32", "n_bf16", "fp32", "bf16", "difference",
-                                        "low", "high", "paired_low", "paired_high"])
-
-
-def _unpaired(values):
-    """The effect of values that do not share their seeds with others."""
-    return Effect({Cell(values.mean(), len(values), values.var()): 1.0})
 
 
 def seed_spread(rows, column="accuracy"):
@@ -185,36 +139,6 @@ def _norms(filters):
     return np.linalg.norm(filters.reshape(len(filters), -1), axis=1)
 
 
-def hours(table):
-    """What runs cost (Table 4), from their own rows.
-
-    Returns:
-        A DataFrame with a row for each line of Table 4 that has runs (those of `study.precisions`
-        and of `study.decay` have one each), each profile and each device: `line`, `profile` (the
-        largest first), `device`, `runs`, `hours` (the sum of the runs' own times, evaluation
-        included), `runs_per_hour`.
-    """
-    profiles = table["profile"].str.split("-decay").str[0].rename("profile")
-    groups = table.groupby([table.apply(_line_of_table_4, axis=1).rename("line"), profiles,
-                            "device"])
-    costs = pd.DataFrame({"runs": groups.size(), "hours": groups["seconds"].sum() / 3600})
-    costs = costs.assign(runs_per_hour=costs["runs"] / costs["hours"]).reset_index()
-    return costs.sort_values(["line", "profile"], key=_ranks, kind="stable", ignore_index=True)
-
-
-def _line_of_table_4(row):
-    """The paper's baselines are those of Section 3. That its other lines include plain networks is
-    our reading."""
-    if row["profile"].endswith(("-fp32", "-bf16")):
-        return "Precision"
-    if "-decay" in row["profile"]:
-        return "Weight decay"
-    if row["between"]:
-        return "Ablation"
-    baselines = {"cifar10": {*OFF_THE_SHELF, "ResNet-20-16"}}
-    baselines |= dict.fromkeys(["imagenet", "tiny-imagenet-40"], {*NETWORKS} - {"ResNet-18d"})
-    kind = "Baseline" if row["model"] in baselines.get(row["dataset"], ()) else "LC"
-    return f"{kind} {TITLES.get(row['dataset'], row['dataset'])}"
 
 
 def central_share(values, size=3):
@@ -230,15 +154,3 @@ def central_share(values, size=3):
     edge = max(0, (len(values) - size) // 2)
     inside = slice(edge, len(values) - edge)
     return float(values[inside, inside].sum() / values.sum())
-
-
-def concentration(values):
-    """The share of the energy at the centre of a map, over that of a uniform map (Figure 8b).
-
-    It is 1 if no position is preferred. The centre is 3 x 3, or 1 x 1 for k = 3.
-
-    Args:
-        values: `[k, k]`, as for `central_share`.
-    """
-    size = 3 if len(values) > 3 else 1
-    return central_share(values, size) * len(values) ** 2 / size ** 2

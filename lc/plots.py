@@ -10,7 +10,6 @@ import seaborn as sns
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 
-from .analysis import concentration, gaps_by_seed
 from .axes import break_below, log_ticks
 from .tables import LABELS, told
 from .utils.files import build_folder, expanded
@@ -22,7 +21,6 @@ PLAIN = {False: ("Plain network, learnable", BASELINE, "--"),
          True: ("Plain network, frozen random", FROZEN, ":")}
 AXES = {"expansion": "LC expansion E", "width": "Network width W", "depth": "Network depth D",
         "learnable_parameters": "Learnable parameters"}
-WAYS = "#009E73", "#CC79A7", "#8C6D31"  # of computing a step: no colour that means filters
 COLUMN = 3.4  # inches: the width of a column in the paper
 DODGE = 4  # points by which marks of one place stand aside
 CURVE = dict(marker="o", markeredgewidth=0, errorbar="sd", err_style="bars",
@@ -183,28 +181,6 @@ def break_even(axes, at):
     axes.text(0.98, 0.04, f"break-even: {said}", fontsize=7, ha="right", transform=axes.transAxes)
 
 
-def gaps_by_kernel(axes, table, larger):
-    """Figure 8a: what freezing costs, paired by seed, by expansion and kernel size.
-
-    Args:
-        table, larger: the curves and marks of `study.collect`.
-    """
-    gaps, others = (gaps_by_seed(rows[rows["expansion"] > 0]) for rows in (table, larger))
-    name_marks(axes, larger[larger["model"].isin(others["model"])], table)
-    sizes = sorted({*gaps["kernel_size"], *others["kernel_size"]})
-    colors = dict(zip(sizes, sns.color_palette("viridis_r", len(sizes) + 1)[1:]))
-    for k, curve in gaps.groupby("kernel_size"):
-        sns.lineplot(curve, x="expansion", y="gap", color=colors[k], label=f"k = {k}", ax=axes,
-                     **CURVE)
-    log_ticks(axes, {*gaps["expansion"], *others["expansion"]} or {1})
-    for (profile, k), rows in others.groupby(["profile", "kernel_size"]):
-        means = rows.groupby("expansion")["gap"].mean()
-        mark(axes, means.index, means, profile, colors[k])
-    axes.axhline(0, color=BASELINE, linewidth=0.8)
-    axes.set(xlabel=AXES["expansion"], ylabel="Learnable − frozen [points]")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend()
-
 
 def filter_rows(axes, rows, labels):
     """Filters as images, a row for each network (Figures 7 and 10).
@@ -228,50 +204,3 @@ def filter_rows(axes, rows, labels):
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-
-
-def heat_maps(figure, axes, maps, reach=None):
-    """Figure 8b: variance by position, on one scale around 1, a column for each kernel size.
-
-    Learned is above, frozen below. The number above each map is its `analysis.concentration`.
-
-    Args:
-        axes: `[2, columns]`.
-        maps: `{(kernel size, frozen): [k, k]}`.
-        reach: how far the scale goes from 1, by default as far as these maps.
-    """
-    reach = reach or max(abs(values - 1).max() for values in maps.values())
-    for column, k in enumerate(sorted({k for k, _ in maps})):
-        for row, frozen in enumerate((False, True)):
-            cell = axes[row, column]
-            cell.set_axis_off()
-            if (k, frozen) in maps:
-                sns.heatmap(maps[k, frozen], cmap="vlag", vmin=1 - reach, vmax=1 + reach,
-                            square=True, cbar=False, ax=cell)
-                cell.set_title(f"k = {k}: {concentration(maps[k, frozen]):.2f}", fontsize=7)
-            if column == 0:
-                cell.text(-0.2, 0.5, LABELS[frozen], rotation=90, va="center", ha="right",
-                          transform=cell.transAxes)
-    image = next(cell.collections[0] for cell in axes.flat if cell.collections)
-    figure.colorbar(image, ax=axes, label="Variance", shrink=0.8)
-
-
-def costs(axes, steps, column, ylabel):
-    """Images/s or memory of a training step against E: a curve for each way, a line for plain.
-
-    Args:
-        steps: rows of `results/speed.csv` of one device with the columns `expansion`, `filters`
-            and `way` (how the step is computed).
-    """
-    lc, plain = steps[steps["expansion"] > 0], steps[steps["expansion"] == 0]
-    ways = list(dict.fromkeys(steps["way"]))
-    sns.lineplot(lc, x="expansion", y=column, hue="way", hue_order=ways, style="filters",
-                 markers=True, palette=WAYS[:len(ways)], ax=axes)
-    for value in plain.loc[~plain["frozen"] & (plain["way"] == ways[0]), column]:
-        axes.axhline(value, color=BASELINE, linestyle="--", label="plain network, this project")
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    ticks = sorted(set(lc["expansion"]))
-    axes.set_xticks(ticks, ticks)
-    axes.set(xlabel=AXES["expansion"], ylabel=ylabel)
-    axes.get_legend().remove()
