@@ -88,8 +88,8 @@ def parser():
     for command in (sweep, notebooks):
         command.add_argument("--profile", default="paper",
                              help="the runs and their recipe: paper, short, quick or smoke")
-        command.add_argument("--workers", type=int, metavar="N",
-                             help="processes that train at once; else one for each GPU")
+    sweep.add_argument("--workers", type=int, metavar="N",
+                       help="processes that train at once; else one for each GPU")
     for command in (train, sweep):
         command.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
         command.add_argument("--fuse", action="store_true",
@@ -146,7 +146,7 @@ def main(argv=None):
     if arguments.command == "benchmark":  # else PyTorch's profiler would warn; it is read once
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from . import commands
-    from .training import Stopped, TrainingError
+    from .run import Stopped, TrainingError
 
     try:
         getattr(commands, f"run_{arguments.command}")(arguments)

@@ -5,7 +5,7 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from .effects import Cell, Crossing, Effect
-from .models import Architecture
+from .names import Architecture
 from .run import PROFILES
 
 # What rows of several seeds share, and the order of the networks in tables
@@ -18,7 +18,7 @@ def summary(table, *columns):
 
     Returns:
         A DataFrame with a row for each profile (the largest first), data set, model and `frozen`:
-        these and the fields of `models.Architecture`, `learnable_parameters`, `n`, and for each of
+        these and the fields of `names.Architecture`, `learnable_parameters`, `n`, and for each of
         `columns` its mean under its own name and its standard deviation as `<column>_std` (nan for
         one seed).
     """
@@ -101,7 +101,7 @@ def break_even(rows, x):
 
     Args:
         rows: of one profile.
-        x: a field of `models.Architecture`: "width", "depth" or "expansion".
+        x: a field of `names.Architecture`: "width", "depth" or "expansion".
 
     Returns:
         An `effects.Crossing`.

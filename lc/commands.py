@@ -6,10 +6,8 @@ import sys
 from contextlib import contextmanager, nullcontext
 
 from . import fast, networks, results
-from .run import Run
-from .sweep import doctor, status, sweep
-from .training import Stopped
-from .utils import check
+from .run import Run, Stopped
+from .sweep import doctor, status, workers
 from .utils.device import git_version
 from .utils.files import ROOT, expanded
 from .utils.signals import stop_on_signals
@@ -77,10 +75,10 @@ def _print(result):
 
 def run_sweep(a):
     with stop_on_signals() as stop:
-        sweep([*a.experiment, *a.only], a.profile, seeds=a.seeds, shard=a.shard,
-              workers=a.workers, data_dir=a.data_dir, device=a.device, precision=a.precision,
-              fuse=a.fuse, together=a.together, time_limit=a.time_limit, save=a.save,
-              unfolded=a.unfolded, stop=stop)
+        workers.sweep([*a.experiment, *a.only], a.profile, seeds=a.seeds, shard=a.shard,
+                      workers=a.workers, data_dir=a.data_dir, device=a.device,
+                      precision=a.precision, fuse=a.fuse, together=a.together,
+                      time_limit=a.time_limit, save=a.save, unfolded=a.unfolded, stop=stop)
         if stop():
             raise Stopped
 
@@ -91,21 +89,17 @@ def run_notebooks(a):
     given = dict(profile=a.profile, train=a.train, data_dir=a.data_dir, device=a.device)
     given |= {name: literal(value) for name, value in a.parameters}
     parameters = {name: value for name, value in given.items() if value is not None}
-    if a.workers is not None:
-        check.integer("workers", a.workers)
     out = expanded(a.out) if a.out else ROOT / "build" / "notebooks"
     if out.resolve() == notebooks.NOTEBOOKS.resolve():
         raise ValueError(f"the notebooks in {out} would be overwritten; choose another folder")
-    paths = notebooks.chosen(a.names, parameters)
+    chosen = notebooks.chosen(a.names, parameters)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"{out} cannot be made ({error.strerror}); "
                          "choose another with --out") from None
-    trains, outcome = parameters.get("train") is True, {}
-    if trains and parameters.keys() <= notebooks.COMMON:  # only a notebook knows its own ones
-        outcome |= notebooks.train_before(paths, parameters, a.workers)
-    outcome |= notebooks.execute(paths, out, parameters, 1 if trains else 2)
+    # two read results at a time, but one trains after the other
+    outcome = notebooks.execute(chosen, out, 1 if parameters.get("train") else 2)
     print(f"notebooks, pages and logs: {out}")
     if any(outcome.values()):
         sys.exit(f"lc: failed: {', '.join(name for name, error in outcome.items() if error)}")
@@ -125,7 +119,7 @@ def run_status(a):
 
 
 def run_benchmark(a):
-    from .benchmark import benchmark
+    from .benchmark.steps import benchmark
 
     benchmark(a.device, a.precision, a.batch, a.models, a.paths, a.seconds)
 

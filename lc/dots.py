@@ -3,7 +3,7 @@
 import numpy as np
 import seaborn as sns
 
-from .models import combines
+from .names import combines
 from .paper import PUBLISHED
 from .plots import BASELINE, COLORS, FROZEN, LEARNABLE, mark, name_marks
 from .tables import LABELS, LINES, beside, signed

@@ -9,8 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from .initial import ABLATIONS
-from .models import architecture
+from .names import ABLATIONS, architecture
 from .run import DECAYED, Run, recipe_named
 from .utils import check
 
@@ -106,7 +105,7 @@ def figure8(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
 
 
 def initialisation(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
-    """Not in the paper: Figure 8's networks, and LC networks with each of `lc.initial.ABLATIONS`.
+    """Not in the paper: Figure 8's networks, and LC networks with each of `lc.names.ABLATIONS`.
 
     These are frozen, and with "covariance" learnable too. Large kernels come first.
     """

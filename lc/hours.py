@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from . import results
 from .experiments import GRIDS
-from .imagenet import RECIPES, ImageNetRun
+from .imagenet.run import RECIPES, ImageNetRun
 from .models import build_model
 from .run import PROFILES, Recipe, Run, find_recipe
 from .utils.device import device_name, own_randomness, resolve_precision, said_name, to_device

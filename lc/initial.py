@@ -4,11 +4,10 @@ import torch
 from torch import nn
 
 from .blocks import is_spatial
+from .names import KINDS
 from .utils import check
 
 WIDTH = 1.5  # pixels: the standard deviation of the Gaussian of kind "gauss"
-ABLATIONS = "envelope", "correlation", "shuffled", "covariance"  # parts of the last, and the last
-KINDS = *ABLATIONS, "gauss"
 
 
 def init_spatial(model, kind):
@@ -34,7 +33,7 @@ def init_spatial(model, kind):
     Args:
         model: any `nn.Module`. A layer's depth is its place among the spatial ones in
             `model.modules()`.
-        kind: one of `KINDS`.
+        kind: one of `names.KINDS`.
 
     Returns:
         The model. The same `torch.manual_seed` gives the same weights on every device.

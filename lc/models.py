@@ -1,22 +1,22 @@
 """The paper's low-resolution networks by the paper's own names (Sections 3 and 4)."""
 
-import re
 from functools import partial
-from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import nn
 
 from .blocks import LCBlock
 from .conversion import convert
-from .initial import KINDS, init_spatial
+from .initial import init_spatial
+from .names import OFF_THE_SHELF, architecture, canonical_name, combines
 from .utils import check
 
-# (?(lc)...) matches in the names of LC networks only
-NOTATION = re.compile(r"ResNet(?P<lc>-LC)?-(?P<depth>\d+)-(?P<width>\d+)"
-                      r"(?(lc)(x(?P<expansion>\d+))?)(-k(?P<kernel>\d+))?"
-                      r"(?P<between>(?(lc)(\+(BN|ReLU))*))"
-                      r"(~(?P<initial>[a-z]+))?")  # rows may have kinds that are no longer built
+# torchvision's ResNets: (blocks per stage, bottleneck's channels per 64 of the stage)
+RESNETS = {
+    "ResNet-14": ((2, 2, 2), 64), "ResNet-18": ((2, 2, 2, 2), 64), "ResNet-34": ((3, 4, 6, 3), 64),
+    "ResNet-50": ((3, 4, 6, 3), 64), "ResNet-101": ((3, 4, 23, 3), 64),
+    "Wide-ResNet-50x2": ((3, 4, 6, 3), 128),
+}
 
 
 class BasicBlock(nn.Module):
@@ -97,83 +97,6 @@ def build_model(name, num_classes=10, in_channels=3):
     return init_spatial(model, initial) if initial else model
 
 
-class Architecture(NamedTuple):
-    """The parts of a network's name, for figures to draw against."""
-
-    depth: int  # 0 for an off-the-shelf network
-    width: int  # 0 for an off-the-shelf network
-    expansion: int  # 0 without LC-Blocks
-    kernel_size: int
-    between: str = ""  # or for example "+BN+ReLU"
-    initial: str = ""  # or a kind of `init_spatial`, or "identity"
-
-
-def architecture(name):
-    """The `Architecture` of a network's name."""
-    parsed = NOTATION.fullmatch(name)
-    if not parsed:
-        return Architecture(0, 0, 0, 3)
-    expansion = int(parsed["expansion"] or 1) if parsed["lc"] else 0
-    return Architecture(int(parsed["depth"]), int(parsed["width"]), expansion,
-                        int(parsed["kernel"] or 3), parsed["between"], parsed["initial"] or "")
-
-
-def combines(name):
-    """Whether pointwise convolutions follow the spatial ones, also in networks on ImageNet.
-
-    Such networks stand right of the dotted line in Figure 1.
-    """
-    shape = architecture(name)
-    return shape.expansion > 0 if shape.depth else name not in TWO_SPATIAL
-
-
-def canonical_name(name):
-    """The spelling of a network's name in the results: `ResNet-LC-8-16-k3` is `ResNet-LC-8-16x1`.
-
-    Raises:
-        ValueError: if `build_model` does not know the name, or no network can have it.
-    """
-    if not isinstance(name, str):
-        raise ValueError("a model is given by its name, such as 'ResNet-20-16', not by a value of "
-                         f"type {type(name).__name__}")
-    if name == "ResNet-20":
-        return "ResNet-20-16"
-    if name in OFF_THE_SHELF:
-        return name
-    parsed = NOTATION.fullmatch(name)
-    if not parsed or parsed["initial"] not in (None, *KINDS, "identity"):
-        raise ValueError(f"unknown model {name!r}; known: ResNet-{{D}}-{{W}}, "
-                         "ResNet-LC-{D}-{W}x{E} (each with -k{K} for the kernel size and "
-                         f"~{' or ~'.join(KINDS)} for the initialisation; LC also with ~identity, "
-                         "or with +BN, +ReLU or +BN+ReLU), ResNet-20, "
-                         f"{', '.join(OFF_THE_SHELF)}")
-    depth, width, expansion, kernel, between, initial = architecture(name)
-    if depth < 8 or (depth - 2) % 6:
-        raise ValueError(f"{name}: depth must be 6n + 2 (8, 14, 20, ...), not {depth}")
-    if kernel < 3 or kernel % 2 == 0:
-        raise ValueError(f"{name}: the kernel size must be odd and at least 3, not {kernel}")
-    if width < 1 or parsed["lc"] and expansion < 1:
-        raise ValueError(f"{name}: width and expansion must be at least 1")
-    if initial == "identity" and (not expansion or between):
-        raise ValueError(f"{name}: ~identity is for LC networks without operations between the "
-                         "convolutions")
-    if max(depth, width, kernel, expansion) > 10 ** 5:
-        raise ValueError(f"{name}: no number in a model's name may be above {10 ** 5}")
-    network = f"ResNet-LC-{depth}-{width}x{expansion}" if expansion else f"ResNet-{depth}-{width}"
-    return "".join([network, f"-k{kernel}" if kernel != 3 else "", between,
-                    f"~{initial}" if initial else ""])
-
-
-# torchvision's networks: (blocks per stage, bottleneck's channels per 64 of the stage)
-OFF_THE_SHELF = {
-    "ResNet-14": ((2, 2, 2), 64), "ResNet-18": ((2, 2, 2, 2), 64), "ResNet-34": ((3, 4, 6, 3), 64),
-    "ResNet-50": ((3, 4, 6, 3), 64), "ResNet-101": ((3, 4, 23, 3), 64),
-    "Wide-ResNet-50x2": ((3, 4, 6, 3), 128), "MobileNet-v2": ((), 0),
-}
-# their basic blocks are two spatial convolutions
-TWO_SPATIAL = "ResNet-14", "ResNet-18", "ResNet-18d", "ResNet-34"
-
-
 def _off_the_shelf(name, num_classes, in_channels):
     from torchvision.models import mobilenet_v2, resnet  # importing torchvision takes seconds
 
@@ -185,7 +108,7 @@ def _off_the_shelf(name, num_classes, in_channels):
         stem = model.features[0][0] = nn.Conv2d(in_channels, 32, 3, stride=1, padding=1, bias=False)
         nn.init.kaiming_normal_(stem.weight, mode="fan_out")  # as torchvision does
         return model
-    layers, width = OFF_THE_SHELF[name]
+    layers, width = RESNETS[name]
     block = resnet.Bottleneck if combines(name) else resnet.BasicBlock
     model = resnet.ResNet(block, (*layers, 1)[:4], num_classes=num_classes, width_per_group=width)
     if len(layers) == 3:

@@ -10,10 +10,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from . import imagenet, models
 from .blocks import fold
 from .conversion import freeze_spatial
 from .evaluate import Normalize
+from .imagenet.networks import build_imagenet_model
+from .models import build_model
 from .utils.check import one_line
 from .utils.files import check_replaceable, expanded, replacing
 
@@ -65,9 +66,9 @@ def load_network(file):
         mean, std = (tensors[f"normalize.{name}"].flatten().tolist() for name in ("mean", "std"))
         with torch.device("meta"):  # draws no weights, and so none of the caller's random numbers
             if row["accuracy_top5"] is None:
-                network = models.build_model(row["model"], len(classes), len(mean))
+                network = build_model(row["model"], len(classes), len(mean))
             else:  # an ImageNet run, some of whose networks have the names of others
-                network = imagenet.build_imagenet_model(row["model"], len(classes))
+                network = build_imagenet_model(row["model"], len(classes))
             if row["frozen"]:
                 freeze_spatial(network)
         network = _with_normalization(mean, std, network)

@@ -1,7 +1,5 @@
 """One look for all figures: seaborn's plots with the project's colours, labels and axes."""
 
-import os
-
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +10,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from .axes import break_below, log_ticks
 from .tables import LABELS, told
-from .utils.files import build_folder, expanded
+from .utils.files import figures_folder
 
 # Okabe and Ito's colour-blind-safe blue and vermilion
 FROZEN, LEARNABLE, BASELINE = "#0072B2", "#D55E00", "#555555"
@@ -39,12 +37,6 @@ def use_style():
     """Sets matplotlib to the project's style."""
     matplotlib.rcdefaults()
     plt.rcParams.update(STYLE)
-
-
-def figures_folder():
-    """The folder of the figures: $LC_FIGURES_DIR, else `build/figures` of this project."""
-    chosen = os.environ.get("LC_FIGURES_DIR")
-    return expanded(chosen) if chosen else build_folder() / "figures"
 
 
 def save(figure, name):

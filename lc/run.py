@@ -5,13 +5,21 @@ import re
 from dataclasses import dataclass, field, fields, replace
 
 from .data import TRAINING_IMAGES
-from .models import architecture, canonical_name
+from .names import architecture, canonical_name
 from .utils import check
 
 PRECISIONS = "auto", "fp32", "bf16"
 DECAYED = "factors", "spatial", "pointwise", "product"
 PART = r"\w[\w.-]*"  # of an id, and so of a path: never ".."
 ID = re.compile(rf"{PART}/\w[\w.+~-]*/(frozen|learnable)/{PART}/seed\d+")
+
+
+class TrainingError(RuntimeError):
+    """A run could not be trained to its end. Nothing of it is recorded."""
+
+
+class Stopped(Exception):
+    """A run was asked to stop before its end. Its checkpoint, if any, holds what was done."""
 
 
 def check_part(value):
@@ -109,7 +117,7 @@ class Run:
 
     @property
     def architecture(self):
-        """The `models.Architecture` of its network."""
+        """The `names.Architecture` of its network."""
         return architecture(self.model)
 
     @property

@@ -17,15 +17,16 @@ from . import hours, networks, results
 from .data import DataUnavailable, load_data
 from .experiments import (GRIDS, decay, figure1a, figure4, figure6a, figure6b, figure8, figure8b,
                           initialisation, precisions, table1, table3, twin)
-from .fast import in_turn, stepwise
-from .imagenet import ImageNetRun
+from .fast.in_turn import in_turn
+from .fast.trainer import stepwise
 from .imagenet.experiments import figure1b, table2
-from .models import Architecture
-from .run import recipe_named
-from .training import Stopped, TrainingError
+from .imagenet.run import ImageNetRun
+from .names import Architecture
+from .run import Stopped, TrainingError, recipe_named
 from .utils import check
 from .utils.checkpoint import CheckpointError
 from .utils.device import resolve_device, resolve_precision
+from .utils.files import figures_folder
 
 # In the order of training
 EXPERIMENTS = {f.__name__: f for f in (
@@ -90,8 +91,6 @@ def _under_papermill():
 
 def where(profile="paper"):
     """The folders of the figures and of the rows of a profile, as text."""
-    from .plots import figures_folder  # a server may lack matplotlib
-
     said = f"Figures: {figures_folder()}."
     with suppress(ValueError):  # outside of the project's folder there may be none for rows
         said += f" Rows: {results.folder_of(f'/{profile}', None)}."
@@ -192,7 +191,7 @@ def watched():
 
 
 def found_and_missing(runs, folder=None):
-    """The rows of `runs`, with the fields of `models.Architecture`, and the runs without a row."""
+    """The rows of `runs`, with the fields of `names.Architecture`, and the runs without a row."""
     table, by_id = results.load_table(folder), {run.id: run for run in runs}
     table = table[table["id"].isin(by_id)].reset_index(drop=True)
     shapes = [by_id[run_id].architecture for run_id in table["id"]]

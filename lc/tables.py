@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from .data import TITLES
-from .imagenet import RECIPES
+from .imagenet.run import RECIPES
 from .paper import PUBLISHED
 from .run import PROFILES
 

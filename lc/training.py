@@ -11,18 +11,10 @@ from .conversion import freeze_spatial
 from .data import draw_epoch, gather, load_data, pad
 from .models import build_model
 from .outcome import measure, to_result
-from .run import Run
+from .run import Run, Stopped, TrainingError
 from .utils.checkpoint import Checkpoint, CheckpointError
 from .utils.device import (Meter, arithmetic, device_name, out_of_memory, own_randomness,
                            resolve_device, resolve_precision, to_device)
-
-
-class TrainingError(RuntimeError):
-    """A run could not be trained to its end. Nothing of it is recorded."""
-
-
-class Stopped(Exception):
-    """A run was asked to stop before its end. Its checkpoint, if any, holds what was done."""
 
 
 def make_batch(images, labels, plan, rows, size, mean, std):

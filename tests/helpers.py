@@ -10,7 +10,7 @@ import torch
 
 import lc
 from lc import imagenet, results
-from lc.models import Architecture, architecture
+from lc.names import Architecture, architecture
 from lc.run import COLUMNS
 from lc.training import Trainer
 

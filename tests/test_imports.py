@@ -72,6 +72,14 @@ def test_no_modules_import_each_other():
     assert list(TopologicalSorter(GRAPH).static_order())  # raises CycleError
 
 
+def test_there_are_at_most_ten_floors():
+    """A module stands one floor above the highest that it imports."""
+    floors = {}
+    for module in TopologicalSorter(GRAPH).static_order():
+        floors[module] = 1 + max((floors[other] for other in GRAPH[module]), default=0)
+    assert max(floors.values()) <= 10 and floors["lc.run"] == 3
+
+
 def test_no_folders_import_each_other():
     rooms = {}
     for module, others in GRAPH.items():

@@ -11,7 +11,8 @@ from torch import nn
 import lc
 from lc import study
 from lc.blocks import is_spatial
-from lc.initial import ABLATIONS, KINDS, covariance, gaussian, part
+from lc.initial import covariance, gaussian, part
+from lc.names import ABLATIONS, KINDS
 
 KERNELS = [(3, 3), (9, 9), (4, 4), (1, 7)]
 
@@ -148,6 +149,6 @@ def test_the_experiment_is_figure_8s_networks_and_the_frozen_ones_with_each_abla
 
 
 def test_a_kind_that_is_no_longer_built_is_still_read_from_rows():
-    assert lc.models.architecture("ResNet-LC-8-16x8-k7~map") == (8, 16, 8, 7, "", "map")
+    assert lc.names.architecture("ResNet-LC-8-16x8-k7~map") == (8, 16, 8, 7, "", "map")
     with pytest.raises(ValueError, match="unknown model 'ResNet-LC-8-16x8-k7~map'"):
         lc.build_model("ResNet-LC-8-16x8-k7~map")

@@ -10,7 +10,7 @@ from torch import nn
 import lc
 from lc import imagenet
 from lc.blocks import is_spatial
-from lc.models import architecture, canonical_name, combines
+from lc.names import architecture, canonical_name, combines
 
 
 def counts(model):

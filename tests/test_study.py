@@ -9,7 +9,7 @@ import lc
 from lc import fast, hours, imagenet, results, study
 from lc.__main__ import main
 from lc.data import DataUnavailable
-from lc.training import Stopped
+from lc.run import Stopped
 
 POWERS = [2 ** i for i in range(9)]
 KERNELS = "", "-k5", "-k7", "-k9"

@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 from ..blocks import unfold
 from ..conversion import freeze_spatial
 from ..data import Data
-from ..fast import FastTrainer
-from ..models import architecture, build_model, canonical_name
+from ..fast.trainer import FastTrainer
+from ..models import build_model
+from ..names import architecture, canonical_name
 from ..run import Recipe
 from ..utils import check
 from ..utils.device import (device_name, git_version, out_of_memory, resolve_device,

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from ..models import architecture
+from ..names import architecture
 from ..utils.files import replacing, results_folder
 
 # `started`: when the benchmark began. `path`: one of `steps.PATHS`. `batch`: images of a step, of

@@ -12,6 +12,7 @@ from ..effects import Cell, Effect, average
 # The roles of networks
 PLAIN, PLAIN_FROZEN = "plain learnable", "plain frozen"
 LEARNABLE, FROZEN = "LC learnable", "LC frozen"
+LC, ALL = (LEARNABLE, FROZEN), (PLAIN, LEARNABLE, FROZEN)
 
 
 class Cells:
@@ -83,6 +84,11 @@ class PublishedCells(Cells):
 
     def curve(self, role, column="accuracy", x="expansion"):
         return {at: published(mean) for (of, at), mean in self.means.items() if of == role}
+
+
+def ends(curve):
+    """The effects at the smallest and at the largest x."""
+    return curve[min(curve)], curve[max(curve)]
 
 
 def published(mean):

@@ -4,10 +4,9 @@ from functools import partial
 
 from .. import paper, study
 from ..effects import Crossing, slope
-from .cells import FROZEN, LEARNABLE, PLAIN, published
+from .cells import ALL, FROZEN, LC, LEARNABLE, PLAIN, ends, published
 from .verdict import BELOW, Part, claim
 
-LC, ALL = (LEARNABLE, FROZEN), (PLAIN, LEARNABLE, FROZEN)
 AT = paper.PASSES_BASELINE_AT
 DOUBLING = 2 ** 0.5 - 1  # the margin of a place on a grid of doublings: half a step either way
 on_figure_4 = partial(claim, notebook="03", runs=study.figure4)
@@ -23,11 +22,6 @@ def at(curve, e):
     if e not in curve:
         raise LookupError(f"no E = {e}")
     return curve[e]
-
-
-def ends(curve):
-    """The effects at the smallest and at the largest x."""
-    return curve[min(curve)], curve[max(curve)]
 
 
 def of_table_1(a, b, label):

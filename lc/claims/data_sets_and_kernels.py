@@ -6,8 +6,7 @@ import numpy as np
 
 from .. import paper, study
 from ..effects import average, slope
-from .cells import FROZEN, LEARNABLE, PLAIN, PublishedCells
-from .combinations import ALL, LC, ends
+from .cells import ALL, FROZEN, LC, LEARNABLE, PLAIN, PublishedCells, ends
 from .verdict import BELOW, Part, claim
 
 UNIFORM = np.log2(1.1)  # the margin of the paper's "uniform", which is ours

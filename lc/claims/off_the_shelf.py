@@ -3,8 +3,9 @@
 from functools import partial
 from itertools import permutations
 
-from .. import models, paper, study
+from .. import paper, study
 from ..effects import average
+from ..names import combines
 from .cells import PLAIN, PLAIN_FROZEN
 from .verdict import Part, claim
 
@@ -32,7 +33,7 @@ def combining_networks_lose_little(cells):
 
     Learnable minus frozen, mean over these networks.
     """
-    mean = average(loss for name, loss in losses(cells).items() if models.combines(name))
+    mean = average(loss for name, loss in losses(cells).items() if combines(name))
     return [Part("mean loss", mean, expected=paper.CIFAR10_GAP_COMBINED, margin=MARGIN)]
 
 
@@ -44,7 +45,7 @@ def other_networks_lose_much(cells):
     """
     expected = paper.CIFAR10_GAP_UNCOMBINED, float("inf")
     return [Part(f"loss of {name}", loss, expected=expected)
-            for name, loss in losses(cells).items() if not models.combines(name)]
+            for name, loss in losses(cells).items() if not combines(name)]
 
 
 @on_cifar("3", title="learned, all networks are alike", needs=(PLAIN,))
@@ -66,7 +67,7 @@ def most_imagenet_networks_lose_little(cells):
     Learnable minus frozen, of each of these networks.
     """
     return [Part(f"loss of {name}", loss, expected=paper.IMAGENET_GAP, margin=MARGIN)
-            for name, loss in losses(cells).items() if models.combines(name)]
+            for name, loss in losses(cells).items() if combines(name)]
 
 
 @on_imagenet("5", title="ImageNet: ResNet-18 loses most")

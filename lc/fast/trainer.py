@@ -6,7 +6,8 @@ from functools import partial
 import torch
 
 from .. import training
-from ..training import Trainer, TrainingError, finish, make_batch
+from ..run import TrainingError
+from ..training import Trainer, finish, make_batch
 from ..utils.check import one_line
 from ..utils.device import out_of_memory, resolve_device, to_device
 from ..utils.fresh_process import in_fresh_process

@@ -16,7 +16,7 @@ from ..blocks import fold
 from ..conversion import freeze_spatial
 from ..data import DataError
 from ..outcome import to_result
-from ..training import Stopped, TrainingError
+from ..run import Stopped, TrainingError
 from ..utils.device import Meter, arithmetic, device_name
 from .images import training_batches, validation_batches
 from .networks import build_imagenet_model, parse

@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass, replace
 
-from ..models import Architecture
+from ..names import Architecture
 from ..run import check_part, complete, run_id
 from ..utils import check
 from .networks import parse
@@ -124,7 +124,7 @@ class ImageNetRun:
 
     @property
     def architecture(self):
-        """The `lc.models.Architecture` of its network, of which only the expansion is known."""
+        """The `lc.names.Architecture` of its network, of which only the expansion is known."""
         return Architecture(depth=0, width=0, expansion=parse(self.model)[1], kernel_size=3)
 
     @property

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import analysis, results
-from ..models import architecture
+from ..names import architecture
 from .page import Page, fill, packed
 
 SHOWN = 8  # filters of a layer

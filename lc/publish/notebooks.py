@@ -1,6 +1,5 @@
 """Executes notebooks with papermill, and makes a page of each with nbconvert."""
 
-import json
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,67 +7,48 @@ import nbconvert
 import papermill
 from tqdm.auto import tqdm
 
-from .. import study, sweep
-from ..data import DataUnavailable
-from ..training import Stopped, TrainingError
+from ..study import where
 from ..utils.check import one_line
 from ..utils.files import ROOT, check_replaceable, no_project
-from ..utils.signals import stop_on_signals
 
 NOTEBOOKS = ROOT / "notebooks"
 COMMON = {"profile", "train", "data_dir", "device"}  # parameters of all that read results
 
 
 def chosen(names, parameters):
-    """The notebooks whose names begin so, or all. ValueError for an unknown name or parameter."""
+    """The notebooks whose names begin so, or all: `{path: those of the parameters that it has}`.
+
+    Raises:
+        ValueError: if a name or a parameter is unknown.
+    """
     if not NOTEBOOKS.is_dir():
         raise ValueError(no_project())
-    notebooks = sorted(NOTEBOOKS.glob("*.ipynb"))
+    paths = sorted(NOTEBOOKS.glob("*.ipynb"))
     for name in names:
-        if not any(path.stem.startswith(name) for path in notebooks):
-            raise ValueError(f"no notebook {name!r}; known: {', '.join(p.stem for p in notebooks)}")
-    paths = [p for p in notebooks if not names or p.stem.startswith(tuple(names))]
-    for path in paths:
+        if not any(path.stem.startswith(name) for path in paths):
+            raise ValueError(f"no notebook {name!r}; known: {', '.join(p.stem for p in paths)}")
+    notebooks = {}
+    for path in [p for p in paths if not names or p.stem.startswith(tuple(names))]:
         known = papermill.inspect_notebook(path)
         for name in parameters.keys() - known.keys() - COMMON:
             raise ValueError(f"{path.stem} has no parameter {name!r}; known: {', '.join(known)}")
-    return paths
+        notebooks[path] = {name: value for name, value in parameters.items() if name in known}
+    return notebooks
 
 
-def train_before(paths, parameters, workers):
-    """Trains the experiments of notebooks with all workers: `{"training": None or the error}`."""
-    metadata = [json.loads(path.read_text("utf-8"))["metadata"].get("lc", {}) for path in paths]
-    shown = {name for each in metadata for name in each.get("experiments", [])}
-    names = [name for name in study.EXPERIMENTS if name in shown or "everything" in shown]
-    if not names:
-        return {}
-    error = None
-    with stop_on_signals() as stop:
-        try:
-            sweep.sweep(names, parameters["profile"], workers=workers, stop=stop,
-                        data_dir=parameters.get("data_dir"), device=parameters["device"])
-        except (TrainingError, DataUnavailable) as failure:  # other notebooks may need no such run
-            error = str(failure)
-            print(f"training: {error}", flush=True)
-        if stop():
-            raise Stopped
-    return {"training": error}
-
-
-def execute(paths, out, parameters, at_once):
-    """Executes notebooks into `out/<name>.ipynb`, `.html`, `.log`: `{name: None or its error}`."""
+def execute(notebooks, out, at_once):
+    """Executes them into `out/<name>.ipynb`, `.html` and `.log`: `{name: its error or None}`."""
     with ThreadPoolExecutor(at_once) as pool:
-        done, outcome = pool.map(lambda path: _execute_one(path, out, parameters), paths), {}
-        for path, error in tqdm(zip(paths, done), total=len(paths), leave=False, disable=None):
-            outcome[path.stem] = error
+        ends, errors = pool.map(lambda each: _execute_one(*each, out), notebooks.items()), {}
+        for path, error in tqdm(zip(notebooks, ends), total=len(notebooks), leave=False,
+                                disable=None):
+            errors[path.stem] = error
             tqdm.write(f"{path.stem}: {error or 'done'}")
-    return outcome
+    return errors
 
 
-def _execute_one(path, out, parameters):
+def _execute_one(path, parameters, out):
     target, page = out / path.name, out / f"{path.stem}.html"
-    known = papermill.inspect_notebook(path)
-    own = {name: value for name, value in parameters.items() if name in known}
     with open(target.with_suffix(".log"), "w", encoding="utf-8") as log:
         try:
             for old in (target, page):
@@ -76,7 +56,7 @@ def _execute_one(path, out, parameters):
                 old.unlink(missing_ok=True)
             try:  # the log level is the kernel's: it prints an error if it is shut down while busy
                 papermill.execute_notebook(
-                    path, target, own, kernel_name="python3", language="python",
+                    path, target, parameters, kernel_name="python3", language="python",
                     progress_bar=False, stdout_file=log, stderr_file=log,
                     extra_arguments=["--log-level=CRITICAL"])
             finally:
@@ -86,4 +66,4 @@ def _execute_one(path, out, parameters):
             traceback.print_exc(file=log)
             return one_line(f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else error)
         finally:
-            print(study.where(own.get("profile", "paper")), file=log)
+            print(where(parameters.get("profile", "paper")), file=log)

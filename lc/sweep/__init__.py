@@ -1,5 +1,1 @@
-"""Many runs: processes on all GPUs of a machine, the status of experiments, a machine's check."""
-
-from .workers import sweep
-
-__all__ = ["sweep"]
+"""Many runs: with several processes, their state, and whether a machine is right for them."""

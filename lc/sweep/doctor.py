@@ -7,7 +7,7 @@ import torch
 from .. import results
 from ..blocks import fold, unfold
 from ..data import data_folder, load_data
-from ..fast import train
+from ..fast.trainer import train
 from ..run import Recipe, Run
 from ..utils.check import one_line
 from ..utils.device import arithmetic, resolve_device, resolve_precision, said_name, seen_by_driver

@@ -12,7 +12,7 @@ from unittest import mock
 import torch
 
 from .. import hours, study
-from ..training import TrainingError
+from ..run import TrainingError
 from ..utils import check
 from ..utils.device import resolve_device, resolve_precision
 from ..utils.fresh_process import in_fresh_process

@@ -57,6 +57,12 @@ def build_folder():
     return (ROOT if is_project() else expanded(os.environ.get("LC_RESULTS_DIR") or ".")) / "build"
 
 
+def figures_folder():
+    """The folder of the figures: $LC_FIGURES_DIR, else `build/figures` of this project."""
+    chosen = os.environ.get("LC_FIGURES_DIR")
+    return expanded(chosen) if chosen else build_folder() / "figures"
+
+
 def lock(path, timeout=-1):
     """A lock of the kernel (flock). It ends with the process that holds it."""
     return FileLock(path, timeout, **_KERNEL_LOCK_ONLY)

@@ -14,7 +14,7 @@ from lc.claims import report, verdict
 from lc.claims.report import by_paper, effect_text
 from lc.claims.verdict import AS_IN_PAPER, CONTRARY, UNDECIDED, Part, holm, judge
 from lc.effects import Cell, Crossing, Effect
-from lc.models import OFF_THE_SHELF, combines
+from lc.names import OFF_THE_SHELF, combines
 from lc.utils.files import ROOT
 
 ON_CIFAR = [study.figure4, study.table1, study.figure8, study.figure6a, study.figure6b,

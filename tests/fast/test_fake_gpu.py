@@ -8,7 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import lc
 from lc import training
 from lc.fast import FastTrainer, trainer
-from lc.models import OFF_THE_SHELF
+from lc.names import OFF_THE_SHELF
 from lc.utils.device import to_device
 
 GPU = torch.device("cuda", 1)

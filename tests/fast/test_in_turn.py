@@ -7,7 +7,7 @@ from helpers import CPU, After, short_run
 from lc import training
 from lc.fast import FastTrainer
 from lc.fast.in_turn import in_turn
-from lc.training import Stopped
+from lc.run import Stopped
 
 RUNS = [  # the first has dropout
     short_run("MobileNet-v2", False, 0, train_images=24, test_images=8),

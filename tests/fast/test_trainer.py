@@ -11,7 +11,8 @@ from helpers import MODELS, epochs, short_run, trainer_of
 import lc
 from lc.fast import FastTrainer, trainer
 from lc.fast.trainer import CaptureError
-from lc.training import Stopped, Trainer
+from lc.run import Stopped
+from lc.training import Trainer
 
 # these differ from time to time
 MEASURED = dict.fromkeys(("seconds", "setup_seconds", "images_per_second"))

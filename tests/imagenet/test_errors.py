@@ -12,7 +12,7 @@ from lc import results
 from lc.__main__ import main
 from lc.data import DataError
 from lc.imagenet import RECIPES
-from lc.training import Stopped
+from lc.run import Stopped
 from lc.utils.checkpoint import CheckpointError
 
 

@@ -21,7 +21,7 @@ from lc.__main__ import main
 from lc.imagenet import RECIPES, build_imagenet_model, images
 from lc.imagenet.epochs import MEAN, STD
 from lc.imagenet.step import ImageNetTrainer
-from lc.training import Stopped
+from lc.run import Stopped
 from lc.utils.files import ROOT
 
 

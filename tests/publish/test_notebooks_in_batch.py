@@ -1,11 +1,10 @@
-"""Notebooks in batch: checks before, what a failure costs, what is printed and trained first."""
+"""Notebooks in batch: checks before, what a failure costs, and what is printed."""
 
 import ast
 import contextlib
 import io
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -17,12 +16,10 @@ import psutil
 import pytest
 from helpers import Terminal
 
-import lc.sweep
 from lc import results, study
 from lc.__main__ import main
 from lc.commands import literal
 from lc.publish import notebooks
-from lc.training import TrainingError
 
 PARAMETERS = """\
 profile: str = "paper"
@@ -33,11 +30,10 @@ size: float = 1.0
 """
 
 
-def write(folder, name, *cells, parameters=PARAMETERS, kernel="python3", experiments=()):
+def write(folder, name, *cells, parameters=PARAMETERS, kernel="python3"):
     cells = [nbformat.v4.new_code_cell(cell) for cell in (parameters, *cells)]
     cells[0].metadata["tags"] = ["parameters"]
-    metadata = dict(kernelspec=dict(name=kernel, display_name="?", language="python"),
-                    lc=dict(experiments=list(experiments)))
+    metadata = dict(kernelspec=dict(name=kernel, display_name="?", language="python"))
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
     nbformat.write(notebook, folder / f"{name}.ipynb")
 
@@ -121,8 +117,8 @@ def two(tmp_path, monkeypatch):
     """Two notebooks, the second with a parameter `seed`, which must not be executed."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
-    write(folder, "1_first", experiments=["table1"])
-    write(folder, "2_second", parameters=PARAMETERS + "seed: int = 0", experiments=["figure4"])
+    write(folder, "1_first")
+    write(folder, "2_second", parameters=PARAMETERS + "seed: int = 0")
     monkeypatch.setattr(notebooks, "NOTEBOOKS", folder)
     monkeypatch.setattr(notebooks.papermill, "execute_notebook",
                         lambda *_, **__: pytest.fail("something ran"))
@@ -131,7 +127,7 @@ def two(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("arguments, message", [
     (["-p", "proflie", "quick"], "'proflie'; known: profile, train, data_dir, device, size"),
-    (["-p", "seed", "3"], "1_first has no parameter 'seed'"), (["--workers", "0"], "workers"),
+    (["-p", "seed", "3"], "1_first has no parameter 'seed'"),
     (["--out", "notebooks"], "overwritten"), (["3"], "no notebook '3'; known: 1_first, 2_second"),
 ])
 def test_mistakes_are_answered_in_one_line_before_anything_runs(
@@ -153,41 +149,6 @@ def test_a_value_on_the_command_line_is_a_literal_or_text(text, value):
     assert literal(text) == value and type(literal(text)) is type(value)
 
 
-@pytest.fixture
-def trained(two, monkeypatch):
-    """What the sweep before the notebooks was asked for; none is executed."""
-    def sweep(experiments, profile, **options):
-        asked.append((experiments, profile, options))
-
-    asked = []
-    monkeypatch.setattr(lc.sweep, "sweep", sweep)
-    monkeypatch.setattr(notebooks, "_execute_one", lambda path, *_: asked.append(path.stem))
-    return asked
-
-
-def test_what_the_notebooks_collect_is_trained_before_they_are_executed(trained, two, tmp_path):
-    arguments = ["notebooks", "--train", "--profile", "smoke", "--workers", "3", "--data-dir", "d",
-                 "--out", str(tmp_path)]
-    main(arguments)
-    (experiments, profile, options), *executed = trained
-    assert (experiments, profile) == (["figure4", "table1"], "smoke")
-    assert executed == ["1_first", "2_second"] and not options.pop("stop")()
-    assert options == dict(workers=3, data_dir="d", device="auto")
-    trained.clear()
-    write(two, "1_first", experiments=["everything"])
-    main([*arguments, "1"])
-    assert trained[0][0] == list(study.EXPERIMENTS)
-    trained.clear()
-    main([*arguments, "2", "-p", "seed", "3"])  # only the notebook knows what this changes
-    assert trained == ["2_second"]
-    trained.clear()
-    write(two, "1_first")
-    main([*arguments, "1"])
-    assert trained == ["1_first"]
-    main(["notebooks", "2", "--out", str(tmp_path)])
-    assert trained == ["1_first", "2_second"]
-
-
 def test_a_notebook_gets_only_the_common_parameters_that_it_has(two, tmp_path, monkeypatch):
     write(two, "1_first", parameters="seed: int = 0")
     def execute(path, target, own, **_):
@@ -199,25 +160,8 @@ def test_a_notebook_gets_only_the_common_parameters_that_it_has(two, tmp_path, m
     assert given == {"1_first": {}, "2_second": {"profile": "smoke", "device": "auto"}}
 
 
-def test_a_training_that_fails_is_told_and_one_that_is_stopped_ends_it(
-        trained, tmp_path, monkeypatch, capsys):
-    def fail(*_, **__):
-        raise TrainingError("worker 1: ended with status -9")
-
-    command = ["notebooks", "1", "--train", "--out", str(tmp_path)]
-    monkeypatch.setattr(lc.sweep, "sweep", fail)
-    with pytest.raises(SystemExit, match="failed: training"):
-        main(command)
-    assert trained == ["1_first"]
-    assert "training: worker 1: ended with status -9" in capsys.readouterr().out
-    monkeypatch.setattr(lc.sweep, "sweep", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(SystemExit, match="stopped by a signal"):
-        main(command)
-    assert trained == ["1_first"]
-
-
 def test_two_notebooks_read_at_once_but_one_trains_after_the_other(
-        trained, tmp_path, monkeypatch, capsys):
+        two, tmp_path, monkeypatch, capsys):
     both, running = threading.Barrier(2, timeout=30), []
 
     def train(path, *_):
@@ -242,18 +186,6 @@ def test_papermill_finds_every_parameter_with_its_type():
             node.target.id: node.annotation.id for node in ast.parse(cell.source).body}
         # two read no results
         assert notebooks.COMMON <= known.keys() or path.name.startswith(("00", "17"))
-
-
-def test_metadata_name_what_cells_collect_and_all_experiments_but_the_precisions():
-    named = set()
-    for path in notebooks.NOTEBOOKS.glob("*.ipynb"):
-        notebook = nbformat.read(path, as_version=4)
-        code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-        used = set(re.findall(r"\bstudy\.(\w+)", code)) & {"everything", *study.EXPERIMENTS}
-        expected = ["everything"] if "everything" in used else sorted(used)
-        assert notebook.metadata.lc.experiments == expected, path
-        named |= {*expected}
-    assert named == {"everything", *study.EXPERIMENTS} - {"precisions"}
 
 
 @pytest.fixture

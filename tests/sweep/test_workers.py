@@ -11,7 +11,7 @@ from helpers import at_once, result_of
 from lc import hours, results, study
 from lc.__main__ import main
 from lc.sweep import workers
-from lc.training import TrainingError
+from lc.run import TrainingError
 
 COMMAND = ["sweep", "table1", "--profile", "smoke", "--device", "cpu", "--precision", "fp32"]
 OPTIONS = dict(device="cpu", precision="fp32")
