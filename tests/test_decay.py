@@ -8,8 +8,8 @@ from helpers import epochs, short_run, trainer_of
 
 import lc
 from lc import study
-from lc.fast import FastTrainer
 from lc.blocks import LCBlock
+from lc.fast import FastTrainer
 from lc.run import DECAYED, recipe_named
 from lc.training import Trainer
 

@@ -4,6 +4,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..data import DataError
+from ..run import TrainingError
 from ..utils import check
 from ..utils.checkpoint import Checkpoint, CheckpointError
 from ..utils.device import arithmetic, out_of_memory, own_randomness, resolve_precision

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 from helpers import After
 from imagenet_helpers import RUN, SHORT, command, go
 
@@ -12,6 +13,7 @@ from lc import results
 from lc.__main__ import main
 from lc.data import DataError
 from lc.imagenet import RECIPES
+from lc.imagenet.step import ImageNetTrainer
 from lc.run import Stopped
 from lc.utils.checkpoint import CheckpointError
 
@@ -30,6 +32,15 @@ def test_a_loss_that_is_not_finite_ends_a_training_unrecorded(flowers, tmp_path,
     with pytest.raises(SystemExit, match="smoke/seed0: the loss was not finite in epoch 1"):
         main(command(flowers, tmp_path))
     assert not results.load_rows(tmp_path) and not list(tmp_path.rglob("*.pt"))
+
+
+def test_memory_that_runs_out_is_said_with_the_way_out(flowers, monkeypatch):
+    def step(self, batches):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(ImageNetTrainer, "step", step)
+    with pytest.raises(lc.TrainingError, match="out of memory on cpu; .* Use a smaller --batch"):
+        go(RUN, flowers)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -10,8 +10,8 @@ from helpers import at_once, result_of
 
 from lc import hours, results, study
 from lc.__main__ import main
-from lc.sweep import workers
 from lc.run import TrainingError
+from lc.sweep import workers
 
 COMMAND = ["sweep", "table1", "--profile", "smoke", "--device", "cpu", "--precision", "fp32"]
 OPTIONS = dict(device="cpu", precision="fp32")
