@@ -33,7 +33,7 @@ def init_spatial(model, kind):
     Args:
         model: any `nn.Module`. A layer's depth is its place among the spatial ones in
             `model.modules()`.
-        kind: one of `names.KINDS`.
+        kind: the name of one of these.
 
     Returns:
         The model. The same `torch.manual_seed` gives the same weights on every device.

@@ -166,11 +166,11 @@ def legend(figure, axes, columns=3):
 
 
 def break_even(axes, at):
-    """A vertical line at a break-even, an `effects.Crossing`, or where it must lie instead."""
+    """A vertical line at a break-even, an `effects.Crossing`, and above the axes where it lies."""
     if 0 < at.value < np.inf:
         axes.axvline(at.value, color="black", linestyle=":", linewidth=0.8)
     said = str(at).partition(" (")[0]
-    axes.text(0.98, 0.04, f"break-even: {said}", fontsize=7, ha="right", transform=axes.transAxes)
+    axes.set_title(f"break-even: {said}", loc="right", fontsize=7)
 
 
 
