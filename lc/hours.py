@@ -1,8 +1,6 @@
 """How long runs take on a device, by its rows of the same network or of the most similar ones."""
 
-import logging
 import math
-import sys
 import time
 from dataclasses import replace
 from functools import cache
@@ -19,6 +17,7 @@ from .imagenet.run import RECIPES, ImageNetRun
 from .models import build_model
 from .run import PROFILES, Recipe, Run, find_recipe
 from .utils.device import device_name, own_randomness, resolve_precision, said_name, to_device
+from .utils.log import log
 
 MEASURED = Run("ResNet-8-16", "cifar10", False, 0, "quick")
 COUNTED = 64  # pixels of the images for which an ImageNet network's operations are counted
@@ -172,26 +171,12 @@ def _words(seconds):
 def log_run(i, runs, expected, began):
     """Logs that the i-th of some runs begins, and about when the last one ends.
 
-    Unless the program has configured logging, the line goes to standard error, in a notebook to the
-    log of its kernel, which papermill's own log shows and the notebook does not store.
-
     Args:
         expected: the seconds of each run.
         began: when the first began, by `time.monotonic`.
     """
-    logger, notebook = logging.getLogger("lc"), kernel()
-    if not logger.hasHandlers():
-        stream = notebook and notebook.log.handlers[0].stream
-        logger.addHandler(logging.StreamHandler(stream))
-        logger.setLevel(logging.INFO)
     done = sum(expected[:i])
     pace = (time.monotonic() - began) / done if done else 1.0
     ends = time.localtime(time.time() + pace * sum(expected[i:]))
-    logger.info("run %d of %d: %s; the last ends at about %s", i + 1, len(runs), runs[i].id,
-                time.strftime("%Y-%m-%d %H:%M", ends))
-
-
-def kernel():
-    """The kernel of the notebook that runs in this process, or None."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return getattr(shell, "kernel", None)
+    log("run %d of %d: %s; the last ends at about %s", i + 1, len(runs), runs[i].id,
+        time.strftime("%Y-%m-%d %H:%M", ends))

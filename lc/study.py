@@ -27,6 +27,7 @@ from .utils import check
 from .utils.checkpoint import CheckpointError
 from .utils.device import resolve_device, resolve_precision
 from .utils.files import figures_folder
+from .utils.log import kernel
 
 # In the order of training
 EXPERIMENTS = {f.__name__: f for f in (
@@ -78,6 +79,7 @@ def check_parameters(profile="paper", train=False, data_dir="", device="auto", *
     recipe_named(profile, GRIDS)
     resolve_device(device)
     if _under_papermill():
+        # from here on, a line would stand in the middle of papermill's bar
         atexit.register(lambda: print(f"\n{where(profile)}", file=sys.__stderr__, flush=True))
 
 
@@ -187,7 +189,7 @@ def covered(runs, table):
 
 def watched():
     """Whether a person who can answer a prompt has this notebook open; None outside of one."""
-    return getattr(hours.kernel(), "_allow_stdin", None)
+    return getattr(kernel(), "_allow_stdin", None)
 
 
 def found_and_missing(runs, folder=None):
