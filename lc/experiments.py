@@ -42,6 +42,7 @@ class Grid:
     map_depth: int = 20
     map_kernel_sizes: tuple = (3, 5, 7, 9)
     decays: tuple = ("1e-2", "5e-3", "1e-3", "1e-4")
+    decay_seeds: tuple = (0, 1, 2, 3)
     between_expansion: int = 64
     between_depth: int = 20
     precision_seeds: tuple = (0, 1, 2, 3)
@@ -57,7 +58,7 @@ GRIDS = {
         network_seeds=(0,), expansions=(1, 2, 4, 8, 32, 128), widths=(16, 32, 64), width_depth=8,
         depths=(8, 20, 32, 56, 110), kernel_expansions=(1, 8, 64), kernel_depth=8,
         initial_expansions=(1, 8), initial_kernel_sizes=(7,), map_kernel_sizes=(3, 5, 7),
-        between_expansion=8, between_depth=8, precision_seeds=()),
+        decay_seeds=(0, 1, 2), between_expansion=8, between_depth=8, precision_seeds=()),
     # each experiment in at most 20 minutes on two CPU cores; a CPU without bf16 instructions
     # takes about eight times as long to emulate them
     "quick": Grid(
@@ -65,15 +66,15 @@ GRIDS = {
         depth=8, expansions=(1, 2, 8, 32, 128), widths=(8, 16, 32), width_depth=8,
         depths=(8, 14, 20), datasets_expansion=8, kernel_expansions=(1, 8), kernel_depth=8,
         kernel_width=8, initial_expansions=(1, 8), map_kernel_sizes=(3, 5, 7),
-        between_expansion=2, between_depth=8, precision_epochs=2),
+        decay_seeds=(0, 1), between_expansion=2, between_depth=8, precision_epochs=2),
     "smoke": Grid(
         seeds=(0,), dataset="digits", networks=("ResNet-20", "MobileNet-v2"), network_seeds=(0,),
         depth=8, expansions=(1, 8), widths=(8, 16), width_depth=8, depths=(8, 14),
         datasets=("digits",), datasets_expansion=8, kernel_sizes=(3, 5), kernel_expansions=(1, 8),
         kernel_depth=8, kernel_width=8, initial_expansions=(1, 8),
         initial_kernel_sizes=(3, 5), map_depth=14, map_kernel_sizes=(3, 5), decays=("1e-2", "1e-3"),
-        between_expansion=2, between_depth=8, precision_seeds=(0, 1), precision_expansion=8,
-        precision_epochs=1),
+        decay_seeds=(0,), between_expansion=2, between_depth=8, precision_seeds=(0, 1),
+        precision_expansion=8, precision_epochs=1),
 }
 
 
@@ -130,13 +131,13 @@ def decay(profile="paper", decays=None, seeds=None):
         decays: text such as "5e-3", which the profile of a run names: `short-decay5e-3`. The
             recipe's own weight decay is the profile itself.
     """
-    grid = grid_of(GRIDS, profile, decays=decays, seeds=seeds)
+    grid = grid_of(GRIDS, profile, decays=decays, decay_seeds=seeds)
     plain, combined = f"ResNet-{grid.depth}-16", f"ResNet-LC-{grid.depth}-16x8"
     varied = [(model, frozen, f"decay{each}") for each in grid.decays
               for model, frozen in ((combined, False), (combined, True), (plain, False))]
     varied += [(combined, False, f"decay-{part}") for part in DECAYED[1:]]
     return [Run(model, grid.dataset, frozen, seed, f"{profile}-{change}")
-            for seed in grid.seeds for model, frozen, change in varied]
+            for seed in grid.decay_seeds for model, frozen, change in varied]
 
 
 def figure8b(profile="paper", kernel_sizes=None, seeds=None):
