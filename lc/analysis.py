@@ -76,9 +76,6 @@ def accuracies(table, rows, roles):
         epochs=("epochs", "first")).reset_index()
 
 
-
-
-
 def seed_spread(rows, column="accuracy"):
     """How much seeds differ: a column's variance within a network, over all that have several.
 
@@ -137,8 +134,6 @@ def matched(rows):
 
 def _norms(filters):
     return np.linalg.norm(filters.reshape(len(filters), -1), axis=1)
-
-
 
 
 def central_share(values, size=3):

@@ -139,4 +139,3 @@ def run_merge(a):
     done = "replaced" if a.replace else "kept as it was; --replace takes the other"
     for run_id in differing:
         print(f"differs: {run_id} ({done})")
-

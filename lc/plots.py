@@ -173,7 +173,6 @@ def break_even(axes, at):
     axes.set_title(f"break-even: {said}", loc="right", fontsize=7)
 
 
-
 def filter_rows(axes, rows, labels):
     """Filters as images, a row for each network (Figures 7 and 10).
 

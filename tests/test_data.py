@@ -143,6 +143,7 @@ def cifar_files(folder, dataset, labels_key, names_key, train_files, arrays, mon
         return [name, digest(folder / dataset.base_folder / name)]
 
     (folder / dataset.base_folder).mkdir(parents=True)
+
     def images(name, split, part=slice(None)):
         rows = arrays[f"x_{split}"][part].transpose(0, 3, 1, 2).reshape(-1, 3072)
         return write(name, {"data": rows, labels_key: arrays[f"y_{split}"][part].tolist()})

@@ -151,6 +151,7 @@ def test_a_value_on_the_command_line_is_a_literal_or_text(text, value):
 
 def test_a_notebook_gets_only_the_common_parameters_that_it_has(two, tmp_path, monkeypatch):
     write(two, "1_first", parameters="seed: int = 0")
+
     def execute(path, target, own, **_):
         given[path.stem] = own
 
