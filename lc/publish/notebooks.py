@@ -41,7 +41,7 @@ def execute(notebooks, out, at_once):
     with ThreadPoolExecutor(at_once) as pool:
         ends, errors = pool.map(lambda each: _execute_one(*each, out), notebooks.items()), {}
         for path, error in tqdm(zip(notebooks, ends), total=len(notebooks), leave=False,
-                                disable=None):
+                                disable=None, mininterval=0, miniters=1):
             errors[path.stem] = error
             tqdm.write(f"{path.stem}: {error or 'done'}")
     return errors

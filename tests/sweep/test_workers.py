@@ -1,7 +1,12 @@
 """Several workers: real ones on the CPU, over the runs of Table 1's smoke profile, or none."""
 
+import os
 import re
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -12,6 +17,7 @@ from lc import hours, results, study
 from lc.__main__ import main
 from lc.run import TrainingError
 from lc.sweep import workers
+from lc.utils.files import ROOT
 
 COMMAND = ["sweep", "table1", "--profile", "smoke", "--device", "cpu", "--precision", "fp32"]
 OPTIONS = dict(device="cpu", precision="fp32")
@@ -69,12 +75,19 @@ def test_what_failed_is_named_at_the_end_and_costs_no_other_run(store, monkeypat
     assert set(numbers(store)) == {RUNS[0].id, RUNS[2].id}
 
 
-def test_workers_that_are_told_to_stop_leave_checkpoints(store):
-    def stop():
-        return len([*store.glob(".claims/*")]) == 2
-
-    assert workers.sweep(["table1"], "smoke", store, workers=2, stop=stop, **OPTIONS) == []
-    assert len([*store.glob(".checkpoints/**/*.pt")]) == 2 and not numbers(store)
+def test_workers_that_are_told_to_stop_leave_checkpoints_though_they_are_told_twice(store):
+    command = [sys.executable, "-m", "lc", *COMMAND, "--workers", "2", "--results", store]
+    with subprocess.Popen(command, cwd=ROOT) as sweep:
+        while len(list(store.glob(".claims/*"))) < 2:
+            time.sleep(0.1)
+        children = Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text().split()
+        # beside the workers may be the process that tidies up after multiprocessing
+        first, _ = (child for child in children
+                    if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes())
+        for process in (first, sweep.pid):  # Slurm signals all processes of a task
+            os.kill(int(process), signal.SIGTERM)
+    assert sweep.returncode == 1 and not numbers(store)
+    assert len([*store.glob(".checkpoints/**/*.pt")]) == 2
 
 
 def test_a_signal_to_the_command_stops_it(store, monkeypatch):
