@@ -127,6 +127,7 @@ def test_importing_lc_loads_pytorch_only_when_it_is_used():
         lc.nothing
 
 
+@pytest.mark.slow
 def test_training_needs_no_notebook_software(tmp_path):
     """A GPU server may lack what draws and executes notebooks."""
     absent = ["papermill", "nbconvert", "nbformat", "matplotlib", "jupyterlab", "pynvml"]

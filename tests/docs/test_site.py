@@ -30,6 +30,7 @@ from lc.utils.files import ROOT
 for module in ("sphinx", "myst_nb", "sphinx_book_theme", "sphinxarg"):
     pytest.importorskip(module, reason="the extra `docs` is not installed")
 
+pytestmark = pytest.mark.slow
 SOURCES = runpy.run_path(str(ROOT / "docs" / "sources.py"))
 NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4)
              for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
@@ -273,7 +274,6 @@ def seen(request, site, tmp_path_factory):
     return width, json.loads(html.unescape(re.search("<body>({.*})", page, re.DOTALL)[1]))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
 def test_chromium_shows_the_page_within_the_screen(name, seen):
     width, pages = seen
@@ -289,13 +289,11 @@ def played(seen, page, name):
     return found
 
 
-@pytest.mark.slow
 def test_chromium_moves_the_slider_over_E_and_the_filters_change(seen):
     found = played(seen, "index", "filters")
     assert found["steps"] >= 3 and "Frozen random" in found["said"]
 
 
-@pytest.mark.slow
 def test_chromium_solves_the_least_squares_that_the_notebook_prints(seen):
     found = played(seen, "notebooks/00_linear_combinations", "least_squares")
     cells = NOTEBOOKS["00_linear_combinations"].cells
@@ -308,12 +306,10 @@ def test_chromium_solves_the_least_squares_that_the_notebook_prints(seen):
     assert max(theory) < 0.25 and "reach every target" in found["said"]
 
 
-@pytest.mark.slow
 def test_chromium_finds_fve(seen):
     assert seen[1]["search"]["found"] > 2 and not seen[1]["search"]["elsewhere"]
 
 
-@pytest.mark.slow
 def test_chromium_would_see_a_broken_page(seen):
     width, pages = seen
     broken = pages["broken"]

@@ -147,6 +147,7 @@ def test_a_gpu_learns_what_a_cpu_learns():
     torch.testing.assert_close(gpu.losses.cpu(), cpu.losses, rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.slow
 def test_a_failed_capture_trains_the_run_step_by_step_in_a_fresh_process(monkeypatch, tmp_path):
     def failing(self, *arguments, graph, init=FastTrainer.__init__, **options):
         init(self, *arguments, graph=False, **options)

@@ -78,6 +78,7 @@ main(sys.argv[1:])
     return done.stdout
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_steps_of_all_their_batches(flowers, tmp_path, monkeypatch):
     arguments = [*command(flowers, tmp_path / "store", RESIDUAL.model), "--frozen"]
     said = on_two_processes(arguments, tmp_path)

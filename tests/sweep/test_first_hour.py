@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 from lc import results
 from lc.utils.files import ROOT
 
+pytestmark = pytest.mark.slow
 NEEDED = ("torch", "torchvision", "timm", "pandas", "scipy", "scikit-learn", "matplotlib",
           "filelock", "tqdm", "safetensors")
 BLOCK = """

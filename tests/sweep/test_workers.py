@@ -42,6 +42,7 @@ def numbers(folder):
             for run_id, row in results.load_rows(folder).items()}
 
 
+@pytest.mark.slow
 def test_workers_train_each_run_once_as_one_process_would_with_one_estimate(
         store, tmp_path, capfd):
     threads, command = torch.get_num_threads(), [*COMMAND, "--shard", "1/2"]
@@ -60,6 +61,7 @@ def test_workers_train_each_run_once_as_one_process_would_with_one_estimate(
     assert sorted(logged) == sorted(run.id for run in RUNS[::2])
 
 
+@pytest.mark.slow
 def test_what_failed_is_named_at_the_end_and_costs_no_other_run(store, monkeypatch):
     def kill_one(all_workers, stop, outcome=workers._outcome):
         next(iter(all_workers.values())).kill()
@@ -75,6 +77,7 @@ def test_what_failed_is_named_at_the_end_and_costs_no_other_run(store, monkeypat
     assert set(numbers(store)) == {RUNS[0].id, RUNS[2].id}
 
 
+@pytest.mark.slow
 def test_workers_that_are_told_to_stop_leave_checkpoints_though_they_are_told_twice(store):
     command = [sys.executable, "-m", "lc", *COMMAND, "--workers", "2", "--results", store]
     with subprocess.Popen(command, cwd=ROOT) as sweep:

@@ -191,6 +191,7 @@ COMMANDS = """if True:
 """
 
 
+@pytest.mark.slow
 def test_installed_without_e_the_commands_say_what_to_do_and_the_library_works(installed, tmp_path):
     append_many(tmp_path / "rows", range(1))
     before = {*tmp_path.rglob("*")}
