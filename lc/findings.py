@@ -9,6 +9,7 @@ import numpy as np
 
 from .analysis import effect_of
 from .tables import number
+from .utils.shown import Shown, framed
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided"
 COLORS = {HOLDS: "#009E73", FAILS: "#CC79A7", OPEN: "#666666"}
@@ -67,7 +68,7 @@ def points(estimate, digits=1, unit="points"):
     return f"{value} {unit} ({ends}; n = {estimate.n})"
 
 
-class Box:
+class Box(Shown):
     """What runs say of a finding, as HTML and as text.
 
     It holds if all differences are on its side, and does not hold if one is on the other side. One
@@ -87,20 +88,8 @@ class Box:
         self.verdict = points_to if seeds > 1 else OPEN
         why = {0: ", since rows are missing",
                1: f", with one seed; the spread of other networks says: {points_to}"}.get(seeds, "")
-        self.title = f"{finding}: {self.verdict}{why}"
-        self.lines = {what: points(estimate, **text) for what, estimate in changes.items()}
-
-    def __repr__(self):
-        return "\n".join([self.title, *(f"  {what}: {text}" for what, text in self.lines.items())])
-
-    def _repr_html_(self):
-        lines = (f"<div><b>{escape(what)}:</b> {escape(text)}</div>"
-                 for what, text in self.lines.items())
-        return framed(COLORS[self.verdict], self.title, "".join(lines))
-
-
-def framed(color, title, body):
-    """HTML of a box: a title, which is text, and a body of HTML beside a bar of a colour."""
-    return (f'<div style="border-left: 4px solid {color}; padding: 0 0 0 0.8em; '
-            f'margin: 0.8em 0; text-align: left; white-space: normal">'
-            f'<div style="color: {color}"><b>{escape(title)}</b></div>{body}</div>')
+        title = f"{finding}: {self.verdict}{why}"
+        lines = {what: points(estimate, **text) for what, estimate in changes.items()}
+        body = (f"<div><b>{escape(what)}:</b> {escape(said)}</div>" for what, said in lines.items())
+        super().__init__(framed(COLORS[self.verdict], title, "".join(body)),
+                         "\n".join([title, *(f"  {what}: {said}" for what, said in lines.items())]))

@@ -7,6 +7,7 @@ from .data import TITLES
 from .imagenet.run import RECIPES
 from .paper import PUBLISHED
 from .run import PROFILES
+from .utils.shown import Shown
 
 LABELS = {True: "Frozen random", False: "Learnable"}
 LINES = TITLES | {"": "nothing", "+ReLU": "ReLU", "+BN": "BatchNorm",
@@ -62,20 +63,9 @@ def fold_out(rows, build):
     if rows.empty:
         return None
     profiles = " and ".join(rows["profile"].unique())
-    return FoldOut(f"Not in the figure: {len(rows)} rows of {profiles} ({told(rows)})", build(rows))
-
-
-class FoldOut:
-    """A table of a notebook behind one line of text, which unfolds it."""
-
-    def __init__(self, title, table):
-        self.title, self.table = title, table
-
-    def __repr__(self):
-        return f"{self.title}\n{self.table.to_string()}"
-
-    def _repr_html_(self):
-        return f"<details><summary>{self.title}</summary>\n{self.table.to_html()}\n</details>"
+    title, table = f"Not in the figure: {len(rows)} rows of {profiles} ({told(rows)})", build(rows)
+    html = f"<details><summary>{title}</summary>\n{table.to_html()}\n</details>"
+    return Shown(html, f"{title}\n{table.to_string()}")
 
 
 def number(value, digits, sign=""):

@@ -64,7 +64,7 @@ def test_a_box_needs_all_differences_and_two_seeds():
     for other, verdict in ((higher, HOLDS), (lower, FAILS), (unclear, OPEN), (one_seed, OPEN),
                            (missing, OPEN)):
         assert Box("A", {"x": higher, "y": other}).verdict == verdict
-    assert "one seed" in Box("A", {"": one_seed}).title and "missing" in Box("A", {}).title
+    assert "one seed" in Box("A", {"": one_seed}).text and "missing" in Box("A", {}).text
 
 
 def test_a_box_says_the_same_as_text_and_as_html():

@@ -7,6 +7,7 @@ import pandas as pd
 
 from .. import findings, tables
 from ..effects import Crossing
+from ..utils.shown import Shown, framed
 from .cells import published
 from .verdict import (AS_IN_PAPER, CLAIMS, CONTRARY, TINY, UNDECIDED, cells_of, found, holm, judge,
                       p_value, weakest)
@@ -181,8 +182,8 @@ def verdict_text(row):
     return f"{row.verdict}: {row.why}" if row.verdict == UNDECIDED else f"{row.verdict} ({row.why})"
 
 
-class box:
-    """The verdicts on a notebook's claims, as HTML and as text.
+def box(notebook, profile="paper"):
+    """The verdicts on a notebook's claims, for the notebook to show.
 
     Each has the claim, what these rows show and the verdict; what decides it folds away.
 
@@ -193,79 +194,62 @@ class box:
     Raises:
         ValueError: as `verdicts`.
     """
-
-    def __init__(self, notebook, profile="paper"):
-        self.rows = list(verdicts(notebook).itertuples())
-        self.note = ("These verdicts are of the committed rows, not of what this notebook trained."
-                     if profile == "smoke" else "")
-
-    def _lines(self, row):
-        """What a box says of a claim: `(what, text)` for each line."""
-        yield f"The paper, {row.where}", row.claim
-        if row.by_paper:
-            yield "By the paper's own numbers", row.by_paper
-        if row.effect:
-            least = f", the least of {len(row.parts)} parts" if len(row.parts) > 1 else ""
-            yield "Here", f"{row.part}: {row.effect}{least}; {row.trained}, n = {row.n}"
-        if row.verdict == CONTRARY:
-            yield "Why", doubt(next(each for each in CLAIMS if each.number == row.number))
-
-    def __repr__(self):
-        lines = [self.note] if self.note else []
-        for row in self.rows:
-            lines += [f"Claim {row.number}, {row.title}: {verdict_text(row)}"]
-            lines += [f"  {what}: {text}" for what, text in self._lines(row)]
-        return "\n".join(lines)
-
-    def _repr_html_(self):
-        parts = [f"<div>{escape(self.note)}</div>"] if self.note else []
-        for row in self.rows:
-            lines = [f"<div><b>{what}:</b> {escape(text)}</div>" for what, text in self._lines(row)]
-            details = "".join(f"<div>{escape(each)}</div>" for each in self._details(row))
-            parts.append(findings.framed(
-                COLORS[row.verdict], f"Claim {row.number}, {row.title}: {verdict_text(row)}",
-                "".join(lines) + f"<details><summary>What decides it</summary>{details}</details>"))
-        return "".join(parts)
-
-    def _details(self, row):
-        """What decides a claim, line by line."""
-        yield f"Statistic: {row.statistic}"
-        yield from row.parts
-        if np.isnan(row.p):
-            return
-        survives = "survives" if row.holm else "does not survive"
-        holm = f"; the verdict {survives} Holm's correction over all claims"
-        yield f"p = {row.p:.1g}" + (holm if row.verdict != UNDECIDED else "")
+    html, text = [], []
+    if profile == "smoke":
+        text.append("These verdicts are of the committed rows, not of what this notebook trained.")
+        html.append(f"<div>{escape(text[0])}</div>")
+    for row in verdicts(notebook).itertuples():
+        title = f"Claim {row.number}, {row.title}: {verdict_text(row)}"
+        lines = list(_lines(row))
+        text += [title, *(f"  {what}: {said}" for what, said in lines)]
+        body = "".join(f"<div><b>{what}:</b> {escape(said)}</div>" for what, said in lines)
+        details = "".join(f"<div>{escape(each)}</div>" for each in _details(row))
+        html.append(framed(
+            COLORS[row.verdict], title,
+            f"{body}<details><summary>What decides it</summary>{details}</details>"))
+    return Shown("".join(html), "\n".join(text))
 
 
-class table:
-    """All verdicts, each claim linked to its notebook, as HTML and as text.
+def _lines(row):
+    """What a box says of a claim: `(what, text)` for each line."""
+    yield f"The paper, {row.where}", row.claim
+    if row.by_paper:
+        yield "By the paper's own numbers", row.by_paper
+    if row.effect:
+        least = f", the least of {len(row.parts)} parts" if len(row.parts) > 1 else ""
+        yield "Here", f"{row.part}: {row.effect}{least}; {row.trained}, n = {row.n}"
+    if row.verdict == CONTRARY:
+        yield "Why", doubt(next(each for each in CLAIMS if each.number == row.number))
+
+
+def _details(row):
+    """What decides a claim, line by line."""
+    yield f"Statistic: {row.statistic}"
+    yield from row.parts
+    if np.isnan(row.p):
+        return
+    survives = "survives" if row.holm else "does not survive"
+    holm = f"; the verdict {survives} Holm's correction over all claims"
+    yield f"p = {row.p:.1g}" + (holm if row.verdict != UNDECIDED else "")
+
+
+def table(rows, pages):
+    """All verdicts, each claim linked to its notebook, for a notebook to show.
 
     Args:
         rows: of `verdicts`.
         pages: from the number of a notebook to its file.
     """
-
-    def __init__(self, rows, pages):
-        self.rows, self.pages = list(rows.itertuples()), pages
-
-    def _cells(self, row):
-        """Its number, title, effect, number of seeds, verdict and the paper's own numbers."""
+    titles = "", "Claim", "Here", "n", "Verdict", "By the paper's own numbers"
+    lines, text = ["".join(f"<th>{escape(title)}</th>" for title in titles)], []
+    for row in rows.itertuples():
         effect = f"{row.part}: {row.effect}" if row.effect else "–"
-        return (row.number, row.title, effect, str(row.n or "–"),
-                verdict_text(row) + " ‡" * row.holm, row.by_paper or "–")
-
-    def __repr__(self):
-        return "\n".join(" | ".join(self._cells(row)) for row in self.rows)
-
-    def _repr_html_(self):
-        titles = "", "Claim", "Here", "n", "Verdict", "By the paper's own numbers"
-        head = "".join(f"<th>{escape(title)}</th>" for title in titles)
-        lines = []
-        for row in self.rows:
-            number, title, effect, n, verdict, papers = map(escape, self._cells(row))
-            link = f'<a href="{self.pages[row.notebook]}" title="{escape(row.claim)}">{title}</a>'
-            lines.append(f"<tr><td>{number}</td><td>{link}</td><td>{effect}</td><td>{n}</td>"
-                         f'<td style="color: {COLORS[row.verdict]}">{verdict}</td>'
-                         f"<td>{papers}</td></tr>")
-        return f'<table class="sentences"><tr>{head}</tr>{"".join(lines)}</table>'
+        cells = (row.number, row.title, effect, str(row.n or "–"),
+                 verdict_text(row) + " ‡" * row.holm, row.by_paper or "–")
+        text.append(" | ".join(cells))
+        number, title, effect, n, verdict, papers = map(escape, cells)
+        link = f'<a href="{pages[row.notebook]}" title="{escape(row.claim)}">{title}</a>'
+        lines.append(f"<td>{number}</td><td>{link}</td><td>{effect}</td><td>{n}</td>"
+                     f'<td style="color: {COLORS[row.verdict]}">{verdict}</td><td>{papers}</td>')
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return Shown(f'<table class="sentences">{body}</table>', "\n".join(text))

@@ -4,7 +4,8 @@ import numpy as np
 
 from .. import analysis, results
 from ..names import architecture
-from .page import Page, fill, packed
+from ..utils.shown import Shown
+from .page import fill, packed
 
 SHOWN = 8  # filters of a layer
 
@@ -20,7 +21,7 @@ def filters(table=None):
             networks with the most E.
 
     Returns:
-        A `Page`. Its text is a table of accuracies and similarities. Without a frozen LC network
+        A `Shown`. Its text is a table of accuracies and similarities. Without a frozen LC network
         beside its plain, learnable one, it says so.
     """
     rows = _networks(results.load_table() if table is None else table)
@@ -28,13 +29,13 @@ def filters(table=None):
     sizes = {k: shown for k, shown in sizes.items() if shown}
     if not sizes:
         missing = "No frozen LC network has a row beside that of its plain, learnable network."
-        return Page(f"<p>{missing}</p>", missing)
+        return Shown(f"<p>{missing}</p>", missing)
     lines = ["kernel  E     accuracy  similarity of the first layer's filters to learned ones"]
     for k, shown in sizes.items():
         for row in shown["frozen"]:
             e, accuracy = row["E"] or "none", row.get("accuracy", "–")
             lines.append(f"{k} × {k}   {e:4}  {accuracy:>8}  {row['similarity']:.2f}")
-    return Page(fill("filters", sizes), "\n".join(lines))
+    return Shown(fill("filters", sizes), "\n".join(lines))
 
 
 def _networks(table):

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .page import Page, fill
+from ..utils.shown import Shown
+from .page import fill
 
 
 def least_squares(targets, banks):
@@ -15,7 +16,7 @@ def least_squares(targets, banks):
         banks: `{k: [k * k, k, k]}`, random filters for each k of a target.
 
     Returns:
-        A `Page`. Its text is a table of the errors.
+        A `Shown`. Its text is a table of the errors.
     """
     data = dict(targets={name: _listed(target) for name, target in targets.items()},
                 banks={int(k): _listed(bank) for k, bank in banks.items()})
@@ -25,7 +26,7 @@ def least_squares(targets, banks):
         d = len(errors)
         said = [f"n={n}: {errors[n - 1]:.2f}" for n in (1, d // 3, 2 * d // 3, d)]
         lines.append(f"{name:10} " + "   ".join(said))
-    return Page(fill("least_squares", data), "\n".join(lines))
+    return Shown(fill("least_squares", data), "\n".join(lines))
 
 
 def errors_of(target, bank):

@@ -3,26 +3,11 @@
 import base64
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 HERE = Path(__file__).parent
-
-
-@dataclass(frozen=True)
-class Page:
-    """What a notebook shows: HTML where scripts run, and otherwise text that says the same."""
-
-    html: str
-    text: str
-
-    def _repr_html_(self):
-        return self.html
-
-    def __repr__(self):
-        return self.text
 
 
 def fill(name, data):
