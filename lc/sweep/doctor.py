@@ -36,11 +36,23 @@ def examine(data_dir=None, folder=None):
     except ValueError as error:
         gpus = []
         yield False, str(error)
+    yield from _data_sets(data_dir)
+    try:
+        rows = results.load_rows(folder)
+        with results.claim(RUN.id, folder):  # writes
+            yield True, f"results: {len(rows)} rows, and more can be written"
+    except ValueError as error:
+        yield False, str(error)
+    yield from _trainings([torch.device("cpu"), *gpus])
+
+
+def _data_sets(data_dir):
+    """The data sets in the folder."""
     try:
         data_sets = sorted(data_folder(data_dir).glob("*.npz"))
     except ValueError as error:
-        data_sets = []
         yield False, str(error)
+        return
     for path in data_sets:
         try:
             data = load_data(path.stem, path.parent)
@@ -48,14 +60,12 @@ def examine(data_dir=None, folder=None):
                          f"{len(data.classes)} classes")
         except ValueError as error:
             yield False, str(error)
-    try:
-        rows = results.load_rows(folder)
-        with results.claim(RUN.id, folder):  # writes
-            yield True, f"results: {len(rows)} rows, and more can be written"
-    except ValueError as error:
-        yield False, str(error)
+
+
+def _trainings(devices):
+    """The devices, and ten steps on each in every way, compared with the first one's."""
     reference = None
-    for device in (torch.device("cpu"), *gpus):
+    for device in devices:
         try:
             precision = resolve_precision("auto", device)
             yield True, f"{device}: {said_name(device)}, precision {precision}"
