@@ -30,7 +30,7 @@ def break_below(axes, values, low):
     """Breaks the y axis above the values where `low` is true, if all others lie far above them.
 
     Far is `FAR`, and three tenths of the whole. The empty part between then takes a tenth of the
-    height.
+    height, and so do the low values if they differ.
 
     Args:
         values, low: Series of one length.
@@ -39,21 +39,20 @@ def break_below(axes, values, low):
     gap = above.min() - below.max()  # nan if either is empty
     if not gap > max(FAR, 0.3 * (values.max() - values.min())):
         return
-    low, reach = below.max(), above.max() - above.min()
+    bottom, low, reach = below.min(), below.max(), above.max() - above.min()
     top = max(above.max(), axes.dataLim.y1) + 0.1 * reach
     high = above.min() - 0.08 * reach
-    rate, margin = 0.12 * (top - high) / (high - low), 0.08 * (top - high)
-
-    def forward(y):
-        return y - (1 - rate) * np.clip(y - low, 0, high - low)
-
-    def inverse(y):
-        return y + (1 / rate - 1) * np.clip(y - low, 0, rate * (high - low))
-
-    axes.set_yscale("function", functions=(forward, inverse))
-    axes.set_ylim(below.min() - margin, top)
+    height = top - high
+    places = {top: top, high: high, low: high - 0.12 * height}  # {value: where it stands}
+    if bottom < low:
+        places[bottom] = places[low] - 0.12 * height
+    places[bottom - 1] = places[bottom] - 0.08 * height
+    numbers, stand = map(sorted, (places, places.values()))
+    axes.set_yscale("function", functions=(lambda y: np.interp(y, numbers, stand),
+                                           lambda y: np.interp(y, stand, numbers)))
+    axes.set_ylim(bottom - 1, top)
     upper = [y for y in MaxNLocator(5).tick_values(high, top) if high <= y <= top]
-    axes.set_yticks([round(below.min()), *upper])
+    axes.set_yticks([*sorted({round(bottom), round(low)}), *upper])
     axes.yaxis.set_major_formatter("{x:.0f}" if all(y == round(y) for y in upper) else "{x:.1f}")
     axes.yaxis.minorticks_off()
     ends = [low + share * (high - low) for share in (0.35, 0.65)]

@@ -88,6 +88,11 @@ def test_the_axis_is_broken_where_the_plain_frozen_network_lies_far_below(axes):
     assert 0 < low < 0.15 and 0.15 < first < 0.3 and 0.8 < top < 1
     assert axes.get_yticks()[0] == 20 and axes.get_yticks()[1] > 45
     axes.clear()
+    draw(axes, pd.concat([TABLE, plain]), plain.assign(accuracy=28.0, profile="paper"))
+    assert list(axes.get_yticks()[:2]) == [20, 28] and axes.get_yticks()[2] > 45
+    places = axes.transAxes.inverted().transform(axes.transData.transform([(1, 28), (1, 51.5)]))
+    assert 0.1 < places[0, 1] < 0.2 and places[1, 1] < 0.4
+    axes.clear()
     draw(axes, pd.concat([TABLE, plain.assign(accuracy=45.0)]))
     assert axes.get_yscale() == "linear"
 
