@@ -132,8 +132,14 @@ def _satterthwaite(parts):
 
 
 def average(effects):
-    """The mean of several effects."""
+    """The mean of several effects.
+
+    Raises:
+        LookupError: if there is none.
+    """
     effects = list(effects)
+    if not effects:
+        raise LookupError("no network to average over")
     return reduce(add, effects) * (1 / len(effects))
 
 

@@ -65,6 +65,8 @@ def test_slopes_and_averages_are_those_of_the_means():
     assert average(curve.values()).value == pytest.approx(5)
     with pytest.raises(LookupError):
         slope({1: effect(1, 3)})
+    with pytest.raises(LookupError):
+        average([])
 
 
 def covered(make):
