@@ -46,10 +46,10 @@ def break_below(axes, values, low):
     places = {top: top, high: high, low: high - 0.12 * height}  # {value: where it stands}
     if bottom < low:
         places[bottom] = places[low] - 0.12 * height
-    places[bottom - 1] = places[bottom] - 0.08 * height
-    numbers, stand = map(sorted, (places, places.values()))
-    axes.set_yscale("function", functions=(lambda y: np.interp(y, numbers, stand),
-                                           lambda y: np.interp(y, stand, numbers)))
+    places[bottom - 1] = places[bottom] - 0.08 * height  # the end of the axis
+    numbers, heights = map(sorted, (places, places.values()))
+    axes.set_yscale("function", functions=(lambda y: np.interp(y, numbers, heights),
+                                           lambda y: np.interp(y, heights, numbers)))
     axes.set_ylim(bottom - 1, top)
     upper = [y for y in MaxNLocator(5).tick_values(high, top) if high <= y <= top]
     axes.set_yticks([*sorted({round(bottom), round(low)}), *upper])

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import reduce
-from html import escape
 from operator import add
 
 import numpy as np
@@ -88,8 +87,6 @@ class Box(Shown):
         self.verdict = points_to if seeds > 1 else OPEN
         why = {0: ", since rows are missing",
                1: f", with one seed; the spread of other networks says: {points_to}"}.get(seeds, "")
-        title = f"{finding}: {self.verdict}{why}"
-        lines = {what: points(estimate, **text) for what, estimate in changes.items()}
-        body = (f"<div><b>{escape(what)}:</b> {escape(said)}</div>" for what, said in lines.items())
-        super().__init__(framed(COLORS[self.verdict], title, "".join(body)),
-                         "\n".join([title, *(f"  {what}: {said}" for what, said in lines.items())]))
+        lines = [(what, points(estimate, **text)) for what, estimate in changes.items()]
+        box = framed(COLORS[self.verdict], f"{finding}: {self.verdict}{why}", lines)
+        super().__init__(box.html, box.text)

@@ -200,13 +200,11 @@ def box(notebook, profile="paper"):
         html.append(f"<div>{escape(text[0])}</div>")
     for row in verdicts(notebook).itertuples():
         title = f"Claim {row.number}, {row.title}: {verdict_text(row)}"
-        lines = list(_lines(row))
-        text += [title, *(f"  {what}: {said}" for what, said in lines)]
-        body = "".join(f"<div><b>{what}:</b> {escape(said)}</div>" for what, said in lines)
         details = "".join(f"<div>{escape(each)}</div>" for each in _details(row))
-        html.append(framed(
-            COLORS[row.verdict], title,
-            f"{body}<details><summary>What decides it</summary>{details}</details>"))
+        folded = f"<details><summary>What decides it</summary>{details}</details>"
+        each = framed(COLORS[row.verdict], title, list(_lines(row)), folded)
+        html.append(each.html)
+        text.append(each.text)
     return Shown("".join(html), "\n".join(text))
 
 

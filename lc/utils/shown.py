@@ -16,8 +16,15 @@ class Shown:
         return self.text
 
 
-def framed(color, title, body):
-    """HTML of a box: a title, which is text, and a body of HTML beside a bar of a colour."""
-    return (f'<div style="border-left: 4px solid {color}; padding: 0 0 0 0.8em; '
+def framed(color, title, lines, more=""):
+    """A box as `Shown`: a title, and lines `(what, text)`, beside a bar of a colour.
+
+    Args:
+        more: HTML below the lines, which the text has not.
+    """
+    body = "".join(f"<div><b>{escape(what, quote=False)}:</b> {escape(said)}</div>"
+                   for what, said in lines)
+    html = (f'<div style="border-left: 4px solid {color}; padding: 0 0 0 0.8em; '
             f'margin: 0.8em 0; text-align: left; white-space: normal">'
-            f'<div style="color: {color}"><b>{escape(title)}</b></div>{body}</div>')
+            f'<div style="color: {color}"><b>{escape(title)}</b></div>{body}{more}</div>')
+    return Shown(html, "\n".join([title, *(f"  {what}: {said}" for what, said in lines)]))
