@@ -80,9 +80,15 @@ def seed_spread(rows, column="accuracy"):
     """How much seeds differ: a column's variance within a network, over all that have several.
 
     Returns:
-        The variance and its degrees of freedom; nan and 0 if no network has two seeds.
+        `{frozen: (variance, degrees of freedom)}`, since frozen and learnable networks differ in
+        it; nan and 0 if no such network has two seeds.
     """
-    groups = rows.groupby(["profile", "dataset", "model", "frozen"])[column]
+    return {frozen: _within_networks(rows[rows["frozen"] == frozen], column)
+            for frozen in (False, True)}
+
+
+def _within_networks(rows, column):
+    groups = rows.groupby(["profile", "dataset", "model"])[column]
     weights = groups.size() - 1
     freedom = weights.sum()
     return ((groups.var() * weights).sum() / freedom if freedom else np.nan), freedom
@@ -104,7 +110,7 @@ def break_even(rows, x):
         An `effects.Crossing`.
     """
     gaps = gaps_by_seed(rows)
-    spread = seed_spread(gaps.assign(frozen=False), "gap")
+    spread = _within_networks(gaps, "gap")
     return Crossing({place: effect_of(part.set_index("seed")["gap"], pooled=spread)
                      for place, part in gaps.groupby(x)})
 

@@ -1,7 +1,7 @@
 """Effects: differences, means and slopes of networks' numbers over seeds, and their intervals.
 
-Networks differ in how much their seeds differ: at E = 1 by 0.6 points, at E = 8 by 0.06. So no
-interval takes their variances as equal unless a network has a single seed.
+Networks differ in how much their seeds differ: at E = 1 by 0.6 points, at E = 8 by 0.06. So an
+interval that takes their variances as equal counts alone only where a network has a single seed.
 """
 
 from dataclasses import dataclass, field
@@ -38,11 +38,11 @@ class Effect:
     The interval is the wider of two. One is Student's, of the combination within each seed that all
     networks have: it holds whatever their variances, and however runs of one seed are related. It
     is Welch's where only means and spreads are known. The other gives every network the variance
-    that the networks of its profile and data set share. Where a network has one seed, the other
-    counts alone, and can show the direction only.
+    that other networks have. If the networks share less than two seeds, the other counts alone. It
+    can show the direction only where a network has one seed.
 
-    Where all cells have answers, the variance of their combination over the images is added, so
-    that the interval covers other test images, too.
+    Where all cells have answers, the interval covers other test images, too: the half-width of an
+    interval over the images is added in quadrature.
     """
 
     def __init__(self, weights):
@@ -62,6 +62,9 @@ class Effect:
 
     @cached_property
     def value(self):
+        """Of the seeds that all cells have if they are two or more, else of all seeds."""
+        if self.paired:
+            return float(np.mean(list(self.by_seed.values())))
         return float(sum(weight * cell.mean for cell, weight in self.weights.items()))
 
     @cached_property
@@ -74,26 +77,24 @@ class Effect:
                 for seed in sorted(seeds)}
 
     @property
+    def paired(self):
+        """Whether two seeds or more are those of all cells."""
+        return self.by_seed is not None and len(self.by_seed) > 1
+
+    @property
     def n(self):
         """The number of seeds behind it: those that all cells have."""
         least = min(cell.n for cell in self.weights)
         return least if self.by_seed is None else max(1, len(self.by_seed))
-
-    @cached_property
-    def errors(self):
-        """The standard errors of its intervals with their degrees of freedom: none, one or two."""
-        images = self._over_images()
-        return [_satterthwaite(parts + images) for parts in (self._own(), self._pooled()) if parts]
 
     # Each of the next three gives a variance as a list of `(variance, degrees of freedom)`, which
     # is empty where it is unknown.
 
     def _own(self):
         """Of the networks' own seeds."""
-        if self.by_seed is not None:
-            n = len(self.by_seed)
-            return [(np.var(list(self.by_seed.values()), ddof=1) / n, n - 1)] if n > 1 else []
-        if any(cell.n < 2 for cell in self.weights):
+        if self.paired:
+            return [(np.var(list(self.by_seed.values()), ddof=1) / self.n, self.n - 1)]
+        if self.by_seed is not None or any(cell.n < 2 for cell in self.weights):
             return []
         return [(weight ** 2 * cell.variance / cell.n, cell.n - 1)
                 for cell, weight in self.weights.items()]
@@ -102,7 +103,8 @@ class Effect:
         """Of all networks' seeds. Cells with the same estimate share its degrees of freedom."""
         factors = {}
         for cell, weight in self.weights.items():
-            factors[cell.pooled] = factors.get(cell.pooled, 0) + weight ** 2 / cell.n
+            seeds = self.n if self.paired else cell.n
+            factors[cell.pooled] = factors.get(cell.pooled, 0) + weight ** 2 / seeds
         if any(freedom < ENOUGH for _, freedom in factors):
             return []
         return [(variance * factor, freedom) for (variance, freedom), factor in factors.items()]
@@ -118,17 +120,18 @@ class Effect:
 
     def interval(self, confidence=0.95):
         """Its two ends; nan if nothing tells how much seeds differ."""
-        halves = [stdtrit(freedom, (1 + confidence) / 2) * error for error, freedom in self.errors]
-        half = max(halves, default=np.nan)
+        halves = [_half(parts, confidence) for parts in (self._own(), self._pooled()) if parts]
+        half = np.hypot(max(halves, default=np.nan), _half(self._over_images(), confidence))
         return self.value - half, self.value + half
 
 
-def _satterthwaite(parts):
-    """The standard error and the degrees of freedom of a sum of `(variance, freedom)` parts."""
+def _half(parts, confidence):
+    """The half-width of the interval of a sum of `(variance, freedom)` parts, by Satterthwaite."""
     total = sum(variance for variance, _ in parts)
     if not total:
-        return 0.0, 1
-    return total ** 0.5, total ** 2 / sum(variance ** 2 / freedom for variance, freedom in parts)
+        return 0.0
+    freedom = total ** 2 / sum(variance ** 2 / freedom for variance, freedom in parts)
+    return stdtrit(freedom, (1 + confidence) / 2) * total ** 0.5
 
 
 def average(effects):
@@ -160,9 +163,8 @@ def slope(curve, log=True):
 class Crossing:
     """Where a curve `{x: Effect}` first falls to zero as x grows, interpolated against log x.
 
-    An interval's ends are where the curves of the effects' own ends fall to zero, so it holds the
-    place at least as often as it says. Places beyond the largest x tested are inf, those below the
-    smallest are 0.
+    An interval's ends are where the curves of the effects' own ends fall to zero. Places beyond the
+    largest x tested are inf, those below the smallest are 0.
     """
 
     def __init__(self, curve):

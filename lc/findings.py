@@ -24,24 +24,26 @@ class Estimate:
     n: int
 
 
-def difference(a, b, spread):
+def difference(a, b, spread, column="accuracy"):
     """The difference of the means of two networks' runs, a - b: a `combination` of both."""
-    return combination([(1, a), (-1, b)], spread)
+    return combination([(1, a), (-1, b)], spread, column)
 
 
-def combination(terms, spread):
+def combination(terms, spread, column="accuracy"):
     """A sum of weighted means of networks' runs, with the interval of its `effects.Effect`.
 
     Args:
-        terms: `(weight, Series of a network's values, indexed by seed)` for each network.
-        spread: of `analysis.seed_spread`.
+        terms: `(weight, a network's rows)` for each network.
+        spread: of `analysis.seed_spread`, of the same column.
 
     Returns:
         An `Estimate`, all nan with `n` = 0 if a network has no runs.
     """
-    if not all(len(values) for _, values in terms):
+    if not all(len(rows) for _, rows in terms):
         return Estimate(np.nan, np.nan, np.nan, 0)
-    effect = reduce(add, (effect_of(values, pooled=spread) * weight for weight, values in terms))
+    effect = reduce(add, (
+        effect_of(rows.set_index("seed")[column], pooled=spread[rows["frozen"].iloc[0]]) * weight
+        for weight, rows in terms))
     return Estimate(effect.value, *effect.interval(), effect.n)
 
 
@@ -58,13 +60,17 @@ def within(estimate, most):
 
 
 def points(estimate, digits=1, unit="points"):
-    """A difference as text: "+3.1 points (95 %: +2.2 to +4.0; n = 2)"."""
+    """A difference as text: "+3.1 points (95 %: +2.2 to +4.0; n = 2)".
+
+    With one seed, it says that the interval is of the spread of other networks.
+    """
     if not estimate.n:
         return "no row yet"
     value, low, high = (number(each, digits, sign="+")
                         for each in (estimate.value, estimate.low, estimate.high))
     ends = "no interval" if np.isnan(estimate.low) else f"95 %: {low} to {high}"
-    return f"{value} {unit} ({ends}; n = {estimate.n})"
+    source = "" if estimate.n > 1 or np.isnan(estimate.low) else ", spread of other networks"
+    return f"{value} {unit} ({ends}; n = {estimate.n}{source})"
 
 
 class Box(Shown):

@@ -21,8 +21,9 @@ def test_a_difference_is_paired_by_seed_as_scipys():
 
 def test_only_seeds_that_all_networks_have_tell_the_spread():
     found = effect(5, 7, 9, seeds=[0, 1, 2]) - effect(1, 2, seeds=[2, 1])
-    assert found.by_seed == {1: 5, 2: 8} and found.value == 7 - 1.5 and found.n == 2
-    assert (effect(5, 6) - effect(1, seeds=[3])).n == 1
+    assert found.by_seed == {1: 5, 2: 8} and found.value == 6.5 and found.n == 2
+    alone = effect(5, 6, 10) - effect(1, seeds=[0])
+    assert alone.n == 1 and alone.value == 7 - 1
 
 
 def test_means_with_known_spreads_have_welchs_interval():
@@ -44,18 +45,47 @@ def test_one_seed_takes_the_spread_of_other_networks_if_enough_are_repeated():
     assert high - low == pytest.approx(2 * scipy.stats.t.ppf(0.975, 12) * 0.2)
 
 
+def test_the_interval_holds_what_it_is_computed_from_where_networks_have_other_seeds():
+    pool = (1e-6, 12)
+    found = effect(1, 5, 90, pooled=pool) - effect(0, 4, pooled=pool)
+    assert found.interval() == pytest.approx((1, 1), abs=0.01)
+
+
 def test_answers_are_paired_by_image():
     rng = np.random.default_rng(0)
     shared = rng.random(10_000) < 0.9  # most images are easy or hard for both
     a, b = (np.where(rng.random(10_000) < 0.9, shared, rng.random(10_000) < 0.5) * 100.0
             for _ in "ab")
-    cells = [Cell(answers.mean(), 1, answers=answers, pooled=(0.0, 12), images="cifar10")
-             for answers in (a, b)]
-    difference = Effect({cells[0]: 1.0}) - Effect({cells[1]: 1.0})
-    (error, _), = difference.errors
-    assert error == pytest.approx((a - b).std(ddof=1) / 100)
+    def difference(variance):
+        first, second = (Cell(answers.mean(), 1, answers=answers, pooled=(variance, 12),
+                              images="cifar10") for answers in (a, b))
+        return Effect({first: 1.0}) - Effect({second: 1.0})
+
+    def half(effect):
+        low, high = effect.interval()
+        return (high - low) / 2
+
+    of_images = scipy.stats.t.ppf(0.975, 9999) * (a - b).std(ddof=1) / 100
+    of_seeds = scipy.stats.t.ppf(0.975, 12) * 0.5 * 2 ** 0.5
+    assert half(difference(0.0)) == pytest.approx(of_images)
+    assert half(difference(0.25)) == pytest.approx(np.hypot(of_seeds, of_images))
     without = Effect({Cell(1, 1, pooled=(0.0, 12)): 1.0})  # a row of before keeps none
-    assert (difference - without).errors == [(0.0, 1)]
+    assert half(difference(0.0) - without) == 0
+
+
+def test_images_never_narrow_the_interval_of_two_seeds():
+    rng = np.random.default_rng(0)
+
+    def make():
+        return effect(*rng.normal(0, 0.1, 2), answers=rng.normal(0, 2, 10_000), images="cifar10")
+
+    halves = []
+    for _ in range(20):
+        with_images = make()
+        (cell, _), = with_images.weights.items()
+        alone = effect(*cell.values.values())
+        halves.append(np.diff(with_images.interval()) - np.diff(alone.interval()))
+    assert min(halves) > 0
 
 
 def test_slopes_and_averages_are_those_of_the_means():

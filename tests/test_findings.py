@@ -1,7 +1,6 @@
 """Findings: differences of few runs, their intervals, and what they decide."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from helpers import rows
 from scipy import stats
@@ -11,39 +10,58 @@ from lc.findings import (FAILS, HOLDS, OPEN, Box, Estimate, above, combination, 
                          within)
 
 
+def runs(*accuracies, frozen=False):
+    """A network's rows, by seed."""
+    return rows(*(("ResNet-LC-20-16x1", frozen, *each) for each in enumerate(accuracies)))
+
+
+def spread(variance, freedom):
+    """The same of frozen and of learnable networks."""
+    return dict.fromkeys((False, True), (variance, freedom))
+
+
 def test_the_spread_is_that_within_networks():
     plain, lc = "ResNet-20-16", "ResNet-LC-20-16x1"
     table = rows((plain, False, 0, 90.0), (plain, False, 1, 92.0), (lc, False, 0, 7.0),
-                 *((lc, True, seed, 50.0 + 3 * seed) for seed in range(3)))
-    variance, freedom = seed_spread(table)
-    assert freedom == 3 and variance == pytest.approx((1 * 2 + 2 * 9) / 3)
-    assert np.isnan(seed_spread(table[table["seed"] == 0])[0])
+                 *((lc, False, seed, 50.0 + 3 * seed) for seed in range(1, 4)),
+                 (lc, True, 0, 80.0), (lc, True, 1, 84.0))
+    table = table.drop(index=2)
+    spread = seed_spread(table)
+    assert spread[False] == (pytest.approx((1 * 2 + 2 * 9) / 3), 3) and spread[True] == (8, 1)
+    assert np.isnan(seed_spread(table[table["seed"] == 0])[False][0])
 
 
 def test_a_difference_has_the_interval_of_its_effect():
-    a, b = pd.Series([90.0, 92.0]), pd.Series([80.0])
+    a, b = runs(90.0, 92.0), runs(80.0)
     half = stats.t.ppf(0.975, 6) * np.sqrt(4 * (1 / 2 + 1))
-    found = difference(a, b, (4.0, 6))
+    found = difference(a, b, spread(4.0, 6))
     assert (found.value, found.n) == (11.0, 1)
     assert (found.low, found.high) == pytest.approx((11 - half, 11 + half))
-    b = pd.Series([80.0, 86.0])  # within seeds 10 and 6: wider than by the others' spread
-    assert difference(a, b, (1.0, 6)).high == pytest.approx(8 + stats.t.ppf(0.975, 1) * 2)
+    b = runs(80.0, 86.0)  # within seeds 10 and 6: wider than by the others' spread
+    assert difference(a, b, spread(1.0, 6)).high == pytest.approx(8 + stats.t.ppf(0.975, 1) * 2)
+
+
+def test_frozen_and_learnable_networks_have_a_spread_each():
+    spreads = {False: (9.0, 12), True: (0.0, 12)}
+    found = difference(runs(90.0), runs(80.0, frozen=True), spreads)
+    assert found.high == pytest.approx(10 + stats.t.ppf(0.975, 12) * 3)
 
 
 def test_a_gain_minus_a_gain_is_taken_within_seeds():
-    a, b, c, d = map(pd.Series, ([87.5, 87.3], [85.1, 85.2], [86.5, 86.3], [88.1, 88.1]))
-    found = combination([(1, a), (-1, b), (-1, c), (1, d)], (0.04, 12))
+    a, b, c, d = runs(87.5, 87.3), runs(85.1, 85.2), runs(86.5, 86.3), runs(88.1, 88.1)
+    found = combination([(1, a), (-1, b), (-1, c), (1, d)], spread(0.04, 12))
     gains = [87.5 - 85.1 - 86.5 + 88.1, 87.3 - 85.2 - 86.3 + 88.1]
     own = stats.t.ppf(0.975, 1) * np.std(gains, ddof=1) / np.sqrt(2)
     pooled = stats.t.ppf(0.975, 12) * np.sqrt(4 * 0.04 / 2)
     assert found.n == 2 and found.value == pytest.approx(np.mean(gains))
     assert found.high - found.value == pytest.approx(max(own, pooled))
-    assert combination([(1, a), (-1, b[:0])], (0.04, 12)).n == 0
+    assert combination([(1, a), (-1, b[:0])], spread(0.04, 12)).n == 0
 
 
 def test_what_the_rows_cannot_tell_is_not_decided():
-    one, zero = pd.Series([1.0]), pd.Series([0.0])
-    lone, none = difference(one, zero, (np.nan, 0)), difference(one[:0], zero, (1.0, 1))
+    one, zero = runs(1.0), runs(0.0)
+    lone = difference(one, zero, spread(np.nan, 0))
+    none = difference(one[:0], zero, spread(1.0, 1))
     assert lone.value == 1
     assert above(lone) == within(lone, 5) == above(none) == within(none, 5) == OPEN
     assert points(lone) == "+1.0 points (no interval; n = 1)" and points(none) == "no row yet"

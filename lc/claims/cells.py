@@ -67,7 +67,7 @@ class Cells:
         known = all(each is not None for each in answers)
         dataset = rows["dataset"].iloc[0]
         cell = Cell.of(dict(zip(rows["seed"], rows["value"])),
-                       pooled=self.pool(dataset, column),
+                       pooled=self.pool(dataset, column)[rows["frozen"].iloc[0]],
                        answers=100 * np.mean(answers, axis=0) if known else None, images=dataset)
         return Effect({cell: 1.0})
 
@@ -146,8 +146,8 @@ def answered(run_id, column):
 
 
 def pool_of(rows):
-    """From a data set and a column to the variance over seeds of all networks that rows of a
-    profile repeat, and its degrees of freedom."""
+    """From a data set and a column to the `analysis.seed_spread` of all networks that rows of a
+    profile repeat."""
     @cache
     def pool(dataset, column):
         of_set = rows[rows["dataset"] == dataset]

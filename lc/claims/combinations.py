@@ -67,7 +67,7 @@ def frozen_passes_learnable(cells):
     """Frozen random LC networks pass the learnable ones at E = 8.
 
     The E at which learnable minus frozen LC falls to zero, interpolated against log E. In the
-    paper's grid it lies between 4 and 8. A miss by half a doubling still counts.
+    paper's grid it lies between 4 and 8. A miss by half a doubling still counts, a margin of ours.
     """
     e = paper.PASSES_LEARNABLE_AT
     return [Part("gap closes at", Crossing(cells.gap()), "E", (e / 2, e), DOUBLING)]
@@ -79,7 +79,7 @@ def frozen_passes_plain(cells):
     """Frozen random LC networks pass the plain, learnable network at E = 128.
 
     The E at which plain minus frozen LC falls to zero, interpolated against log E. In the paper's
-    grid it lies between 64 and 128. A miss by half a doubling still counts.
+    grid it lies between 64 and 128. A miss by half a doubling still counts, a margin of ours.
     """
     gap = {e: cells.plain() - frozen for e, frozen in cells.curve(FROZEN).items()}
     return [Part("gap closes at", Crossing(gap), "E", (AT / 2, AT), DOUBLING)]
@@ -198,8 +198,8 @@ def diversity_of_the_last_layer(cells):
 
 @on_figure_4("17", where="Section 4.1", title="freezing regularises", needs=ALL)
 def freezing_regularises(cells):
-    """Freezing regularises: frozen random networks overfit less, than the plain network and than
-    the learnable LC ones.
+    """Freezing regularises: frozen random networks overfit less than the plain network and than the
+    learnable LC ones.
 
     Accuracy on training images minus that on test images, at the largest E: of the plain, and of
     the learnable LC network, minus that of the frozen one.
@@ -234,7 +234,7 @@ def gap_closes_in_width(cells):
     """With width alone, at E = 1, frozen random networks break even near W = 128.
 
     The W at which learnable minus frozen LC falls to zero, interpolated against log W. Near means
-    within a factor of two.
+    within a factor of two, a margin of ours.
     """
     return gap_closes(cells, "width", "W", paper.BREAK_EVEN_WIDTH)
 
@@ -253,6 +253,6 @@ def gap_closes_in_depth(cells):
     """With depth alone, at E = 1, frozen random networks break even near D = 260.
 
     The D at which learnable minus frozen LC falls to zero, interpolated against log D. Near means
-    within a factor of two.
+    within a factor of two, a margin of ours.
     """
     return gap_closes(cells, "depth", "D", paper.BREAK_EVEN_DEPTH)

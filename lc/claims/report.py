@@ -25,9 +25,9 @@ def verdicts(notebook=None):
         `profile, trained` (in words), `n` (seeds); of the part that is least on the claim's side
         `part` and `effect` (text), `value, low, high`, and `scaled, scaled_low, scaled_high` (of
         `Part.scaled`); `parts`, the text of all parts; `verdict`; `why`, what leaves it undecided
-        or limits it; `p` (of `p_value`); `holm`, whether the verdict survives Holm's correction
-        over all claims that decisive rows could be asked of; `by_paper`, what the paper's own means
-        and spreads say of it.
+        or limits it; `p` (of `p_value`), of claims with several seeds alone; `holm`, whether the
+        verdict survives Holm's correction over the claims that have a `p`; `by_paper`, what the
+        paper's own means and spreads say of it.
 
     Raises:
         ValueError: if no claim belongs to the notebook.
@@ -58,10 +58,12 @@ def judged(claim):
         return row
     least = weakest(parts)
     if profile in claim.profiles:
-        row |= dict(verdict=judge(parts), p=p_value(parts))
+        row["verdict"] = judge(parts)
+        if not one_seed(parts):  # an interval from other networks says no more than the direction
+            row["p"] = p_value(parts)
     numbers = least.effect.value, *least.effect.interval(), *least.scaled
     return row | dict(
-        trained=trained(claim, profile), n=min(part.effect.n for part in parts), part=least.label,
+        trained=trained(claim, profile), n=least.effect.n, part=least.label,
         effect=effect_text(least), **dict(zip(NUMBERS, numbers)),
         parts=[f"{part.label}: {effect_text(part)}" for part in parts],
         why=because(claim, profile, parts, row["verdict"]))
@@ -72,7 +74,7 @@ def because(claim, profile, parts, verdict):
     if profile == TINY:
         return "only tiny runs"
     if profile not in claim.profiles:
-        return f"a number of points holds for {epochs(claim, 'paper')} epochs alone"
+        return f"decided by runs of {epochs(claim, 'paper')} epochs alone"
     if verdict == UNDECIDED:
         unclear = [part.unclear for part in parts if part.unclear]
         if unclear:
@@ -83,8 +85,12 @@ def because(claim, profile, parts, verdict):
         if isinstance(least.effect, Crossing) and np.isinf(least.effect.value):
             return f"beyond the largest {least.unit} tested"
         return "the interval is too wide"
-    one_seed = any(part.effect.n == 1 for part in parts)
-    return "direction only, spread of other networks" if one_seed else ""
+    return "direction only, spread of other networks" if one_seed(parts) else ""
+
+
+def one_seed(parts):
+    """Whether a part has one seed."""
+    return any(part.effect.n == 1 for part in parts)
 
 
 def epochs(claim, profile):
@@ -162,14 +168,15 @@ def doubt(claim):
     """What rows of the paper's recipe, however few, say of a claim that smaller runs contradict."""
     cells = cells_of(claim, "paper", covering=0)
     try:
-        least = weakest(claim.parts(cells)) if cells else None
+        parts = claim.parts(cells) if cells else []
     except (LookupError, ValueError):  # the runs lack networks that the claim is about
-        least = None
-    if least is None or np.isnan(least.effect.value):
+        parts = []
+    if not parts:
         return "We do not know why: no runs of the paper's recipe can tell yet."
+    least = weakest(parts)
     shown = (f"({effect_text(least)}, {least.label}; {epochs(claim, 'paper')} epochs, "
              f"n = {least.effect.n})")
-    if least.points_its_way:
+    if all(part.points_its_way for part in parts):
         return (f"The runs of the paper's recipe point its way {shown}, so shorter training may be "
                 "the reason.")
     return f"We do not know why: the runs of the paper's recipe say the same {shown}."
@@ -227,7 +234,7 @@ def _details(row):
     if np.isnan(row.p):
         return
     survives = "survives" if row.holm else "does not survive"
-    holm = f"; the verdict {survives} Holm's correction over all claims"
+    holm = f"; the verdict {survives} Holm's correction over the claims with several seeds"
     yield f"p = {row.p:.1g}" + (holm if row.verdict != UNDECIDED else "")
 
 
