@@ -63,8 +63,6 @@ def _run_of(row):
     """The run of a row, or None if nothing is known of its images or its network."""
     what = [row[column] for column in ("model", "dataset", "frozen", "seed")]
     profile = row["profile"]
-    if "~map" in row["model"]:  # a kind no longer built
-        return None
     if math.isnan(row["accuracy_top5"]):
         own = Recipe(profile, epochs=row["epochs"], train_images=row["train_images"])
         return Run(*what, find_recipe(profile, PROFILES) or own)

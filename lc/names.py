@@ -3,13 +3,13 @@
 import re
 from typing import NamedTuple
 
+ABLATIONS = "envelope", "correlation", "shuffled", "covariance"  # parts of the last, and the last
+KINDS = *ABLATIONS, "gauss"  # of spatial initialisation: see `initial.init_spatial`
 # (?(lc)...) matches in the names of LC networks only
 NOTATION = re.compile(r"ResNet(?P<lc>-LC)?-(?P<depth>\d+)-(?P<width>\d+)"
                       r"(?(lc)(x(?P<expansion>\d+))?)(-k(?P<kernel>\d+))?"
                       r"(?P<between>(?(lc)(\+(BN|ReLU))*))"
-                      r"(~(?P<initial>[a-z]+))?")  # rows may have kinds that are no longer built
-ABLATIONS = "envelope", "correlation", "shuffled", "covariance"  # parts of the last, and the last
-KINDS = *ABLATIONS, "gauss"  # of spatial initialisation: see `initial.init_spatial`
+                      fr"(~(?P<initial>{'|'.join(KINDS)}|identity))?")
 OFF_THE_SHELF = ("ResNet-14", "ResNet-18", "ResNet-34", "ResNet-50", "ResNet-101",
                  "Wide-ResNet-50x2", "MobileNet-v2")
 # their blocks are two spatial convolutions
@@ -60,7 +60,7 @@ def canonical_name(name):
     if name in OFF_THE_SHELF:
         return name
     parsed = NOTATION.fullmatch(name)
-    if not parsed or parsed["initial"] not in (None, *KINDS, "identity"):
+    if not parsed:
         raise ValueError(f"unknown model {name!r}; known: ResNet-{{D}}-{{W}}, "
                          "ResNet-LC-{D}-{W}x{E} (each with -k{K} for the kernel size and "
                          f"~{' or ~'.join(KINDS)} for the initialisation; LC also with ~identity, "

@@ -146,9 +146,3 @@ def test_the_experiment_is_figure_8s_networks_and_the_frozen_ones_with_each_abla
     names = {run.model for run in study.initialisation("short", expansions=[2], seeds=[1])}
     assert names == {"ResNet-8-16-k7", "ResNet-LC-8-16x2-k7",
                      *(f"ResNet-LC-8-16x2-k7~{kind}" for kind in ABLATIONS)}
-
-
-def test_a_kind_that_is_no_longer_built_is_still_read_from_rows():
-    assert lc.names.architecture("ResNet-LC-8-16x8-k7~map") == (8, 16, 8, 7, "", "map")
-    with pytest.raises(ValueError, match="unknown model 'ResNet-LC-8-16x8-k7~map'"):
-        lc.build_model("ResNet-LC-8-16x8-k7~map")
