@@ -49,9 +49,12 @@ def decay():
 
 def verdicts():
     """How many claims are decided, and how."""
-    said = list(claims.verdicts()["verdict"])
+    rows = claims.verdicts()
+    said = list(rows["verdict"])
     counts = map(said.count, (AS_IN_PAPER, CONTRARY, UNDECIDED))
-    return "of {}, {} are as in the paper, {} contrary, {} not decided".format(len(said), *counts)
+    one_seed = (rows["p"].isna() & (rows["verdict"] != UNDECIDED)).sum()
+    return "of {}, {} are as in the paper, {} contrary, {} not decided ({} by one seed)".format(
+        len(said), *counts, one_seed)
 
 
 def speeds():

@@ -166,7 +166,7 @@ def _told(rows, runs):
 
     seeds, shown = rows.curves["seed"].nunique(), f"{len(rows.curves)} of {len(runs)} runs"
     said = f"Shown: {epochs(rows.curves)}, {seeds} seed{'s' * (seeds > 1)}, {shown}."
-    for part, place in (rows.marks, ""), (rows.others, ", in tables alone"):
+    for part, place in (rows.marks, ""), (rows.others, ", not in the figures"):
         if len(part):
             said += f" Also {len(part)} run{'s' * (len(part) > 1)} of {epochs(part)}{place}."
     return said

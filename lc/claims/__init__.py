@@ -8,8 +8,8 @@ call. `report` shows them.
 
 from . import combinations, data_sets_and_kernels, off_the_shelf  # noqa: F401  (they fill CLAIMS)
 from .report import COLORS, box, own_numbers, table, verdicts
-from .verdict import CLAIMS
+from .verdict import CLAIMS, DECISIVE, UNDECIDED
 
 CLAIMS.sort(key=lambda each: (int(each.number.rstrip("abcd")), each.number))
 
-__all__ = ["CLAIMS", "COLORS", "box", "own_numbers", "table", "verdicts"]
+__all__ = ["CLAIMS", "COLORS", "DECISIVE", "UNDECIDED", "box", "own_numbers", "table", "verdicts"]

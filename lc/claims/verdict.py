@@ -172,18 +172,19 @@ def weakest(parts):
 def found(claim):
     """What the largest profile that has its runs says of a claim: `(profile, parts, why)`.
 
-    Without such a profile, it is "none" with no parts. `why` says what a decisive one lacks.
+    Without such a profile, it is "none" with no parts. `why` says what a decisive one lacks. Tiny
+    runs are left out where longer ones exist, however few: these may say the opposite.
     """
-    why = "no rows"
-    for profile in (*DECISIVE, TINY):
+    longer = any(cells_of(claim, profile, covering=0) for profile in DECISIVE)
+    why = "longer runs of too few networks" if longer else "no rows"
+    for profile in DECISIVE if longer else (TINY,):
         cells = cells_of(claim, profile)
         if cells is None:
             continue
         try:
             return profile, claim.parts(cells), why
         except LookupError as error:
-            if why == "no rows":
-                why = f"{profile} has {error.args[0]}"
+            why = f"{profile} has {error.args[0]}"
     return "none", [], why
 
 

@@ -199,9 +199,11 @@ def test_the_largest_profile_that_has_the_runs_is_taken_and_never_mixed(store):
     assert "15 of 75 epochs" in table.loc["10", "trained"]
     assert "no E = 256" in table.loc["12", "why"] and table.loc["12", "verdict"] == UNDECIDED
     # Six of seven networks are three quarters of them, five are not
-    for left, profile in ((5, "short"), (4, "quick")):
+    for left, profile in ((5, "short"), (4, "none")):
         kept = [run for run in short if run.architecture.expansion in (1, 2, 4, 8, 32)[:left]]
-        assert store(kept + quick).loc["9", "profile"] == profile
+        row = store(kept + quick).loc["9"]
+        assert row["profile"] == profile
+    assert row["why"] == "longer runs of too few networks"
 
 
 def test_tiny_runs_decide_nothing(store):
