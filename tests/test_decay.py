@@ -101,7 +101,7 @@ def test_the_experiment_varies_the_decay_and_what_it_acts_on():
     found = [(run.model, run.frozen, run.recipe.weight_decay, run.recipe.decayed) for run in runs]
     expected = {(*network, decay, "factors")
                 for network in ((plain, False), (combined, False), (combined, True))
-                for decay in (1e-2, 5e-3, 1e-3, 1e-4)}
+                for decay in (2e-2, 1e-2, 5e-3, 1e-3, 1e-4)}
     expected |= {(combined, False, 1e-2, part) for part in DECAYED[1:]}
     assert set(found) == expected and len(found) == len(expected)
     assert "short" in {run.recipe.profile for run in runs}
