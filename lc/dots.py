@@ -51,14 +51,14 @@ def beside_paper(axes, here, published):
     """Table 1 as dots: a colour for each role, filled markers here, open ones for the paper's.
 
     Args:
-        axes: one for each line of the table.
+        axes: one for each line of the paper's table, and for each that only `here` has.
         here: of `analysis.accuracies`.
-        published: of `paper.table_1`. Lines of which `here` has no row are left out.
+        published: of `paper.table_1`.
     """
     rows, roles = beside(here, published), list(dict.fromkeys(published["role"]))
     for axis, (line, part) in zip(axes, rows.groupby("line", sort=False)):
         for row in part.itertuples():
-            aside = -0.12 if row.source == PUBLISHED else 0.12
+            aside = -0.2 if row.source == PUBLISHED else 0.2
             _dot(axis, row, roles.index(row.role) + aside)
         axis.set(ylim=(len(roles) - 0.3, -0.7), title=line)
         axis.set_yticks(range(len(roles)), roles)
@@ -88,6 +88,8 @@ def between_convolutions(axes, here, published):
         axis.set_yticks(range(len(lines)), [LINES[line] for line in lines])
         spread = part["spread"].fillna(0)
         ranges.append(((part["accuracy"] - spread).min(), (part["accuracy"] + spread).max()))
+    for role in dict.fromkeys(published["role"]):
+        axes[1].plot([], [], color=ROLE_COLORS[role], linewidth=4, label=role)
     _name_dots(axes[1], rows)
     axes[0].set_visible(not papers.all())
     reach = 0.55 * np.nanmax([high - low for low, high in ranges]) or 1

@@ -78,6 +78,9 @@ def against(axes, table, x, column, ylabel, larger=None):
         for frozen, (label, color, _) in PLAIN.items():
             sns.scatterplot(plain[plain["frozen"] == frozen], x=x, y=column, color=color,
                             marker="D", s=16, ax=axes)
+        if len(plain):
+            axes.plot([], [], "D", color="white", markeredgecolor="black", markeredgewidth=0.6,
+                      label="Plain network")
         _name_expansions(axes, lc, column)
         axes.set_xscale("log")
         axes.margins(0.15)
@@ -114,9 +117,7 @@ def _marks(axes, table, larger, x, column):
             mark(axes, [1.0], means, profile, color, transform=axes.get_yaxis_transform(),
                  clip_on=False)
             continue
-        aside = -DODGE if frozen else DODGE
-        if plain or x == "learnable_parameters":
-            aside = 0
+        aside = 0 if plain else -DODGE if frozen else DODGE
         where = axes.transData + ScaledTranslation(aside / 72, 0, axes.figure.dpi_scale_trans)
         if len(means) > 1:
             axes.plot(means.index, means, color=color, linewidth=0.6, transform=where)
@@ -142,7 +143,10 @@ def name_marks(axes, larger, table):
 
 
 def _name_expansions(axes, lc, column):
-    """Writes E below the points, except where it is less than eight times the last one."""
+    """Writes E beside the points, except where it is less than eight times the last one.
+
+    At frozen networks it stands on the left, where their curve does not come back.
+    """
     curves = lc.groupby(["frozen", "expansion"])[["learnable_parameters", column]].mean()
     for frozen, curve in curves.groupby("frozen"):
         last = 0
@@ -150,8 +154,8 @@ def _name_expansions(axes, lc, column):
             if expansion >= 8 * last:
                 last = expansion
                 axes.annotate(f"x{expansion}", (parameters, value), textcoords="offset points",
-                              xytext=(3, -8) if frozen else (0, -9), fontsize=6, zorder=5,
-                              ha="left" if frozen else "center", color=COLORS[frozen],
+                              xytext=(-5, 2.5) if frozen else (0, -9), fontsize=6, zorder=5,
+                              ha="right" if frozen else "center", color=COLORS[frozen],
                               path_effects=[withStroke(linewidth=2, foreground="white")])
 
 

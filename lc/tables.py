@@ -15,14 +15,15 @@ LINES = TITLES | {"": "nothing", "+ReLU": "ReLU", "+BN": "BatchNorm",
 
 
 def told(rows):
-    """The epochs and the number of seeds of rows as text: "15 epochs, n = 1 or 2"."""
+    """The epochs and the number of seeds of rows as text: "15 epochs, n = 1 to 3"."""
     networks = rows.groupby(["profile", "dataset", "model", "frozen"])
     return epochs_and_seeds(rows["epochs"], networks.size())
 
 
 def epochs_and_seeds(epochs, seeds):
-    epochs, seeds = (" or ".join(map(str, sorted(set(each)))) for each in (epochs, seeds))
-    return f"{epochs} epochs, n = {seeds}"
+    epochs, seeds = sorted(set(epochs)), sorted(set(seeds))
+    n = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 2 else " or ".join(map(str, seeds))
+    return f"{' or '.join(map(str, epochs))} epochs, n = {n}"
 
 
 def caption(rows, network):
@@ -119,6 +120,12 @@ def side_by_side(means, columns, *index, gaps=None):
     return table
 
 
+def with_epochs(table, rows):
+    """A table of `side_by_side` that names the epochs of its rows in place of their profile."""
+    epochs = rows.groupby("profile")["epochs"].first().to_dict()
+    return table.rename(index=epochs, level="profile").rename_axis(index={"profile": "epochs"})
+
+
 def paper_table(here, published):
     """Table 1 or 3 as text, with the paper's lines and columns. Rows here stand above the paper's.
 
@@ -136,12 +143,13 @@ def paper_table(here, published):
 def beside(here, published):
     """Both tables in one, in the order of the paper's lines and roles, the largest profile first.
 
+    All of the paper's lines are there, also those that `here` lacks.
     Two columns are added: `line`, the title of a row, and `label`, whose numbers they are:
     "here, 15 epochs, n = 2" or "the paper, 75 epochs, n ≥ 4".
     """
     labels = {name: f"here, {epochs_and_seeds(part['epochs'], part['n'])}"
               for name, part in here.groupby("source")}
-    rows = pd.concat([here, published[published["row"].isin(set(here["row"]))]])
+    rows = pd.concat([here, published])
     order = [*published["row"], *published["role"], *PROFILES, PUBLISHED]
     order = {name: i for i, name in enumerate(order)}
     rows = rows.sort_values(["row", "source", "role"], kind="stable",

@@ -74,6 +74,16 @@ def test_frozen_and_learnable_marks_of_one_place_stand_aside(axes):
     assert places[0] < axes.transData.transform((8, 92))[0] < places[1]
 
 
+def test_marks_against_parameters_stand_aside_and_diamonds_have_a_name(axes):
+    plain = rows((PLAIN, False, 0, 91.0))
+    larger = pd.concat([plain, rows(*[(LC, frozen, 0, 92.0) for frozen in (True, False)])])
+    draw(axes, TABLE, larger.assign(profile="paper"), x="learnable_parameters")
+    _, learnable, frozen, grey = with_marker(axes, "*")
+    places = [line.get_transform().transform((10, 92))[0] for line in (frozen, grey, learnable)]
+    assert places == sorted(places) and len(set(places)) == 3
+    assert "Plain network" in axes.get_legend_handles_labels()[1]
+
+
 def test_marks_of_another_network_are_named(axes):
     larger = rows(("ResNet-LC-32-16x8", True, 0, 92.0)).assign(profile="paper", epochs=75)
     draw(axes, TABLE, larger)
@@ -204,7 +214,9 @@ def test_numbers_of_two_seeds_of_one_and_of_none():
 def test_the_papers_tables_stand_below_the_rows_here_keyed_by_role(here):
     table = tables.paper_table(here, paper.table_1())
     assert list(table.columns) == ["Plain", "LC, learnable", "LC, frozen random"]
-    assert list(table.index) == [("CIFAR-10", source) for source in (*HERE, paper.PUBLISHED)]
+    assert list(table.index) == [
+        *(("CIFAR-10", source) for source in (*HERE, paper.PUBLISHED)),
+        *((name, paper.PUBLISHED) for name in ("CIFAR-100", "Fashion-MNIST", "SVHN"))]
     assert list(table.loc["CIFAR-10", HERE[0]]) == ["91.70", "–", "–"]
     assert list(table.loc["CIFAR-10", HERE[1]]) == ["80.50 ± 0.71", "78.50 ± 0.71", "58.50 ± 0.71"]
     papers = list(table.loc["CIFAR-10", paper.PUBLISHED])
@@ -212,7 +224,8 @@ def test_the_papers_tables_stand_below_the_rows_here_keyed_by_role(here):
 
 
 def test_the_papers_tables_are_drawn_filled_here_and_open_there(here, axes):
-    dots.beside_paper([axes], here, paper.table_1())
+    published = paper.table_1()
+    dots.beside_paper([axes], here, published[published["row"] == "cifar10"])
     points = {(dot.get_xdata()[0], dot.get_color(), dot.get_markerfacecolor(), dot.get_marker())
               for dot, *_ in (each.lines for each in axes.containers)}
     assert {(91.6, plots.BASELINE, "white", "o"), (91.7, plots.BASELINE, plots.BASELINE, "*"),
@@ -223,16 +236,19 @@ def test_the_papers_tables_are_drawn_filled_here_and_open_there(here, axes):
 def test_operations_between_have_an_axis_for_each_recipe_of_the_same_span():
     figure, axes = plt.subplots(1, 2)
     table = rows(*[(f"ResNet-LC-8-16x8{between}", frozen, 0, 70.0 + i - frozen)
-                   for i, between in enumerate(("", "+ReLU", "+BN", "+BN+ReLU"))
+                   for i, between in enumerate(("", "+ReLU", "+BN"))
                    for frozen in (False, True)])
     here = analysis.accuracies(table, lambda row: row["between"],
                                lambda row: tables.LABELS[row["frozen"]])
     dots.between_convolutions(axes, here, paper.table_3())
     left, right = ({each.lines[0].get_xdata()[0] for each in axis.containers} for axis in axes)
-    assert left == {69, 70, 71, 72, 73} and {91.71, 94.72} <= right and len(right) == 8
+    assert left == {69, 70, 71, 72} and {91.71, 94.72} <= right and len(right) == 8
     assert np.isclose(*(np.ptp(axis.get_xlim()) for axis in axes))
     labels = [label.get_text() for label in axes[0].get_yticklabels()]
     assert labels == ["nothing", "ReLU", "BatchNorm", "BatchNorm + ReLU"]
+    handles, named = axes[1].get_legend_handles_labels()
+    colors = {name: handle.get_color() for name, handle in zip(named, handles)}
+    assert colors["Frozen random"] == plots.FROZEN and colors["Learnable"] == plots.LEARNABLE
     plt.close(figure)
 
 
@@ -241,6 +257,20 @@ def test_a_table_that_unfolds_has_a_twin_in_text():
     assert "<details>" in table._repr_html_() and LC in repr(table)
     assert all("quick (4 epochs, n = 2)" in text for text in (repr(table), table._repr_html_()))
     assert tables.fold_out(TABLE[:0], None) is None
+
+
+def test_a_table_says_epochs_in_place_of_the_profile():
+    longer = rows((LC, True, 0, 92.0)).assign(profile="paper", epochs=75)
+    both = pd.concat([TABLE, longer])
+    table = tables.side_by_side(analysis.summary(both, "accuracy"), "accuracy", "profile", "model")
+    found = tables.with_epochs(table, both)
+    assert found.index.names == ["epochs", "model"]
+    assert found.loc[(75, LC), "Frozen random"] == "92.00" and (4, PLAIN) in found.index
+
+
+@pytest.mark.parametrize("seeds, said", [([2, 2], "2"), ([2, 1], "1 or 2"), ([3, 1, 2], "1 to 3")])
+def test_numbers_of_seeds_as_text(seeds, said):
+    assert tables.epochs_and_seeds([15, 4], seeds) == f"4 or 15 epochs, n = {said}"
 
 
 def test_a_caption_names_network_data_epochs_and_seeds():
