@@ -125,11 +125,11 @@ def _marks(axes, table, larger, x, column):
     axes.autoscale_view(scalex=False)
 
 
-def mark(axes, x, y, profile, color, **options):
+def mark(axes, x, y, profile, color, clip_on=False, **options):
     """The mark of a larger profile: a star for the paper's recipe, a plus for `short`."""
     marker, size = ("P", 6) if profile == "short" else ("*", 9)
     axes.plot(x, y, marker, color=color, markeredgecolor="black", markersize=size,
-              markeredgewidth=0.6, zorder=4, linestyle="", clip_on=False, **options)
+              markeredgewidth=0.6, zorder=4, linestyle="", clip_on=clip_on, **options)
 
 
 def name_marks(axes, larger, table):
@@ -137,7 +137,8 @@ def name_marks(axes, larger, table):
     for profile, rows in larger.groupby("profile"):
         named = [f"{column} {rows[column].iloc[0]}, " for column in ("depth", "width")
                  if rows[column].nunique() == 1 and not set(rows[column]) & set(table[column])]
-        mark(axes, [], [], profile, "white", label="".join(named) + told(rows))
+        # the layout would make room for an empty line at (0, 0) if it were not clipped
+        mark(axes, [], [], profile, "white", clip_on=True, label="".join(named) + told(rows))
 
 
 def _name_expansions(axes, lc, column):
