@@ -114,8 +114,7 @@ def _marks(axes, table, larger, x, column):
         means = rows.groupby(x)[column].mean()
         color = PLAIN[frozen][1] if plain else COLORS[frozen]
         if plain and x == "expansion":
-            mark(axes, [1.0], means, profile, color, transform=axes.get_yaxis_transform(),
-                 clip_on=False)
+            mark(axes, [1.0], means, profile, color, transform=axes.get_yaxis_transform())
             continue
         aside = 0 if plain else -DODGE if frozen else DODGE
         where = axes.transData + ScaledTranslation(aside / 72, 0, axes.figure.dpi_scale_trans)
@@ -126,20 +125,20 @@ def _marks(axes, table, larger, x, column):
     axes.autoscale_view(scalex=False)
 
 
-def mark(axes, x, y, profile, color, **options):
+def mark(axes, x, y, profile, color, clip_on=False, **options):
     """The mark of a larger profile: a star for the paper's recipe, a plus for `short`."""
     marker, size = ("P", 6) if profile == "short" else ("*", 9)
     axes.plot(x, y, marker, color=color, markeredgecolor="black", markersize=size,
-              markeredgewidth=0.6, zorder=4, linestyle="", **options)
+              markeredgewidth=0.6, zorder=4, linestyle="", clip_on=clip_on, **options)
 
 
 def name_marks(axes, larger, table):
-    """A line of the legend for each larger profile. It names a network that no curve has."""
-    shapes = {*zip(table["depth"], table["width"])}
+    """A line of the legend for each larger profile. It says a depth or width that no curve has."""
     for profile, rows in larger.groupby("profile"):
-        others = {*zip(rows["depth"], rows["width"])} - shapes
-        network = "ResNet-{}-{}, ".format(*others.pop()) if len(others) == 1 else ""
-        mark(axes, [], [], profile, "white", label=network + told(rows))
+        named = [f"{column} {rows[column].iloc[0]}, " for column in ("depth", "width")
+                 if rows[column].nunique() == 1 and not set(rows[column]) & set(table[column])]
+        # the layout would make room for an empty line at (0, 0) if it were not clipped
+        mark(axes, [], [], profile, "white", clip_on=True, label="".join(named) + told(rows))
 
 
 def _name_expansions(axes, lc, column):

@@ -84,10 +84,12 @@ def test_marks_against_parameters_stand_aside_and_diamonds_have_a_name(axes):
     assert "Plain network" in axes.get_legend_handles_labels()[1]
 
 
-def test_marks_of_another_network_are_named(axes):
-    larger = rows(("ResNet-LC-32-16x8", True, 0, 92.0)).assign(profile="paper", epochs=75)
+@pytest.mark.parametrize("shape, said", [("32-16", "depth 32, "), ("20-32", "width 32, "),
+                                         ("32-32", "depth 32, width 32, "), ("20-16", "")])
+def test_a_depth_or_width_that_marks_alone_have_is_said(axes, shape, said):
+    larger = rows((f"ResNet-LC-{shape}x8", True, 0, 92.0)).assign(profile="paper", epochs=75)
     draw(axes, TABLE, larger)
-    assert "ResNet-32-16, 75 epochs, n = 1" in axes.get_legend_handles_labels()[1]
+    assert f"{said}75 epochs, n = 1" in axes.get_legend_handles_labels()[1]
 
 
 def test_the_axis_is_broken_where_the_plain_frozen_network_lies_far_below(axes):
