@@ -91,8 +91,9 @@ class Box(Shown):
         points_to = HOLDS if verdicts == {HOLDS} else FAILS if FAILS in verdicts else OPEN
         seeds = min((estimate.n for estimate in changes.values()), default=0)
         self.verdict = points_to if seeds > 1 else OPEN
-        why = {0: ", since rows are missing",
-               1: f", with one seed; the spread of other networks says: {points_to}"}.get(seeds, "")
+        known = not any(np.isnan(estimate.low) for estimate in changes.values())
+        said = f"; the spread of other networks says: {points_to}" if known else ""
+        why = {0: ", since rows are missing", 1: f", with one seed{said}"}.get(seeds, "")
         lines = [(what, points(estimate, **text)) for what, estimate in changes.items()]
         box = framed(COLORS[self.verdict], f"{finding}: {self.verdict}{why}", lines)
         super().__init__(box.html, box.text)

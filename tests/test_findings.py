@@ -82,7 +82,9 @@ def test_a_box_needs_all_differences_and_two_seeds():
     for other, verdict in ((higher, HOLDS), (lower, FAILS), (unclear, OPEN), (one_seed, OPEN),
                            (missing, OPEN)):
         assert Box("A", {"x": higher, "y": other}).verdict == verdict
-    assert "one seed" in Box("A", {"": one_seed}).text and "missing" in Box("A", {}).text
+    assert "with one seed; the spread" in Box("A", {"": one_seed}).text
+    alone = Box("A", {"": Estimate(2, np.nan, np.nan, 1)})
+    assert "with one seed\n" in alone.text and "missing" in Box("A", {}).text
 
 
 def test_a_box_says_the_same_as_text_and_as_html():
