@@ -53,7 +53,7 @@ class Grid:
 
 GRIDS = {
     "paper": Grid(),
-    # 15 minutes to two hours a run on a CPU core with bf16 instructions; it compares no precisions
+    # 9 minutes to two hours a run on a CPU core with bf16 instructions; it compares no precisions
     "short": Grid(
         seeds=(0, 1), networks=("ResNet-14", "ResNet-18", "ResNet-20", "ResNet-50", "MobileNet-v2"),
         network_seeds=(0,), expansions=(1, 2, 4, 8, 32, 128), widths=(16, 32, 64), width_depth=8,

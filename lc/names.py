@@ -40,7 +40,7 @@ def architecture(name):
 def combines(name):
     """Whether pointwise convolutions follow the spatial ones, also in networks on ImageNet.
 
-    Such networks stand right of the dotted line in Figure 1.
+    Such networks stand beyond the dotted line in Figure 1.
     """
     shape = architecture(name)
     return shape.expansion > 0 if shape.depth else name not in TWO_SPATIAL
