@@ -9,7 +9,7 @@ from .names import Architecture
 from .run import PROFILES
 
 # What rows of several seeds share, and the order of the networks in tables
-NETWORK = ["profile", "dataset", "model", *Architecture._fields]
+NETWORK = ["profile", "epochs", "dataset", "model", *Architecture._fields]
 ORDER = ["profile", "kernel_size", "depth", "width", "expansion"]
 
 

@@ -120,10 +120,11 @@ def side_by_side(means, columns, *index, gaps=None):
     return table
 
 
-def with_epochs(table, rows):
-    """A table of `side_by_side` that names the epochs of its rows in place of their profile."""
-    epochs = rows.groupby("profile")["epochs"].first().to_dict()
-    return table.rename(index=epochs, level="profile").rename_axis(index={"profile": "epochs"})
+def span(values):
+    """The least and the largest of some numbers as text, "0.58 to 0.65"; a dash without any."""
+    values = [value for value in values if not np.isnan(value)]
+    ends = dict.fromkeys(f"{each:.2f}" for each in (min(values), max(values))) if values else ["–"]
+    return " to ".join(ends)
 
 
 def paper_table(here, published):

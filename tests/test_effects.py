@@ -56,6 +56,7 @@ def test_answers_are_paired_by_image():
     shared = rng.random(10_000) < 0.9  # most images are easy or hard for both
     a, b = (np.where(rng.random(10_000) < 0.9, shared, rng.random(10_000) < 0.5) * 100.0
             for _ in "ab")
+
     def difference(variance):
         first, second = (Cell(answers.mean(), 1, answers=answers, pooled=(variance, 12),
                               images="cifar10") for answers in (a, b))

@@ -261,13 +261,17 @@ def test_a_table_that_unfolds_has_a_twin_in_text():
     assert tables.fold_out(TABLE[:0], None) is None
 
 
-def test_a_table_says_epochs_in_place_of_the_profile():
+def test_recipes_stand_below_each_other_by_their_epochs():
     longer = rows((LC, True, 0, 92.0)).assign(profile="paper", epochs=75)
-    both = pd.concat([TABLE, longer])
-    table = tables.side_by_side(analysis.summary(both, "accuracy"), "accuracy", "profile", "model")
-    found = tables.with_epochs(table, both)
-    assert found.index.names == ["epochs", "model"]
-    assert found.loc[(75, LC), "Frozen random"] == "92.00" and (4, PLAIN) in found.index
+    means = analysis.summary(pd.concat([TABLE, longer]), "accuracy")
+    found = tables.side_by_side(means, "accuracy", "epochs", "model")
+    assert found.index[0] == (75, LC) and (4, PLAIN) in found.index
+    assert found.loc[(75, LC), "Frozen random"] == "92.00"
+
+
+def test_a_span_of_numbers_as_text():
+    assert tables.span([0.652, np.nan, 0.58]) == "0.58 to 0.65"
+    assert tables.span([0.5, 0.501]) == "0.50" and tables.span([np.nan]) == "–"
 
 
 @pytest.mark.parametrize("seeds, said", [([2, 2], "2"), ([2, 1], "1 or 2"), ([3, 1, 2], "1 to 3")])

@@ -7,12 +7,12 @@ import numpy as np
 from .. import paper, study
 from ..effects import average, slope
 from .cells import ALL, FROZEN, LC, LEARNABLE, PLAIN, PublishedCells, ends
-from .verdict import BELOW, MARGIN, Part, claim
+from .verdict import BELOW, MARGIN, RECIPE, Part, claim
 
 UNIFORM = np.log2(1.1)  # the margin of the paper's "uniform", which is ours
 on_table_1 = partial(claim, notebook="07", where="Section 4.2, Table 1", runs=study.table1)
 on_table_2 = partial(claim, notebook="08", where="Section 4.2, Table 2", runs=study.table2,
-                     profiles=("paper",))
+                     profiles=RECIPE)
 on_table_3 = partial(claim, notebook="13", where="Appendix C, Table 3", runs=study.table3, needs=LC)
 on_figure_8 = partial(claim, runs=study.figure8, needs=LC)
 TABLE_1 = PublishedCells({(role, name): mean for name, means in paper.TABLE_1.items()

@@ -12,6 +12,7 @@ from .cells import Cells, pool_of
 AS_IN_PAPER, CONTRARY, UNDECIDED = "as in the paper", "contrary to the paper", "not decided"
 ABOVE, BELOW = (0, np.inf), (-np.inf, 0)  # the paper expects an effect above or below zero
 DECISIVE = "paper", "short"  # the profiles with the paper's networks and all images
+RECIPE = ("paper",)  # of claims that hold for the paper's recipe alone
 TINY = "quick"  # its direction is often not that of longer training, so it decides nothing
 FACTOR = 2  # two neighbours of a grid that lie further apart do not say where a curve crosses
 LEVEL = 0.05  # of a verdict on one claim
