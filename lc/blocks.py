@@ -8,7 +8,8 @@ too, it combines the filters and convolves once, and never computes the expanded
 import copy
 import math
 import re
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -45,8 +46,6 @@ class LCBlock(nn.Module):
             even kernel size has no explicit padding, or if the weights do not fit into memory.
     """
 
-    combined = None  # weight and bias of the one convolution, while `combined_once` holds them
-
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, expansion=1, between=(), *,
                  padding=None, dilation=1, padding_mode="zeros", bias=False, device=None,
                  dtype=None):
@@ -80,9 +79,9 @@ class LCBlock(nn.Module):
         self.pointwise = nn.Conv2d(expanded, out_channels, 1, bias=bias, **factory)
 
     def forward(self, x):
-        if self.combined is None and (len(self.between) or self.watched):
+        if self.expands:
             return self.pointwise(self.between(self.spatial(x)))
-        weight, bias = self.combined or self.combine()
+        weight, bias = self.combine()
         # nn.Conv2d's own forward is this call with its own weight. It knows all padding modes.
         return self.spatial._conv_forward(x, weight, bias)
 
@@ -93,17 +92,8 @@ class LCBlock(nn.Module):
                                  "lc.fold")
         super().__setattr__(name, value)
 
-    in_channels = property(lambda self: self.spatial.in_channels)
-    out_channels = property(lambda self: self.pointwise.out_channels)
-    kernel_size = property(lambda self: self.spatial.kernel_size)
-    stride = property(lambda self: self.spatial.stride)
-    padding = property(lambda self: self.spatial.padding)
-    dilation = property(lambda self: self.spatial.dilation)
-    groups = property(lambda self: self.spatial.groups)
-    padding_mode = property(lambda self: self.spatial.padding_mode)
-    transposed = property(lambda self: self.spatial.transposed)
-    output_padding = property(lambda self: self.spatial.output_padding)
-    bias = property(lambda self: self.pointwise.bias)
+    out_channels = property(attrgetter("pointwise.out_channels"))
+    bias = property(attrgetter("pointwise.bias"))
 
     @property
     def weight(self):
@@ -120,8 +110,7 @@ class LCBlock(nn.Module):
             ValueError: if no combined filters exist, because other operations stand between the two
                 convolutions, or a hook or another kind of layer computes a weight.
         """
-        weight, _ = self.combined or self.combine()
-        return weight
+        return self.combine()[0]
 
     @property
     def combines(self):
@@ -129,6 +118,11 @@ class LCBlock(nn.Module):
         return len(self.between) <= 1 and all(
             isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None
             for m in self.between)
+
+    @property
+    def expands(self):
+        """Whether the block computes its expanded feature maps."""
+        return len(self.between) > 0 or self.watched
 
     @property
     def watched(self):
@@ -165,6 +159,11 @@ class LCBlock(nn.Module):
         return linear_combinations(pointwise, self.spatial.weight), bias
 
 
+for name in ("in_channels", "kernel_size", "stride", "padding", "dilation", "groups",
+             "padding_mode", "transposed", "output_padding"):
+    setattr(LCBlock, name, property(attrgetter(f"spatial.{name}")))
+
+
 @torch.fx.wrap  # a traced network calls it as one operation
 def linear_combinations(pointwise, spatial):
     """Equation 4. It is cheap for any batch, so it stays outside autocast (see `arithmetic`)."""
@@ -172,28 +171,6 @@ def linear_combinations(pointwise, spatial):
     known = torch.amp.is_autocast_available(device)
     with torch.autocast(device, enabled=False) if known else nullcontext():
         return (pointwise.flatten(1) @ spatial.flatten(1)).unflatten(1, spatial.shape[1:])
-
-
-@contextmanager
-def combined_once(model):
-    """Within it, LC-Blocks combine their filters once and not in each call.
-
-    No weight may change, and no gradient reaches one. Sharded blocks (FSDP) go on combining in each
-    call: their weights have values and shape only while a layer is called.
-    """
-    blocks = [m for m in model.modules()
-              if isinstance(m, LCBlock) and m.folds and not any(n.training for n in m.between)
-              and not any(_is_sharded(half.weight) for half in (m.spatial, m.pointwise))]
-    if any(isinstance(m, nn.DataParallel) for m in model.modules()):
-        blocks = []  # its copies on other devices would need their own
-    try:
-        for block in blocks:
-            with torch.no_grad():
-                block.combined = block.combine()
-        yield
-    finally:
-        for block in blocks:
-            vars(block).pop("combined", None)
 
 
 def fold(model):
@@ -210,23 +187,26 @@ def fold(model):
     check_model(model)
     tied = {}
 
-    def to_conv(block, copies):
+    def to_conv(block):
         with torch.no_grad():
             weight, bias = block.combine()
         conv = plain_convolution(block, bias is not None)
         conv.weight.data = weight
+        if bias is not None:
+            conv.bias.data = bias
+        return conv
+
+    def fill(conv, block, copies):
         halves = block.spatial.weight, block.pointwise.weight
         computed = {"weight": (halves, tuple(block.between))}
-        if bias is not None and bias is block.bias:
-            conv.bias = copy.deepcopy(bias, copies)
-        elif bias is not None:
-            conv.bias.data = bias
+        if conv.bias is not None and not block.between:
+            conv.bias = copy.deepcopy(block.bias, copies)
+        elif conv.bias is not None:
             biases = [part.bias for part in (*block.between, block) if part.bias is not None]
             computed["bias"] = biases or halves[1:], (halves[1], *block.between)
         take_over(conv, block, computed, tied, copies)
-        return conv
 
-    return replace_in_copy(model, lambda m: isinstance(m, LCBlock) and m.folds, to_conv)
+    return replace_in_copy(model, lambda m: isinstance(m, LCBlock) and m.folds, to_conv, fill)
 
 
 def unfold(model):
@@ -235,13 +215,11 @@ def unfold(model):
     It is the reference for `fold`, and takes about E times the memory and time. The memory that the
     paper reports suggests that it was trained this way.
     """
-    def to_layers(block, copies):
-        layers = nn.Sequential()
+    def fill(layers, block, copies):
         take_over(layers, block, copies=copies)
-        parts = [block.spatial, block.between, block.pointwise]
-        return layers.extend(copy.deepcopy(parts, copies))
+        layers.extend(copy.deepcopy([block.spatial, block.between, block.pointwise], copies))
 
-    return replace_in_copy(model, lambda m: isinstance(m, LCBlock), to_layers)
+    return replace_in_copy(model, lambda m: isinstance(m, LCBlock), lambda m: nn.Sequential(), fill)
 
 
 def combined_filters(model):
@@ -304,10 +282,6 @@ def check_memory(values, device=None, dtype=None):
         if needed > free:
             raise ValueError(f"the LC-Blocks need {needed / 1e9:.0f} GB for their weights, and "
                              f"{free / 1e9:.0f} GB of memory are free: choose a smaller expansion")
-
-
-def _is_sharded(weight):
-    return type(weight.data) is not torch.Tensor or weight.ndim != 4
 
 
 def _pair(what, value, least=1):

@@ -7,7 +7,7 @@ from torch import nn
 
 from .blocks import LCBlock, check_memory, check_model, is_spatial
 from .utils import check
-from .utils.modules import is_plain, replace_modules, take_over
+from .utils.modules import become, is_plain, take_over
 
 
 def convert(model, expansion=1, keep_function=False):
@@ -33,7 +33,7 @@ def convert(model, expansion=1, keep_function=False):
             filters (Section 6).
 
     Returns:
-        The model. If `model` itself is a convolution, the new LC-Block.
+        The model.
 
     Raises:
         ValueError: before anything is replaced, if `expansion` is not an integer of at least 1, if
@@ -68,7 +68,8 @@ def convert(model, expansion=1, keep_function=False):
         block.pointwise.weight.requires_grad_()  # is new: frozen filters are there to be combined
         return block
 
-    model = replace_modules(model, found, to_block)
+    for conv, block in [(conv, to_block(conv)) for conv in found]:  # none becomes one if one fails
+        become(conv, block)
     left = [m for m in layers if m not in found and getattr(m, "groups", 1) == 1]
     if left or not found:
         warnings.warn(f"convert leaves {_named(left, layers)} alone: only an ungrouped nn.Conv2d "

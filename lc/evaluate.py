@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .blocks import LCBlock, combined_once
+from .blocks import LCBlock
 from .utils import check
 from .utils.device import arithmetic
 
@@ -129,10 +129,9 @@ def _right(model, images, labels, attack):
     was_training = [m for m in model.modules() if m.training]
     model.eval()
     try:
-        with (torch.inference_mode(False), torch.no_grad(), arithmetic("fp32", images.device),
-              combined_once(model)):
+        with torch.inference_mode(False), torch.no_grad(), arithmetic("fp32", images.device):
             _check_logits(model(images[:1]), labels)
-            expanded = any(isinstance(m, LCBlock) and not m.folds for m in model.modules())
+            expanded = any(isinstance(m, LCBlock) and m.expands for m in model.modules())
             size = LARGE if images.device.type == "cuda" and not expanded else SMALL
             return torch.cat([model(attack(x, y)).argmax(1) == y
                               for x, y in zip(images.split(size), labels.split(size))])

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import lc
-from lc import blocks, evaluate
+from lc import evaluate
 from lc.evaluate import fgsm
 from lc.utils.device import arithmetic
 
@@ -157,23 +157,6 @@ def test_evaluation_on_a_gpu_is_without_tf32(case, monkeypatch):
     before = torch.backends.cudnn.allow_tf32
     lc.accuracy(model, images, labels), lc.fgsm_accuracy(model, images, labels)
     assert modes == {(False, "highest")} and before and torch.backends.cudnn.allow_tf32
-
-
-@pytest.mark.parametrize("evaluate", [lc.accuracy, lc.fgsm_accuracy])
-def test_filters_are_combined_once(monkeypatch, evaluate):
-    combine, calls, images = blocks.linear_combinations, [], torch.rand(N, 3, 8, 8)
-    monkeypatch.setattr(blocks, "linear_combinations",
-                        lambda *weights: calls.append(1) or combine(*weights))
-    for name in ("ResNet-LC-8-4x2", "ResNet-LC-8-4x2+BN"):
-        model = lc.build_model(name)
-        labels = lc.fold(model.eval())(images).argmax(1)
-        labels[::3] = 0
-        expected = evaluate(lc.fold(model), images, labels)
-        calls.clear()
-        assert evaluate(model.train(), images, labels) == pytest.approx(expected, abs=0.5)
-        assert len(calls) == 7
-        model.conv1.pointwise.weight.data.neg_()  # nothing is held after the evaluation
-        assert all("combined" not in vars(m) for m in model.modules())
 
 
 @pytest.mark.parametrize("evaluate", [lc.accuracy, lc.fgsm_accuracy])

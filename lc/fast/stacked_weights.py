@@ -47,7 +47,9 @@ class StackedWeights:
 
         # The network with plain convolutions for the blocks. Each call gives it its tensors.
         self.skeleton = replace_in_copy(
-            network, lambda m: isinstance(m, LCBlock) and not len(m.between), _to_convolution)
+            network, lambda m: isinstance(m, LCBlock) and not len(m.between),
+            lambda m: plain_convolution(m, m.bias is not None),
+            lambda new, block, copies: take_over(new, block, copies=copies))
         tensors, self.given = dict(_tensors(network)), {}
         for name, _ in _tensors(self.skeleton):
             layer, _, kind = name.rpartition(".")
@@ -140,12 +142,6 @@ def as_rows(weight):
     channels_last = weight.permute(0, 2, 3, 1)
     return (channels_last.flatten(1),
             lambda rows: rows.unflatten(1, channels_last.shape[1:]).permute(0, 3, 1, 2))
-
-
-def _to_convolution(block, copies):
-    convolution = plain_convolution(block, block.bias is not None)
-    take_over(convolution, block, copies=copies)
-    return convolution
 
 
 def _tensors(network):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 SIZES = {*nn.Conv2d.__constants__, "transposed", "_reversed_padding_repeated_twice"}
-PARTS = {"weight", "bias", "spatial", "between", "pointwise", "combined"}  # an LC-Block's too
+PARTS = {"weight", "bias", "spatial", "between", "pointwise"}  # an LC-Block's too
 COMPILED = "_compiled_call_impl"  # of `nn.Module.compile`: it calls the old module
 
 
@@ -67,47 +67,26 @@ def is_channels_last(weight):
             and not weight.is_contiguous())
 
 
-def replace_modules(model, modules, make):
-    """Puts `make(module)` in the place of each of some modules, wherever the model refers to it.
+def become(module, new):
+    """Makes a module another one in place, so that all that refers to it, refers to the new one."""
+    module.__class__ = type(new)
+    vars(module).clear()
+    vars(module).update(vars(new))
 
-    This includes attributes that are lists, tuples or dictionaries. Nothing is replaced if `make`
-    fails for one of them.
+
+def replace_in_copy(model, matches, make, fill):
+    """A copy of a model with `make(module)` in place of each of its modules that `matches`.
+
+    `fill(new, module, copies)` follows, once all is copied. `copies` is the memo of
+    `copy.deepcopy`: what is copied with it is the same as elsewhere in the copy.
     """
-    made, seen = {module: make(module) for module in modules}, set()
-
-    def replaced(value):
-        if isinstance(value, nn.Module):
-            return made.get(value, value)
-        if isinstance(value, tuple):
-            items = [replaced(item) for item in value]
-            if all(new is old for new, old in zip(items, value)):
-                return value
-            return getattr(value, "_make", type(value))(items)  # _make is of a namedtuple
-        if isinstance(value, (list, dict)) and id(value) not in seen:
-            seen.add(id(value))
-            for key, old in list(value.items() if isinstance(value, dict) else enumerate(value)):
-                if (new := replaced(old)) is not old:
-                    value[key] = new
-        return value
-
-    for module in [*model.modules(), *made.values()]:
-        if module not in made:
-            replaced(vars(module))
-    return replaced(model)
-
-
-def replace_in_copy(model, matches, make):
-    """A copy of a model with `make(module, copies)` in place of each of its modules that `matches`.
-
-    `copies` is the memo of `copy.deepcopy`: a part that `make` copies with it is the same as
-    elsewhere in the copy. The modules that are replaced are not copied.
-    """
-    found = {id(m): m for m in model.modules() if matches(m)}
-    computed = {id(t): t.detach().clone() for m in model.modules() for t in vars(m).values()
-                if isinstance(t, torch.Tensor) and not t.is_leaf}  # which deepcopy would refuse
-    copies = computed | found
+    made = {m: make(m) for m in model.modules() if matches(m)}
+    copies = {id(t): t.detach().clone() for m in model.modules() for t in vars(m).values()
+              if isinstance(t, torch.Tensor) and not t.is_leaf}  # which deepcopy would refuse
+    copies |= {id(m): new for m, new in made.items()}
     copied = copy.deepcopy(model, copies)
-    copied = replace_modules(copied, found.values(), lambda m: make(m, copies))
+    for module, new in made.items():
+        fill(new, module, copies)
     for parameter in model.parameters():
         if id(parameter) in copies:
             copy_attributes(parameter, copies[id(parameter)])
