@@ -87,8 +87,7 @@ def variance_map(model, kernel_size=None):
 def _scaled(weight):
     """A weight in float64 on the CPU, its largest magnitude 1, so that no square overflows."""
     if weight.is_complex() or weight.is_meta:
-        what = "complex" if weight.is_complex() else "on the meta device"
-        raise ValueError(f"weight must have real values: it is {what}")
+        raise ValueError("weight must have real values: it is complex or on the meta device")
     weight = weight.detach().double().cpu()
     largest = weight.abs().max()
     if not largest.isfinite():
@@ -108,18 +107,10 @@ def summarize(model):
     """
     weights = [weight.float().cpu() for weight in combined_filters(model).values()]
     first, last = weights[0], weights[-1]
-    return drawn({"variance_map": variance_map(model, last.shape[-1]).float().numpy(),
-                  "first": first.numpy(), "last": last.numpy(),
-                  "singular_values": torch.linalg.svdvals(last.flatten(1)).numpy()})
-
-
-def drawn(arrays):
-    """Of a run's arrays, those that figures and claims read, in few bytes. Old runs have more."""
-    names = "variance_map", "first", "last", "singular_values", "right", "robust"
-    kept = {name: arrays[name] for name in names if name in arrays}
-    kept["first"] = kept["first"][:SHOWN, :SHOWN].astype(np.float16)
-    if "last" in kept and kept["last"].ndim == 4:
-        kernels = kept["last"][:SHOWN, :SHOWN].reshape(-1, *kept["last"].shape[2:])
-        norms = np.square(kernels, dtype=float).sum((1, 2))
-        kept["last"] = kernels[np.argsort(-norms, kind="stable")[:8]].astype(np.float16)
-    return kept
+    kernels = last[:SHOWN, :SHOWN].flatten(0, 1).numpy()
+    norms = np.square(kernels, dtype=float).sum((1, 2))
+    largest = np.argsort(-norms, kind="stable")[:8]
+    return {"variance_map": variance_map(model, last.shape[-1]).float().numpy(),
+            "first": first[:SHOWN, :SHOWN].half().numpy(),
+            "last": kernels[largest].astype(np.float16),
+            "singular_values": torch.linalg.svdvals(last.flatten(1)).numpy()}

@@ -6,10 +6,9 @@ may write to it at once. Rows of the `smoke` profile only show that everything r
 they go to `build/results`.
 """
 
+import csv
 import errno
-import io
 import os
-import re
 import tempfile
 from contextlib import contextmanager
 from functools import lru_cache
@@ -19,7 +18,6 @@ import numpy as np
 import pandas as pd
 from filelock import Timeout
 
-from .filters import drawn
 from .run import COLUMNS, ID, OPTIONAL, run_id
 from .utils.check import one_line
 from .utils.files import (ROOT, check_replaceable, lock, open_npz, replacing, results_folder,
@@ -27,17 +25,10 @@ from .utils.files import (ROOT, check_replaceable, lock, open_npz, replacing, re
 
 SCRATCH = ROOT / "build" / "results"
 ROOM = 1 << 20  # bytes that the disk must take before a run is trained
-CONFLICT = b"<<<<<<<", b"=======", b">>>>>>>"  # what git writes between the rows of two sides
-# What a column's text must match, and how it is read
-TEXTS = {
-    bool: ("True|False", "True".__eq__),
-    int: (r"\d+", int),
-    float: (r"((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|nan)?", lambda text: float(text or "nan")),
-    str: (".*", str),
-}
-SPREADSHEET = ("a spreadsheet saved it; restore the file, or save it as UTF-8 with commas between "
-               "the fields, decimal points, and True or False")
-FORMER = ["energy"]  # columns that files of earlier versions have
+CONFLICT = "<<<<<<<", "=======", ">>>>>>>"  # what git writes between the rows of two sides
+READ = {bool: {"True": True, "False": False}.__getitem__, int: int, str: str,
+        float: lambda text: float(text or "nan")}
+FORMER = "energy"  # a column that files of earlier versions have
 
 
 class ResultsError(ValueError):
@@ -74,63 +65,52 @@ def load_rows(folder=None):
 @lru_cache(maxsize=4)
 def _read(path, version):
     """The rows of one version of the file, which is read once."""
-    content = path.read_bytes()
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ResultsError(f"{path} is in UTF-16: {SPREADSHEET}")
-    if other := re.match(rb'(\xef\xbb\xbf)?"?id"?(;|\t)', content):
-        separator = "semicolons" if other[2] == b";" else "tabs"
-        raise ResultsError(f"{path} has {separator} between its fields: {SPREADSHEET}")
-    for number, line in enumerate(content.splitlines(), 1):
-        if line.startswith(CONFLICT):
-            raise ResultsError(f"{path}, line {number}: a merge conflict; keep the rows of both "
-                               "sides and delete the markers")
-    try:
-        # The engine "c" would fill up a line that was cut off. Some spreadsheets put a byte order
-        # mark at the start.
-        cells = pd.read_csv(io.BytesIO(content), header=None, dtype=str, keep_default_na=False,
-                            skip_blank_lines=False, encoding="utf-8-sig", engine="python")
-    except pd.errors.EmptyDataError:
-        raise ResultsError(f"{path} is empty; restore it, or delete it to start without "
-                           "rows") from None
-    except ValueError as error:  # not UTF-8, an open quote, or too many fields
-        raise ResultsError(f"{path}: {one_line(error)}; repair or delete the line") from None
-    header = cells.iloc[0].tolist()
-    _check_columns(header, path)
-    table = cells[1:].set_axis(header, axis=1)
-
-    def refuse(wrong, what, column="id"):
-        """Raises ResultsError for the first line that is wrong, with its value in a column."""
-        if wrong.any():
-            line = wrong.idxmax()
-            raise ResultsError(f"{path}, line {line + 1}: {what.format(table.loc[line, column])}; "
-                               "repair or delete the line")
-
-    refuse(table.isna().any(axis=1), f"fewer than {len(header)} fields")
-    parsed = pd.DataFrame(index=table.index)
-    for name, kind in COLUMNS.items():
-        pattern, parse = TEXTS[kind]
-        texts = table[name] if name in table else pd.Series("", table.index)
-        if kind is bool and texts.isin(["TRUE", "FALSE"]).any():
-            raise ResultsError(f"{path}: {name} is TRUE or FALSE, not True or False: {SPREADSHEET}")
-        refuse(~texts.str.fullmatch(pattern), f"{name} cannot be {{!r}}", name)
-        parsed[name] = texts.map(parse)
-    identity = parsed[["dataset", "model", "frozen", "profile", "seed"]]
-    expected = [run_id(*row) for row in identity.itertuples(index=False)]
-    refuse(table["id"] != expected, "the id {!r} does not fit the row")
-    refuse(~table["id"].str.fullmatch(ID), "{!r} is not the id of a run")
-    refuse(table["id"].duplicated(), "a second row for {}")
-    return {row["id"]: row for row in parsed.to_dict("records")}
+    header, rows = None, {}
+    with path.open(newline="", encoding="utf-8-sig") as file:  # a spreadsheet may put a mark first
+        lines = csv.reader(file, strict=True)
+        try:
+            for fields in lines:
+                if "".join(fields[:1]).startswith(CONFLICT):
+                    raise ValueError("a merge conflict: keep both sides without the markers")
+                if header is None:
+                    header = fields
+                    _check_columns(header)
+                    continue
+                row = _row(header, fields)
+                if row["id"] in rows:
+                    raise ValueError(f"a second row for {row['id']}")
+                rows[row["id"]] = row
+            if header is None:
+                raise ValueError("the file is empty")
+        except (ValueError, csv.Error) as error:  # also of text that is not UTF-8
+            raise ResultsError(
+                f"{path}, line {lines.line_num}: {one_line(error)}; repair or delete the line, or "
+                "restore the file if a spreadsheet or another version of lc saved it") from None
+    return rows
 
 
-def _check_columns(header, path):
-    """Raises ResultsError if the columns are not those of this version, or of an earlier one."""
-    known = {*COLUMNS, *FORMER}
-    unknown = [name for i, name in enumerate(header) if name not in known or name in header[:i]]
+def _check_columns(header):
+    unknown = [name for i, name in enumerate(header)
+               if name not in {*COLUMNS, FORMER} or name in header[:i]]
     missing = [name for name in COLUMNS if name not in {*header, *OPTIONAL}]
     if unknown or missing:
         kind, name = ("unknown", unknown[0][:40]) if unknown else ("missing", missing[0])
-        raise ResultsError(f"{path}, line 1: {kind} column {name!r}; another version of lc wrote "
-                           "this file: use that version, or move the file away")
+        raise ValueError(f"{kind} column {name!r}")
+
+
+def _row(header, fields):
+    if len(fields) != len(header):
+        raise ValueError(f"{len(fields)} fields, not {len(header)}")
+    texts, row = dict(zip(header, fields)), {}
+    for name, kind in COLUMNS.items():
+        try:
+            row[name] = READ[kind](texts.get(name, ""))
+        except (ValueError, KeyError):
+            raise ValueError(f"{name} cannot be {texts[name]!r}") from None
+    expected = run_id(*(row[name] for name in ("dataset", "model", "frozen", "profile", "seed")))
+    if row["id"] != expected or not ID.fullmatch(expected):
+        raise ValueError(f"the id {row['id']!r} does not fit the row")
+    return row
 
 
 def append(result, folder=None):
@@ -163,8 +143,8 @@ def load_arrays(run_id, folder=None):
         with open_npz(path) as f:
             arrays = {name: f[name] for name in f.files}
     except Exception as error:  # zipfile, zlib and numpy raise many kinds
-        raise ResultsError(f"{path}: no readable arrays of {run_id} ({one_line(error)}); train the "
-                           "run again") from None
+        raise ResultsError(f"{path}: no readable arrays ({one_line(error)}); train the run "
+                           "again") from None
     return {name: array.astype(np.float32) if array.dtype == np.float16 else array
             for name, array in arrays.items()}
 
@@ -218,7 +198,9 @@ def merge(source, folder=None, replace=False):
         differing = [i for i in theirs if i in rows and repr(rows[i]) != repr(theirs[i])]
         taken = [i for i in theirs if i not in rows] + (differing if replace else [])
         for each in taken:
-            save_npz(arrays_path(each, folder), **drawn(load_arrays(each, source)))
+            load_arrays(each, source)  # they must be whole
+            with replacing(arrays_path(each, folder)) as f:
+                f.write(arrays_path(each, source).read_bytes())
             rows[each] = theirs[each]
         _write(rows, folder)
     return taken, differing
@@ -268,20 +250,16 @@ def _disk(folder):
     except Timeout:
         raise
     except OSError as error:
-        no_locks = error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-        reason = "its file system has no locks" if no_locks else error.strerror or error
-        where, rows = error.filename, folder
-        if error.errno not in (errno.EACCES, errno.EISDIR, errno.EINVAL, errno.EMLINK) or not where:
-            where = folder  # the whole disk's error
-        while not os.path.lexists(where) and where != os.path.dirname(where):
-            where = os.path.dirname(where)  # what cannot be made in a folder is the folder's error
-        if os.path.realpath(where) == os.path.realpath(folder):
-            where, rows = folder, "it"
-        if error.errno == errno.EACCES and os.stat(where).st_uid != os.geteuid():
-            reason += ("; another user made it: set LC_RESULTS_DIR to a folder of your own, or, "
-                       "where a group shares this one, each sets umask 002 and runs chmod -R g+w "
-                       "on what they made before")
-        raise ResultsError(f"{where} cannot be written: {reason}; the rows in {rows} are as they "
+        path, reason = folder, error.strerror or error
+        if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            reason = "its file system has no locks"
+        if error.errno in (errno.EACCES, errno.EISDIR, errno.EINVAL, errno.EMLINK):
+            path = Path(error.filename or folder)  # others are the whole disk's
+            path = path if os.path.lexists(path) else path.parent
+        if error.errno == errno.EACCES and path.lstat().st_uid != os.geteuid():
+            reason += ("; another user made it: set LC_RESULTS_DIR to a folder of your own, or let "
+                       "each user of this one set umask 002 and run chmod -R g+w on their files")
+        raise ResultsError(f"{path} cannot be written: {reason}; the rows are as they "
                            "were") from None
 
 
