@@ -83,15 +83,12 @@ def parser():
     notebooks.add_argument("--out", metavar="DIR",
                            help="where they are written; else build/notebooks of the project")
 
-    train.add_argument("--profile", default="paper",
-                       help="the recipe: paper, short, quick, smoke, or such as short-decay1e-3")
-    for command in (sweep, notebooks):
-        command.add_argument("--profile", default="paper",
-                             help="the runs and their recipe: paper, short, quick or smoke")
+    for command in (train, sweep, notebooks):
+        command.add_argument("--profile", default="paper", help="paper, short, quick or smoke; to "
+                             "train one network also such as short-decay1e-3")
     sweep.add_argument("--workers", type=int, metavar="N",
                        help="processes that train at once; else one for each GPU")
     for command in (train, sweep):
-        command.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
         command.add_argument("--fuse", action="store_true",
                              help="compile a CIFAR-ResNet's BatchNorm and ReLU, on a GPU")
         command.add_argument("--unfolded", action="store_true",
@@ -100,7 +97,6 @@ def parser():
                        help="write the trained network as safetensors, for lc.load_network")
     sweep.add_argument("--save", metavar="DIR", help="write each trained network there as "
                        "safetensors, for lc.load_network")
-    imagenet.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
 
     status = add("status", "how many rows each experiment has, what is missing, and the hours it "
                  "would take on this device")
@@ -109,7 +105,6 @@ def parser():
 
     benchmark = add("benchmark", "measure training steps in one run: images/s and memory, into "
                     "results/speed.csv")
-    benchmark.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     benchmark.add_argument("--batch", type=int, default=256, help="images a step")
     benchmark.add_argument("--paths", nargs="+", metavar="PATH",
                            help="ways to compute a step: eager, graph, fused, unfolded, loop; "
@@ -130,6 +125,9 @@ def parser():
     for command in (train, sweep, notebooks, doctor):
         command.add_argument("--data-dir", metavar="DIR", help="folder of the data sets; else "
                              "$LC_DATA_DIR or the user's cache")
+    for command in (train, imagenet, sweep, benchmark):
+        command.add_argument("--precision", default="auto",
+                             help="auto, fp32 or bf16; on ImageNet also fp16")
     for command in (train, imagenet, sweep, notebooks, status, benchmark):
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     for command in (train, imagenet, sweep, status, benchmark, doctor, merge):

@@ -93,11 +93,7 @@ def run_notebooks(a):
     if out.resolve() == notebooks.NOTEBOOKS.resolve():
         raise ValueError(f"the notebooks in {out} would be overwritten; choose another folder")
     chosen = notebooks.chosen(a.names, parameters)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"{out} cannot be made ({error.strerror}); "
-                         "choose another with --out") from None
+    out.mkdir(parents=True, exist_ok=True)
     # two read results at a time, but one trains after the other
     outcome = notebooks.execute(chosen, out, 1 if parameters.get("train") else 2)
     print(f"notebooks, pages and logs: {out}")

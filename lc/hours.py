@@ -1,10 +1,9 @@
-"""How long runs take on a device, by its rows of the same network or of the most similar ones."""
+"""How long runs take on a device, by rows of the same network or of the nearest in cost."""
 
 import math
 import time
 from dataclasses import replace
 from functools import cache
-from heapq import nsmallest
 from statistics import median
 
 import torch
@@ -13,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from . import results
 from .experiments import GRIDS
+from .imagenet.networks import build_imagenet_model
 from .imagenet.run import RECIPES, ImageNetRun
 from .models import build_model
 from .run import PROFILES, Recipe, Run, find_recipe
@@ -20,48 +20,40 @@ from .utils.device import device_name, own_randomness, resolve_precision, said_n
 from .utils.log import log
 
 MEASURED = Run("ResNet-8-16", "cifar10", False, 0, "quick")
-COUNTED = 64  # pixels of the images for which an ImageNet network's operations are counted
 
 
-def estimator(device, folder=None):
+def estimator(device):
     """A function that estimates the seconds of a run on a device, and its source as text.
 
-    The seconds an image come from the device's rows of the same network, of the same profile if
-    there are any. Without them, they come from the three rows of the networks nearest in cost, in
-    proportion to the cost. Without any row of the device, ten steps are measured.
+    The time is in proportion to the operations. The proportion is the median of the rows of the
+    same network, of the same profile if there are any, else of the network nearest in cost: rows of
+    this device, else of any CPU or GPU as it is one. Without such a row, ten steps are measured.
     """
-    name = device_name(device)
-    rows = [row for row in results.load_rows(folder).values() if row["device"] == name]
-    known = [(run, row["seconds"] / _pixels(run)) for row in rows if (run := _run_of(row))]
-    source = "rows of this device"
+    kind = "CPU" if device.type == "cpu" else "GPU"
+    known = [(run, row) for row in results.load_rows().values()
+             if (" CPU, " in row["device"]) == (kind == "CPU") and (run := _run_of(row))]
+    mine = [(run, row) for run, row in known if row["device"] == device_name(device)]
+    known, source = mine or known, f"rows of {'this device' if mine else f'another {kind}'}"
     if not known:
-        known, source = [(MEASURED, _measured(device))], f"ten steps of {MEASURED.model} just now"
+        known, source = [_measured(device)], f"ten steps of {MEASURED.model} just now"
+    others = {run for run, _ in known}
 
     def seconds(run):
-        same = [(other, rate) for other, rate in known
-                if (type(other), other.model) == (type(run), run.model)]
-        if same:
-            profile = [(other, rate) for other, rate in same
-                       if other.recipe.profile == run.recipe.profile]
-            return _pixels(run) * median(rate for _, rate in profile or same)
-        family = known
-        if run.architecture.depth:  # counting the operations of the other networks takes seconds
-            family = [pair for pair in known if pair[0].architecture.depth] or known
-
-        def distance(pair):
-            other, _ = pair
-            return (other.recipe.profile != run.recipe.profile,
-                    abs(math.log(cost(other) / cost(run))))
-
-        nearest = nsmallest(3, family, key=distance)
-        return _pixels(run) * cost(run) * median(rate / cost(other) for other, rate in nearest)
+        same = [other for other in others if (type(other), other.model) == (type(run), run.model)]
+        # counting the operations of networks that are no CIFAR-ResNets takes seconds
+        family = [other for other in others
+                  if (other.architecture.depth > 0) == (run.architecture.depth > 0)]
+        nearest = min(same or family or others, key=lambda other: (
+            other.recipe.profile != run.recipe.profile, abs(math.log(cost(other) / cost(run)))))
+        return _work(run) * median(row["seconds"] / _work(other) for other, row in known if
+                                   (other.model, other.recipe) == (nearest.model, nearest.recipe))
 
     return seconds, source
 
 
 def _run_of(row):
-    """The run of a row, or None if nothing is known of its images or its network."""
-    what = [row[column] for column in ("model", "dataset", "frozen", "seed")]
+    """The run of a row but for its seed, or None if its recipe is not known."""
+    what = row["model"], row["dataset"], row["frozen"], 0
     profile = row["profile"]
     if math.isnan(row["accuracy_top5"]):
         own = Recipe(profile, epochs=row["epochs"], train_images=row["train_images"])
@@ -69,68 +61,65 @@ def _run_of(row):
     return ImageNetRun(*what, profile) if profile in RECIPES else None
 
 
-def _pixels(run):
-    """What the run's time grows with: the images of all epochs, on ImageNet times their pixels."""
-    return run.training_images * run.recipe.epochs * getattr(run.recipe, "image_size", 1) ** 2
+def _work(run):
+    """What a run's time grows with: the operations for all images of all epochs."""
+    pixels = getattr(run.recipe, "image_size", 32) ** 2
+    return cost(run) * pixels * run.training_images * run.recipe.epochs
 
 
 @cache
 def cost(run):
-    """About the operations of one forward pass on an image, on ImageNet on one of its pixels."""
+    """About the operations of one forward pass for a pixel of an image."""
     depth, width, expansion, kernel, between, *_ = run.architecture
-    name = run.model.partition("-LCx")[0]
     if depth:
-        image, combining = 2 * 32 ** 2 * width ** 2 * kernel ** 2 * (depth - 2), width / 42
-    elif isinstance(run, ImageNetRun):
-        image = _operations(name, True) / COUNTED ** 2
-        combining = 3 * (224 / run.recipe.image_size) ** 2
+        pixel, combining = 2 * width ** 2 * kernel ** 2 * (depth - 2), width / 42
     else:
-        image, combining = _operations(name, False), 1.0
+        build = build_imagenet_model if isinstance(run, ImageNetRun) else build_model
+        pixel = _operations(build, run.model.partition("-LCx")[0])
+        combining = 3 * (224 / getattr(run.recipe, "image_size", 32)) ** 2
     if between:  # every image passes E times as many filters
-        return image * expansion
+        return pixel * expansion
     # filters are combined once a mini-batch
-    return image * (1 + combining * expansion / min(256, run.recipe.batch_size))
+    return pixel * (1 + combining * expansion / min(256, run.recipe.batch_size))
 
 
 @cache
-def _operations(name, imagenet):
-    """The operations of a forward pass of a network off the shelf on an image."""
-    if imagenet:
-        from .imagenet.networks import build_imagenet_model as build  # timm takes seconds to import
-    else:
-        build = build_model
-    size = COUNTED if imagenet else 32
+def _operations(build, name, size=64):
+    """The same of a network off the shelf, counted."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         build(name).eval()(torch.empty(1, 3, size, size))
-    return counter.get_total_flops()
+    return counter.get_total_flops() / size ** 2
 
 
 def _measured(device, steps=10):
-    """Seconds an image of a training without the optimiser, whose import takes a second."""
+    """A run and, as in its row, its seconds, by steps without the optimiser: its import is slow."""
     batch = 2048 if device.type == "cuda" else 32  # a small one would measure launches of kernels
     bf16 = resolve_precision("auto", device) == "bf16"
+    times = []
     with own_randomness(0, device), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         network = to_device(build_model(MEASURED.model), device)
         images = torch.randn(batch, 3, 32, 32, device=device)
         labels = torch.zeros(batch, dtype=torch.int64, device=device)
-        for step in range(1 + steps):
-            if step == 1:  # the first one allocates memory
-                began = time.perf_counter()
+        for _ in range(1 + steps):
+            began = time.perf_counter()
             loss = F.cross_entropy(network(images), labels)
             loss.backward()
             loss.item()  # waits for the device
-    return (time.perf_counter() - began) / (steps * batch)
+            times.append(time.perf_counter() - began)
+    # the first one allocates memory, and what else runs makes some slower
+    images = MEASURED.training_images * MEASURED.recipe.epochs
+    return MEASURED, {"seconds": images * median(times[1:]) / batch}
 
 
-def announce(runs, device, folder=None, workers=1, gpus=1):
+def announce(runs, device, workers=1, gpus=1):
     """Prints how many runs there are, on which device, and about how long they all take.
 
     Where that is more than an hour on a CPU, it names the largest profile in which these networks
     take less. It prints nothing if there is no run.
 
     Args:
-        workers: the number of processes. They share the threads of a CPU. On a GPU each is taken to
-            be as fast as all that share it.
+        workers: the number of processes, each with as many threads as this one. On a GPU each is
+            taken to be as fast as all that share it.
         gpus: on how many GPUs they are.
 
     Returns:
@@ -138,17 +127,11 @@ def announce(runs, device, folder=None, workers=1, gpus=1):
     """
     if not runs:
         return []
-    at_once, threads = (gpus if device.type == "cuda" else workers), torch.get_num_threads()
-    try:
-        if device.type == "cpu":
-            torch.set_num_threads(max(1, threads // workers))
-        seconds, source = estimator(device, folder)
-        name = said_name(device)
-    finally:
-        torch.set_num_threads(threads)
+    at_once = gpus if device.type == "cuda" else workers
+    seconds, source = estimator(device)
     expected = [seconds(run) / at_once for run in runs]
-    said = f"{len(runs)} run{'s' * (len(runs) > 1)} on {f'{gpus} x ' * (gpus > 1)}{name}"
-    said += f", by {workers} workers" * (workers > 1)
+    said = f"{len(runs)} run{'s' * (len(runs) > 1)} on {f'{gpus} x ' * (gpus > 1)}"
+    said += said_name(device) + f", by {workers} workers" * (workers > 1)
     said += f": about {_words(sum(expected))}, estimated from {source}."
     if device.type == "cpu" and sum(expected) > 3600:
         for profile in list(GRIDS)[1:]:

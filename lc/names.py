@@ -30,8 +30,8 @@ class Architecture(NamedTuple):
 def architecture(name):
     """The `Architecture` of a network's name."""
     parsed = NOTATION.fullmatch(name)
-    if not parsed:
-        return Architecture(0, 0, 0, 3)
+    if not parsed:  # off the shelf, or on ImageNet
+        return Architecture(0, 0, int(name.partition("-LCx")[2] or 0), 3)
     expansion = int(parsed["expansion"] or 1) if parsed["lc"] else 0
     return Architecture(int(parsed["depth"]), int(parsed["width"]), expansion,
                         int(parsed["kernel"] or 3), parsed["between"], parsed["initial"] or "")

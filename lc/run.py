@@ -58,15 +58,11 @@ class Recipe:
 
     def __post_init__(self):
         check_part(self.profile)
-        check.integer("epochs", self.epochs)
-        check.integer("batch_size", self.batch_size)
+        check.fields(self, check.integer, "epochs batch_size train_images test_images")
         check.number("learning_rate", self.learning_rate, 0, math.inf, "()")
         check.number("momentum", self.momentum, 0, 1, "()")
         check.number("weight_decay", self.weight_decay, 0, math.inf, "[)")
         check.number("label_smoothing", self.label_smoothing, 0, 1)
-        for name in ("train_images", "test_images"):
-            if getattr(self, name) is not None:
-                check.integer(name, getattr(self, name))
         for name, known in (("precision", PRECISIONS), ("decayed", DECAYED)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, "

@@ -192,9 +192,9 @@ def watched():
     return getattr(kernel(), "_allow_stdin", None)
 
 
-def found_and_missing(runs, folder=None):
+def found_and_missing(runs):
     """The rows of `runs`, with the fields of `names.Architecture`, and the runs without a row."""
-    table, by_id = results.load_table(folder), {run.id: run for run in runs}
+    table, by_id = results.load_table(), {run.id: run for run in runs}
     table = table[table["id"].isin(by_id)].reset_index(drop=True)
     shapes = [by_id[run_id].architecture for run_id in table["id"]]
     have = set(table["id"])
@@ -202,7 +202,7 @@ def found_and_missing(runs, folder=None):
             [run for run in runs if run.id not in have])
 
 
-def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision="auto", **options):
+def train_missing(runs, *, data_dir=None, device="auto", precision="auto", **options):
     """Trains the runs that the results lack, and records each as it ends.
 
     Before, it prints about how long they take. Several processes may work on one results folder:
@@ -210,7 +210,6 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
     interrupted run continues from its checkpoint.
 
     Args:
-        folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project.
         options: as for `train_each`. Others are as for `lc.train`.
 
     Returns:
@@ -223,15 +222,15 @@ def train_missing(runs, folder=None, *, data_dir=None, device="auto", precision=
         TrainingError: at the end, if runs failed, naming each.
     """
     check_options(**options)
-    _, missing = found_and_missing(runs, folder)
+    _, missing = found_and_missing(runs)
     resolve_precision(precision, resolve_device(device))
     missing = available(missing, data_dir)
-    expected = hours.announce(missing, resolve_device(device), folder)
-    return train_each(missing, expected, folder, data_dir=data_dir, device=device,
+    expected = hours.announce(missing, resolve_device(device))
+    return train_each(missing, expected, data_dir=data_dir, device=device,
                       precision=precision, **options)
 
 
-def train_each(runs, expected, folder=None, *, device="auto", fuse=False, together=1,
+def train_each(runs, expected, *, device="auto", fuse=False, together=1,
                time_limit=None, save=None, unfolded=False, progress=None, stop=None, **options):
     """Trains runs as `train_missing`, without its checks.
 
@@ -258,8 +257,8 @@ def train_each(runs, expected, folder=None, *, device="auto", fuse=False, togeth
 
     def one(i, run):
         nonlocal stopped
-        with results.claim(run.id, folder) as mine:
-            if not mine or run.id in results.load_rows(folder):
+        with results.claim(run.id) as mine:
+            if not mine or run.id in results.load_rows():
                 return
             if not shows_bars:
                 hours.log_run(i, runs, expected, began)
@@ -267,7 +266,7 @@ def train_each(runs, expected, folder=None, *, device="auto", fuse=False, togeth
                 result = yield from stepwise_run(
                     run, device=device, fuse=fuse, progress=progress, stop=end,
                     label=f"{i + 1}/{len(runs)} ",
-                    checkpoint=results.checkpoint_path(run.id, folder), **options)
+                    checkpoint=results.checkpoint_path(run.id), **options)
             except (TrainingError, CheckpointError, results.ResultsError) as error:
                 failed.append(str(error))
                 return
@@ -276,7 +275,7 @@ def train_each(runs, expected, folder=None, *, device="auto", fuse=False, togeth
                 return
             if save:
                 networks.save_network(result, Path(save) / f"{run.id}.safetensors", unfolded)
-            results.append(result, folder)
+            results.append(result)
         trained.append(run.id)
 
     not_ended = itertools.takewhile(lambda _: not end(), enumerate(runs))

@@ -250,7 +250,7 @@ def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="aut
         TrainingError: if a loss is not finite, or memory runs out.
         Stopped: if `stop` returned True.
     """
-    if not isinstance(run, Run):
+    if type(run) is not Run:  # nor one on ImageNet
         raise ValueError("train takes an lc.Run, such as lc.Run('ResNet-20-16', 'cifar10', "
                          f"frozen=True, seed=0), not {run!r}")
     device = resolve_device(device)

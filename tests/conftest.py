@@ -14,6 +14,13 @@ def alone(monkeypatch):
 
 
 @pytest.fixture
+def store(tmp_path, monkeypatch):
+    """The results folder of a test, empty."""
+    monkeypatch.setenv("LC_RESULTS_DIR", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+@pytest.fixture
 def layout():
     """Makes the arrays of a small data set in the layout that `load_data` reads."""
     rng = np.random.default_rng(0)

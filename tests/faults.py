@@ -47,15 +47,16 @@ def warm_up(reference):
 
 
 def sweep(runs, store, **options):
-    return study.train_missing(runs, store, device="cpu", precision="fp32", **options)
+    os.environ["LC_RESULTS_DIR"] = str(store)
+    return study.train_missing(runs, device="cpu", precision="fp32", **options)
 
 
-def append_and_log(append, result, folder):
+def append_and_log(append, result):
     """`results.append` that no run may reach twice; it notes the trained weights."""
-    assert result.id not in results.load_rows(folder), f"{result.id} was trained again"
-    append(result, folder)
+    assert result.id not in results.load_rows(), f"{result.id} was trained again"
+    append(result)
     weights = b"".join(tensor.numpy().tobytes() for tensor in result.network.state_dict().values())
-    with open(log(folder), "a") as f:
+    with open(log(os.environ["LC_RESULTS_DIR"]), "a") as f:
         f.write(f"{result.id} {hashlib.sha256(weights).hexdigest()}\n")
 
 

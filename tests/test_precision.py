@@ -28,10 +28,10 @@ def test_a_recipes_own_precision_is_what_its_runs_are_trained_in(own, asked, use
     assert given == [used] * 2
 
 
-def test_a_sweep_with_a_precision_trains_both_kinds(tmp_path):
+def test_a_sweep_with_a_precision_trains_both_kinds(store):
     runs = [run("fp32"), run("bf16")]
-    study.train_missing(runs, tmp_path, device="cpu", precision="fp32")
-    table, missing = study.found_and_missing(runs, tmp_path)
+    study.train_missing(runs, device="cpu", precision="fp32")
+    table, missing = study.found_and_missing(runs)
     assert not missing and dict(zip(table["profile"], table["precision"])) == {
         "tiny-fp32": "fp32", "tiny-bf16": "bf16"}
 

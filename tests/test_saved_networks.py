@@ -70,16 +70,17 @@ def test_an_imagenet_network_is_timms_though_another_has_its_name(tmp_path):
     torch.testing.assert_close(loaded(images), network((images - 0.5) / 0.2))
 
 
-def test_an_interrupted_run_saves_the_same_network(tmp_path, monkeypatch):
+def test_an_interrupted_run_saves_the_same_network(store, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "INTERVAL", -1.0)
     run = short_run()
     options = dict(device="cpu", progress=False)
-    study.train_missing([run], tmp_path / "whole", save=tmp_path, **options)
+    study.train_missing([run], save=tmp_path, **options)
     saved = load_file(tmp_path / f"{run.id}.safetensors")
+    monkeypatch.setenv("LC_RESULTS_DIR", str(tmp_path / "parts"))
     for _ in range(2):  # the second time, nothing is left to do
-        study.train_missing([run], tmp_path / "parts", save=tmp_path, stop=After(4), **options)
-    study.train_missing([run], tmp_path / "parts", save=tmp_path, **options)
-    assert run.id in results.load_rows(tmp_path / "parts")
+        study.train_missing([run], save=tmp_path, stop=After(4), **options)
+    study.train_missing([run], save=tmp_path, **options)
+    assert run.id in results.load_rows()
     again = load_file(tmp_path / f"{run.id}.safetensors")
     torch.testing.assert_close(again, saved, rtol=0, atol=0)
 
@@ -95,10 +96,9 @@ def test_the_commands_save(made_up, tmp_path, monkeypatch, capsys):
     assert blocks(lc.load_network(file)) == 7
 
     started = []
-    monkeypatch.setattr(workers, "_train_with", lambda *arguments: started.append(arguments) or [])
+    monkeypatch.setattr(workers, "_train_with", lambda *_, **options: started.append(options) or [])
     main([*SWEEP, "--workers", "2", *folder, "--save", str(tmp_path), "--unfolded"])
-    (_, _, options, _), = started
-    assert (options["save"], options["unfolded"]) == (str(tmp_path), True)
+    assert (started[0]["save"], started[0]["unfolded"]) == (str(tmp_path), True)
 
 
 @pytest.mark.parametrize("command, place, said", [

@@ -28,7 +28,7 @@ def store(tmp_path, monkeypatch):
     monkeypatch.setenv("LC_RESULTS_DIR", str(tmp_path))
     monkeypatch.setattr(study, "stepwise_run", at_once(fake_train))
     monkeypatch.setattr(study, "find_data", lambda run, data_dir: None)
-    monkeypatch.setattr(hours, "estimator", lambda device, folder: (lambda run: 60.0, "nothing"))
+    monkeypatch.setattr(hours, "estimator", lambda device: (lambda run: 60.0, "nothing"))
     return tmp_path
 
 

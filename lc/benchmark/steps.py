@@ -2,12 +2,14 @@
 
 import itertools
 import math
+import os
 import time
 from functools import partial
 from types import SimpleNamespace
 
 import pandas as pd
 import torch
+from torch.profiler import ProfilerActivity, profile
 from tqdm.auto import tqdm
 
 from ..blocks import unfold
@@ -21,10 +23,11 @@ from ..utils import check
 from ..utils.device import (device_name, git_version, out_of_memory, resolve_device,
                             resolve_precision, said_name)
 from ..utils.files import check_replaceable, results_folder
-from .measure import CHUNK, peak_memory, seconds_of
 from .plain_loop import plain_loop
 from .table import COLUMNS, RATIOS, load_table, save, sweep_options, with_ratios
 
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would print messages of its own
+CHUNK = 16  # steps on a GPU between two looks at the clock
 ROUNDS = 3  # of timing every case; its best counts, as other programs only ever slow a step down
 UNFOLDED_CPU_BATCH = 16  # more expanded features would not fit; images/s hardly depend on it
 MODELS = "ResNet-20-16", "ResNet-LC-20-16x1", "ResNet-LC-20-16x8", "ResNet-LC-20-16x128"
@@ -40,8 +43,7 @@ PATHS = (
 ON_A_GPU = {"graph", "fused", *TOGETHER}
 
 
-def benchmark(device="auto", precision="auto", batch=256, models=None, paths=None, seconds=1.0,
-              folder=None):
+def benchmark(device="auto", precision="auto", batch=256, models=None, paths=None, seconds=1.0):
     """Measures training steps, prints them with ratios, and keeps them in `speed.csv`.
 
     Args:
@@ -50,7 +52,6 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
         models: names, by default `MODELS`. Each is measured frozen and learnable.
         paths: names of `PATHS`, by default all that the device can do.
         seconds: how long each case is timed in each round; at least one step.
-        folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project.
 
     Returns:
         A DataFrame of the cases that fitted, with their ratios: see `table.with_ratios`.
@@ -67,8 +68,8 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
         if path not in possible:
             raise ValueError(f"unknown path {path!r}; known on {device}: {', '.join(possible)}")
     names = [canonical_name(name) for name in models or MODELS]
-    load_table(folder)  # raises its errors now
-    check_replaceable(results_folder(folder) / "speed.csv")
+    load_table()  # raises its errors now
+    check_replaceable(results_folder() / "speed.csv")
     about = dict(started=time.strftime("%Y-%m-%d %H:%M:%S"), device=device_name(device),
                  torch=torch.__version__, git=git_version())
     print(f"{said_name(device)}, torch {torch.__version__}, {precision}")
@@ -76,7 +77,7 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
     rows = _measure(cases, device, seconds)
     if not rows:
         raise ValueError(f"nothing of this fits on {device}; use a smaller batch")
-    save(rows, folder)
+    save(rows)
     table = with_ratios(pd.DataFrame(rows, columns=COLUMNS))
     shown = table.assign(frozen=table["frozen"].map({True: "frozen", False: "learnable"}),
                          memory_mib=table["memory_mib"].round())
@@ -186,3 +187,35 @@ def make_step(case, device):
         trainer.step(batch)
 
     return trainer, step
+
+
+def seconds_of(step, device, seconds):
+    """The mean seconds of a step that is repeated for about `seconds`.
+
+    One step before that is not timed: it allocates memory.
+    """
+    wait = torch.get_device_module(device).synchronize
+    chunk = CHUNK if device.type == "cuda" else 1
+    step()
+    wait(device)
+    steps, start = 0, time.perf_counter()
+    while not steps or time.perf_counter() - start < seconds:
+        for _ in range(chunk):
+            step()
+        wait(device)  # the host would run ahead of the clock
+        steps += chunk
+    return (time.perf_counter() - start) / steps
+
+
+def peak_memory(step, device):
+    """The bytes of tensors that a step allocates at its peak, besides those that were there."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step()
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        step()
+    events = sorted((event for event in profiled.profiler.kineto_results.events()
+                     if event.name() == "[memory]"), key=lambda event: event.start_ns())
+    return max(itertools.accumulate((event.nbytes() for event in events), initial=0))

@@ -27,15 +27,14 @@ def load_table(folder=None):
     path = results_folder(folder) / "speed.csv"
     table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
     if list(table.columns) != COLUMNS:
-        raise ValueError(f"{path} has other columns than this version of lc writes, or a "
-                         "spreadsheet saved it without commas; move the file away")
+        raise ValueError(f"{path} has other columns than this version of lc writes; move it away")
     return table
 
 
-def save(rows, folder=None):
+def save(rows):
     """Writes rows (dicts) to `speed.csv`. They replace rows with the same `KEYS`."""
-    table = pd.DataFrame([*load_table(folder).to_dict("records"), *rows], columns=COLUMNS)
-    with replacing(results_folder(folder) / "speed.csv") as f:
+    table = pd.DataFrame([*load_table().to_dict("records"), *rows], columns=COLUMNS)
+    with replacing(results_folder() / "speed.csv") as f:
         table.drop_duplicates(KEYS, keep="last").to_csv(f, index=False, float_format="%.6g")
 
 

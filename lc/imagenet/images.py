@@ -77,21 +77,17 @@ def open_folder(folder, recipe):
         raise DataError(f"{folder} must hold train/ and val/, each with a folder of images for "
                         f"each class ({one_line(error)})") from None
     if train.classes != val.classes:
-        different = sorted({*train.classes} ^ {*val.classes})
-        raise DataError(f"{folder}: train/ and val/ must have the same classes, but only one has "
-                        f"{', '.join(different[:3])}")
-    n_classes, n_images = recipe.classes, recipe.images_per_class
-    if n_classes and n_classes > len(train.classes):
-        raise DataError(f"{folder}: the recipe takes {n_classes} classes, but there are "
-                        f"{len(train.classes)}")
-    for images, most in ((train, n_images), (val, None)):
-        images.classes = images.classes[:n_classes]
-        by_class = islice(groupby(images.samples, itemgetter(1)), n_classes)
+        raise DataError(f"{folder}: train/ and val/ must have the same classes; only one has "
+                        + ", ".join(sorted({*train.classes} ^ {*val.classes})[:3]))
+    for images, most in ((train, recipe.images_per_class), (val, None)):
+        images.classes = images.classes[:recipe.classes]
+        by_class = islice(groupby(images.samples, itemgetter(1)), recipe.classes)
         images.samples = [item for _, items in by_class for item in islice(items, most)]
         decode(images.samples[0][0])  # a folder of files that are no images is reported now
-    if n_images and len(train) < n_images * len(train.classes):
-        raise DataError(f"{folder}/train: the recipe takes {n_images} images of each class, but "
-                        "one has fewer")
+    classes, of_each = recipe.classes or 0, recipe.images_per_class or 0
+    if len(train.classes) < classes or len(train) < of_each * len(train.classes):
+        raise DataError(f"{folder}/train: the recipe takes {classes or 'all'} classes and "
+                        f"{of_each or 'all'} images of each, but there are fewer")
     return train, val
 
 

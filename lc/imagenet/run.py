@@ -1,11 +1,9 @@
 """What an ImageNet run is: a network, an image folder, frozen or learnable, a recipe, a seed."""
 
 import math
-import re
 from dataclasses import dataclass, replace
 
-from ..names import Architecture
-from ..run import check_part, complete, run_id
+from ..run import Run, check_part, complete
 from ..utils import check
 from .networks import parse
 
@@ -14,7 +12,6 @@ SIZES = {  # classes, training images
     "tiny-imagenet-40": (40, 20_000),
     "digits-folder": (10, 1_437),
 }
-RAND_AUGMENT = r"rand(-(m|n|mstd|mmax|inc|p|w)[\d.]+)*"  # timm's notation
 
 
 @dataclass(frozen=True)
@@ -56,25 +53,14 @@ class ImageNetRecipe:
 
     def __post_init__(self):
         check_part(self.profile)
-        check.integer("image_size", self.image_size, 32)
-        for name in ("epochs", "batch_size", "repeats"):
-            check.integer(name, getattr(self, name))
-        check.integer("warmup_epochs", self.warmup_epochs, 0, self.epochs - 1)
-        check.number("learning_rate", self.learning_rate, 0, math.inf, "()")
-        for name in ("crop_ratio", "min_crop"):
-            check.number(name, getattr(self, name), 0, 1, "(]")
-        for name in ("target_threshold", "drop_path"):
-            check.number(name, getattr(self, name), 0, 1, "[)")
-        for name in (
-                "warmup_learning_rate", "min_learning_rate", "weight_decay", "mixup", "cutmix"):
-            check.number(name, getattr(self, name), 0, math.inf, "[)")
-        augment = self.rand_augment
-        if augment is not None and not re.fullmatch(RAND_AUGMENT, str(augment)):
-            raise ValueError("rand_augment must be None or such as 'rand-m7-mstd0.5-inc1', not "
-                             f"{augment!r}")
-        for name in ("classes", "images_per_class"):
-            if getattr(self, name) is not None:
-                check.integer(name, getattr(self, name))
+        check.fields(self, check.integer, "epochs batch_size repeats classes images_per_class")
+        check.fields(self, check.integer, "image_size", 32)
+        check.fields(self, check.integer, "warmup_epochs", 0, self.epochs - 1)
+        check.fields(self, check.number, "learning_rate", 0, math.inf, "()")
+        check.fields(self, check.number, "crop_ratio min_crop", 0, 1, "(]")
+        check.fields(self, check.number, "target_threshold drop_path", 0, 1, "[)")
+        check.fields(self, check.number, "warmup_learning_rate min_learning_rate weight_decay "
+                     "mixup cutmix", 0, math.inf, "[)")
 
 
 _SHORT = ImageNetRecipe(
@@ -96,7 +82,7 @@ RECIPES = {
 
 
 @dataclass(frozen=True)
-class ImageNetRun:
+class ImageNetRun(Run):
     """One training run on images: as `lc.Run`, with other names.
 
     Args:
@@ -108,24 +94,11 @@ class ImageNetRun:
         ValueError: as `lc.Run`.
     """
 
-    model: str
-    dataset: str
-    frozen: bool
-    seed: int
     recipe: ImageNetRecipe = ImageNetRecipe()
 
     def __post_init__(self):
         parse(self.model)
         complete(self, self.model, ImageNetRecipe, RECIPES)
-
-    @property
-    def id(self):
-        return run_id(self.dataset, self.model, self.frozen, self.recipe.profile, self.seed)
-
-    @property
-    def architecture(self):
-        """The `lc.names.Architecture` of its network, of which only the expansion is known."""
-        return Architecture(depth=0, width=0, expansion=parse(self.model)[1], kernel_size=3)
 
     @property
     def training_images(self):

@@ -1,31 +1,32 @@
 """Filters of frozen networks by E, beside those that the plain network learned (Figures 7, 10)."""
 
 import numpy as np
+import pandas as pd
 
 from .. import analysis, results
-from ..names import architecture
+from ..names import Architecture, architecture
+from ..run import COLUMNS
 from ..utils.shown import Shown
 from .page import fill, packed
 
 SHOWN = 8  # filters of a layer
 
 
-def filters(table=None):
+def filters(table):
     """A slider over E, and a choice of the kernel size and of the layer, first or last.
 
     Filters of the first layer stand above those of the plain network that are most like them
     (`analysis.matched`). Of the last layer it shows the kernels with the largest norm.
 
     Args:
-        table: of `results.load_table`, by default the project's. For each kernel size it takes the
-            networks with the most E.
+        table: of `results.load_table`. Of each kernel size, the networks with the most E are taken.
 
     Returns:
         A `Shown`. Its text is a table of accuracies and similarities. Without a frozen LC network
         beside its plain, learnable one, it says so.
     """
-    rows = _networks(results.load_table() if table is None else table)
-    sizes = {int(k): _of_size(part) for k, part in rows.groupby("k")}
+    rows = _networks(table)
+    sizes = {int(k): _of_size(part) for k, part in rows.groupby("kernel_size")}
     sizes = {k: shown for k, shown in sizes.items() if shown}
     if not sizes:
         missing = "No frozen LC network has a row beside that of its plain, learnable network."
@@ -40,24 +41,21 @@ def filters(table=None):
 
 def _networks(table):
     """The rows of CIFAR-ResNets on CIFAR-10, one seed of each, with the parts of their names."""
-    table = table[table["dataset"] == "cifar10"].sort_values("seed")
+    table = table.loc[table["dataset"] == "cifar10", [*COLUMNS]].sort_values("seed")
     table = table.drop_duplicates(["model", "frozen", "profile"])
-    parts = table["model"].map(architecture)
-    table = table.assign(k=[part.kernel_size for part in parts],
-                         E=[part.expansion for part in parts],
-                         base=[(part.depth, part.width) for part in parts])
-    shown = [part.depth > 0 and not part.between and not part.initial for part in parts]
-    return table[np.array(shown, bool)]
+    parts = pd.DataFrame(map(architecture, table["model"]), table.index, Architecture._fields)
+    as_usual = (parts[["between", "initial"]] == "").all(axis=1)
+    return table.join(parts)[(parts["depth"] > 0) & as_usual]
 
 
 def _of_size(rows):
     """What there is to show of a kernel size: of the profile, depth and width with the most E."""
     found = {}
-    for (profile, base), part in rows.groupby(["profile", "base"]):
-        plain = part[(part["E"] == 0) & ~part["frozen"]]
-        frozen = part[(part["E"] > 0) & part["frozen"]].sort_values("E")
+    for (_, *base), part in rows.groupby(["profile", "depth", "width"]):
+        plain = part[(part["expansion"] == 0) & ~part["frozen"]]
+        frozen = part[(part["expansion"] > 0) & part["frozen"]].sort_values("expansion")
         if len(plain) and len(frozen):
-            found[len(frozen), part["epochs"].max(), base] = plain.iloc[0], frozen
+            found[len(frozen), part["epochs"].max(), *base] = plain.iloc[0], frozen
     if not found:
         return None
     plain, frozen = found[max(found)]
@@ -67,7 +65,7 @@ def _of_size(rows):
     shown = [dict(E=0, **_drawn(noise, learned))]
     for row in frozen.itertuples():
         arrays = results.load_arrays(row.id)
-        shown.append(dict(E=row.E, accuracy=row.accuracy, **_drawn(arrays, learned)))
+        shown.append(dict(E=row.expansion, accuracy=row.accuracy, **_drawn(arrays, learned)))
     return dict(network=plain["model"], accuracy=plain["accuracy"], epochs=int(plain["epochs"]),
                 filters=len(learned["first"]), frozen=shown, **_drawn(learned, learned))
 

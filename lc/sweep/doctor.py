@@ -21,65 +21,52 @@ NEAR = 0.02
 SAME = 0.001  # the same for the same kernels as a CUDA graph, and for outputs of a folded network
 
 
-def examine(data_dir=None, folder=None):
+def examine(data_dir=None):
     """Yields what this machine has, each as whether it is right and a line of text.
 
-    Args:
-        data_dir: as for `load_data`. Nothing is downloaded.
-        folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project.
+    Nothing is downloaded to `data_dir`, which is as for `load_data`.
     """
-    gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
     yield True, f"PyTorch {torch.__version__}, built for CUDA {torch.version.cuda}"
-    try:
-        resolve_device("auto")
-        yield True, seen_by_driver() or "no NVIDIA GPU"
-    except ValueError as error:
-        gpus = []
-        yield False, str(error)
-    yield from _data_sets(data_dir)
-    try:
-        rows = results.load_rows(folder)
-        with results.claim(RUN.id, folder):  # writes
-            yield True, f"results: {len(rows)} rows, and more can be written"
-    except ValueError as error:
-        yield False, str(error)
-    yield from _trainings([torch.device("cpu"), *gpus])
+    usable, said = _tried(lambda: resolve_device("auto") and seen_by_driver() or "no NVIDIA GPU")
+    yield usable, said
+    for path in sorted(data_folder(data_dir).glob("*.npz")):
+        yield _tried(lambda: f"{path.name}: {len(load_data(path.stem, path.parent).x_train)} "
+                             "training images")
+    yield _tried(_results)
+    gpus = range(usable * torch.cuda.device_count())
+    yield from _trainings([torch.device("cpu"), *(torch.device("cuda", i) for i in gpus)])
 
 
-def _data_sets(data_dir):
-    """The data sets in the folder."""
+def _tried(examination):
+    """Whether a function raises nothing, and what it returns or raises."""
     try:
-        data_sets = sorted(data_folder(data_dir).glob("*.npz"))
-    except ValueError as error:
-        yield False, str(error)
-        return
-    for path in data_sets:
-        try:
-            data = load_data(path.stem, path.parent)
-            yield True, (f"{path.name}: {len(data.x_train)} training images, "
-                         f"{len(data.classes)} classes")
-        except ValueError as error:
-            yield False, str(error)
+        return True, examination()
+    except Exception as error:  # drivers and libraries raise many kinds
+        return False, one_line(error)
+
+
+def _results():
+    rows = results.load_rows()
+    with results.claim(RUN.id):  # writes
+        return f"results: {len(rows)} rows, and more can be written"
 
 
 def _trainings(devices):
     """The devices, and ten steps on each in every way, compared with the first one's."""
     reference = None
     for device in devices:
-        try:
-            precision = resolve_precision("auto", device)
-            yield True, f"{device}: {said_name(device)}, precision {precision}"
-        except (RuntimeError, ValueError) as error:
-            yield False, f"{device}: {one_line(error)}"
+        right, said = _tried(
+            lambda: f"{said_name(device)}, precision {resolve_precision('auto', device)}")
+        yield right, f"{device}: {said}"
         last = None
         ways = [("fp32", False), ("auto", False)] + [("auto", True)] * (device.type == "cuda")
         for precision, graph in ways:
             way = f"ten steps on {device} in {precision}{', as one CUDA graph' * graph}"
-            try:
-                loss, apart = _train(device, precision, graph)
-            except Exception as error:  # drivers and libraries raise many kinds
-                yield False, f"{way}: {one_line(error)}"
+            right, found = _tried(lambda: _train(device, precision, graph))
+            if not right:
+                yield False, f"{way}: {found}"
                 continue
+            loss, apart = found
             reference = reference or loss
             expected, tolerance = (last, SAME) if graph and last else (reference, NEAR)
             last = loss

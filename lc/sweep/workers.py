@@ -1,13 +1,10 @@
 """Trains with several processes at once. The claims of a results folder share the runs out."""
 
-import multiprocessing
 import os
 import re
-import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from multiprocessing.connection import wait
-from unittest import mock
 
 import torch
 
@@ -16,12 +13,9 @@ from ..run import TrainingError
 from ..utils import check
 from ..utils.device import resolve_device, resolve_precision
 from ..utils.fresh_process import in_fresh_process
-from ..utils.signals import stop_on_signals
-
-GRACE = 60.0  # seconds that a worker has to write its checkpoint
 
 
-def sweep(experiments=(), profile="paper", folder=None, *, seeds=None, shard=None, workers=None,
+def sweep(experiments=(), profile="paper", *, seeds=None, shard=None, workers=None,
           data_dir=None, device="auto", precision="auto", stop=None, **options):
     """Trains the runs of experiments that the results lack, with one process or several.
 
@@ -29,7 +23,6 @@ def sweep(experiments=(), profile="paper", folder=None, *, seeds=None, shard=Non
 
     Args:
         experiments: names of `study.EXPERIMENTS`; all if there is none.
-        folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project.
         stop: a function that is called often. If it returns True, the processes stop at their next
             step. The same sweep continues from there.
         options: those of `study.train_each`.
@@ -45,22 +38,21 @@ def sweep(experiments=(), profile="paper", folder=None, *, seeds=None, shard=Non
     began = time.monotonic()
     study.check_options(**options)
     runs = part(study.everything(profile, experiments, seeds), shard)
-    _, missing = study.found_and_missing(runs, folder)
+    _, missing = study.found_and_missing(runs)
     environments = worker_environments(device, workers)[:len(missing)]
     where = resolve_device(device)
     if len(environments) < 2:
-        trained = study.train_missing(missing, folder, data_dir=data_dir, device=device,
+        trained = study.train_missing(missing, data_dir=data_dir, device=device,
                                       precision=precision, stop=stop, **options)
     else:
         resolve_precision(precision, torch.device("cpu"))  # checks the name without a GPU's memory
         missing = study.available(missing, data_dir)
         gpus = len({environment.get("CUDA_VISIBLE_DEVICES") for environment in environments})
-        about = missing, where, folder, len(environments), gpus
-        on_gpu = where.type == "cuda"
-        expected = in_fresh_process(hours.announce, *about) if on_gpu else hours.announce(*about)
-        options |= dict(data_dir=data_dir, device=where.type, precision=precision, progress=False)
-        trained = _train_with(environments, (missing, expected, folder), options, stop)
-    _, missing = study.found_and_missing(runs, folder)
+        about = missing, torch.device(where.type), len(environments), gpus
+        expected = in_fresh_process(hours.announce, *about, environment=environments[0])
+        trained = _train_with(environments, stop, missing, expected, data_dir=data_dir,
+                              device=where.type, precision=precision, progress=False, **options)
+    _, missing = study.found_and_missing(runs)
     print(f"trained {len(trained)} runs in {timedelta(seconds=round(time.monotonic() - began))}; "
           f"{len(missing)} of {len(runs)} are still missing")
     return trained
@@ -101,57 +93,17 @@ def worker_environments(device="auto", workers=None):
     return [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(workers or len(gpus))]
 
 
-def _train_with(environments, arguments, options, stop):
+def _train_with(environments, stop, *arguments, **options):
     """Trains in a process for each environment. Returns the ids of the runs that were trained."""
-    spawn, workers = multiprocessing.get_context("spawn"), {}
-    try:
-        for environment in environments:
-            receiver, sender = spawn.Pipe(duplex=False)
-            worker = spawn.Process(target=_work, args=(sender, arguments, options))
-            with mock.patch.dict(os.environ, environment):  # read as the process imports PyTorch
-                worker.start()
-            sender.close()  # of this process; the worker's end closes with the worker
-            workers[receiver] = worker
-        return _outcome(workers, stop)
-    finally:
-        for worker in workers.values():
-            worker.terminate()  # after an error, too, no worker is left behind
-        for worker in workers.values():
-            worker.join(GRACE)
-            worker.kill()
-
-
-def _work(sender, arguments, options):
-    """A worker: trains what no other one trains, and sends the ids of its runs and what failed."""
-    os.setsid()  # Ctrl-C in a terminal reaches it through the first process only
-    with stop_on_signals() as stop:
+    trained, failed = [], []
+    with ThreadPoolExecutor(len(environments)) as pool:
+        workers = [pool.submit(in_fresh_process, study.train_each, *arguments, stop=stop,
+                               environment=environment, **options) for environment in environments]
+    for i, worker in enumerate(workers, 1):
         try:
-            sender.send((study.train_each(*arguments, stop=stop, **options), None))
-        except (TrainingError, ValueError, OSError) as error:
-            sender.send(([], str(error)))
-
-
-def _outcome(workers, stop):
-    """Waits for the workers, `{connection: process}`, and tells them to stop if `stop` says so."""
-    trained, failed, told, waiting = [], [], False, dict(workers)
-    names = {receiver: f"worker {i}" for i, receiver in enumerate(workers, 1)}
-    while waiting:
-        if not told and stop is not None and stop():
-            told = True
-            for worker in waiting.values():
-                # others may have sent SIGTERM, and a second one would kill
-                os.kill(worker.pid, signal.SIGUSR1)
-        for receiver in wait([*waiting], timeout=0.5):
-            worker = waiting.pop(receiver)
-            try:
-                ids, failure = receiver.recv()
-                trained += ids
-            except EOFError:  # it has died
-                worker.join()
-                failure = f"ended with status {worker.exitcode}; the same command continues"
-            if failure and not told:
-                failed.append(f"{names[receiver]}: {failure}")
-            worker.join()
+            trained += worker.result()
+        except (TrainingError, ValueError, OSError) as error:  # the last also if it died
+            failed.append(f"worker {i}: {error}; the same command continues")
     if failed:
         raise TrainingError("; ".join(failed))
     return trained

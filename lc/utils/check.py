@@ -24,6 +24,13 @@ def integer(what, value, least=1, most=math.inf):
     return value
 
 
+def fields(of, kind, names, *limits):
+    """Checks fields of a dataclass by `integer` or `number`. None is free to be there."""
+    for name in names.split():
+        if getattr(of, name) is not None:
+            kind(name, getattr(of, name), *limits)
+
+
 def number(what, value, low, high, ends="[]"):
     """Returns the value if it is a number in the interval, without its ends at "(" and ")"."""
     real = isinstance(value, Real) and not isinstance(value, bool)

@@ -1,5 +1,6 @@
 """Calls a function in a process of its own."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,11 +16,12 @@ CODE = (f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
         "from lc.utils import fresh_process; fresh_process.main(sys.argv[1])")
 
 
-def in_fresh_process(function, *arguments, stop=None, **options):
+def in_fresh_process(function, *arguments, environment=None, stop=None, **options):
     """Calls a function of a module of `lc` in a new process.
 
     Args:
         function: what it takes and returns must be able to be pickled.
+        environment: variables besides those of this process.
         stop: if given, the function gets a `stop` of its own, which returns True once this has.
 
     Returns:
@@ -30,7 +32,9 @@ def in_fresh_process(function, *arguments, stop=None, **options):
     """
     with tempfile.TemporaryDirectory(prefix="lc-") as folder:
         torch.save((function, arguments, options, stop is not None), Path(folder, "call"))
-        process = subprocess.Popen([sys.executable, "-c", CODE, folder])
+        # in a session of its own: Ctrl-C in a terminal reaches it through `stop` only
+        process = subprocess.Popen([sys.executable, "-c", CODE, folder], start_new_session=True,
+                                   env=os.environ | (environment or {}))
         told, ready = False, Path(folder, "ready")
         try:
             while process.poll() is None:

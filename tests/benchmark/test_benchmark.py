@@ -9,19 +9,18 @@ import torch
 from helpers import CPU
 
 from lc.benchmark import benchmark, steps, table
-from lc.benchmark.measure import peak_memory
 from lc.utils.files import ROOT
 
 
-def measured(models, folder, paths=None, batch=2):
+def measured(models, paths=None, batch=2):
     """The rows of a benchmark of single steps, by network, frozen and path."""
-    rows = benchmark("cpu", "fp32", batch, models, paths, 0, folder)
+    rows = benchmark("cpu", "fp32", batch, models, paths, 0)
     return {(row.model, row.frozen, row.path): row for row in rows.itertuples()}
 
 
-def test_every_case_is_printed_with_its_ratios_and_kept(capsys, tmp_path):
+def test_every_case_is_printed_with_its_ratios_and_kept(capsys, store):
     plain, combined, wide = "ResNet-8-8", "ResNet-LC-8-8x2", "ResNet-8-16"
-    found = measured([plain, combined, wide], tmp_path)
+    found = measured([plain, combined, wide])
     paths = {plain: ("eager", "loop"), combined: ("eager", "unfolded", "loop"),
              wide: ("eager", "loop")}
     assert set(found) == {(model, frozen, path) for model in paths for frozen in (False, True)
@@ -38,7 +37,7 @@ def test_every_case_is_printed_with_its_ratios_and_kept(capsys, tmp_path):
         *(f"{ours.images_per_second / other.images_per_second:.2f}" for other in others),
         f"{ours.memory_mib / others[0].memory_mib:.2f}"]
 
-    kept = pd.read_csv(tmp_path / "speed.csv")
+    kept = pd.read_csv(store / "speed.csv")
     assert list(kept.columns) == table.COLUMNS and len(kept) == len(found)
     for row in kept.itertuples():
         case = found[row.model, row.frozen, row.path]
@@ -46,7 +45,7 @@ def test_every_case_is_printed_with_its_ratios_and_kept(capsys, tmp_path):
         assert row.device == case.device
 
 
-def test_only_what_was_measured_together_is_compared(tmp_path):
+def test_only_what_was_measured_together_is_compared(store, tmp_path):
     columns = "started", "model", "path", "memory_mib", "images_per_second"
     rows = [(1, "ResNet-20-16", "eager", 200.0, 100.0), (1, "ResNet-20-64", "eager", 800.0, 50.0),
             (1, "ResNet-LC-20-16x8", "eager", 300.0, 80.0),
@@ -54,8 +53,8 @@ def test_only_what_was_measured_together_is_compared(tmp_path):
             (2, "ResNet-LC-20-16x8", "graph", 300.0, 160.0),
             (2, "MobileNet-v2", "graph", 300.0, 7.0)]
     same = dict(device="a GPU", torch="2", git="0", precision="bf16", frozen=False, batch=256)
-    table.save([same | dict(zip(columns, row)) for row in rows], tmp_path)
-    found = table.with_ratios(table.load_table(tmp_path)).fillna(-1)
+    table.save([same | dict(zip(columns, row)) for row in rows])
+    found = table.with_ratios(table.load_table()).fillna(-1)
     assert found["of_plain"].tolist() == pytest.approx([1, 1, 0.8, -1, -1, 1])
     assert found["memory_of_plain"].tolist() == [1, 1, 1.5, -1, -1, 1]
     assert found["of_loop"].tolist() == pytest.approx([-1, -1, 8, 1, -1, -1])
@@ -64,22 +63,22 @@ def test_only_what_was_measured_together_is_compared(tmp_path):
     assert none.empty and table.with_ratios(none).empty
 
 
-def test_cases_measured_again_are_replaced_and_all_others_stay(tmp_path):
-    first = measured(["ResNet-8-4"], tmp_path, ["eager"])["ResNet-8-4", True, "eager"]
-    kept = pd.read_csv(tmp_path / "speed.csv")
-    kept.assign(device="another device").to_csv(tmp_path / "speed.csv", index=False)
+def test_cases_measured_again_are_replaced_and_all_others_stay(store):
+    first = measured(["ResNet-8-4"], ["eager"])["ResNet-8-4", True, "eager"]
+    kept = pd.read_csv(store / "speed.csv")
+    kept.assign(device="another device").to_csv(store / "speed.csv", index=False)
     for _ in range(2):
-        measured(["ResNet-8-4"], tmp_path, ["eager"])
-    devices = pd.read_csv(tmp_path / "speed.csv")["device"].value_counts()
+        measured(["ResNet-8-4"], ["eager"])
+    devices = pd.read_csv(store / "speed.csv")["device"].value_counts()
     assert devices.to_dict() == {first.device: 2, "another device": 2}
 
 
-def test_a_case_that_does_not_fit_is_said_and_left_out(monkeypatch, capsys, tmp_path):
+def test_a_case_that_does_not_fit_is_said_and_left_out(monkeypatch, capsys, store):
     def unfold(network):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(steps, "unfold", unfold)
-    found = measured(["ResNet-LC-8-4x2"], tmp_path, ["eager", "unfolded"])
+    found = measured(["ResNet-LC-8-4x2"], ["eager", "unfolded"])
     assert {path for _, _, path in found} == {"eager"}
     said = capsys.readouterr().out
     assert "ResNet-LC-8-4x2 frozen, unfolded: 2 images do not fit on cpu" in said
@@ -92,11 +91,12 @@ def test_a_case_that_does_not_fit_is_said_and_left_out(monkeypatch, capsys, tmp_
     (dict(precision="fp8"), "unknown precision"),
     ({}, "speed.csv has other columns than this version of lc writes"),
 ])
-def test_mistakes_are_said_before_anything_is_measured(arguments, message, monkeypatch, tmp_path):
+def test_mistakes_are_said_before_anything_is_measured(arguments, message, monkeypatch, store):
     monkeypatch.setattr(steps, "_measure", None)
-    (tmp_path / "speed.csv").write_text("device,speed\na,1\n")
+    store.mkdir()
+    (store / "speed.csv").write_text("device,speed\na,1\n")
     with pytest.raises(ValueError, match=message):
-        benchmark(**{"device": "cpu", "folder": tmp_path} | arguments)
+        benchmark(**{"device": "cpu"} | arguments)
 
 
 def test_networks_in_turn_take_a_step_each(monkeypatch):
@@ -142,4 +142,4 @@ def test_memory_is_that_of_the_tensors_alive_at_once():
         c.view(10, 100).mul_(2)
         return c.sum()
 
-    assert 4000 <= peak_memory(step, CPU) < 4200
+    assert 4000 <= steps.peak_memory(step, CPU) < 4200

@@ -19,8 +19,8 @@ import lc
 from lc import evaluate, results
 from lc.__main__ import main
 from lc.imagenet import RECIPES, build_imagenet_model, images
-from lc.imagenet.epochs import MEAN, STD
 from lc.imagenet.step import ImageNetTrainer
+from lc.imagenet.training import MEAN, STD
 from lc.run import Stopped
 from lc.utils.files import ROOT
 

@@ -159,7 +159,7 @@ def test_gradients_accumulate_to_those_of_the_whole_batch():
     {"learning_rate": 0}, {"learning_rate": math.nan}, {"learning_rate": math.inf},
     {"weight_decay": -1}, {"mixup": "0.1"}, {"cutmix": -0.1}, {"target_threshold": 1},
     {"drop_path": 1}, {"classes": 0}, {"images_per_class": 0.5}, {"profile": "a/2"},
-    {"profile": "../a"}, {"rand_augment": "m7"}], ids=str)
+    {"profile": "../a"}], ids=str)
 def test_a_recipe_with_which_nothing_can_be_trained_is_refused(changed):
     with pytest.raises(ValueError):
         ImageNetRecipe(**{"profile": "own"} | changed)

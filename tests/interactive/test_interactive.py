@@ -31,23 +31,21 @@ def test_the_errors_are_those_of_least_squares():
     assert f"n=9: {0:.2f}" in repr(page) and page._repr_html_().count("<script>") == 1
 
 
-def store(folder, *runs):
+def record(*runs):
     for i, (name, frozen, profile, seed) in enumerate(runs):
         first = np.full((4, 3, 3, 3), float(i + 1)) * np.arange(1, 5).reshape(4, 1, 1, 1)
         run = lc.Run(name, "cifar10", frozen, seed, profile)
         arrays = {"first": first, "last": first[:, :1].reshape(4, 3, 3)}
-        results.append(result_of(run, accuracy=50.0 + i, robust_accuracy=1.0, arrays=arrays),
-                       folder)
+        results.append(result_of(run, accuracy=50.0 + i, robust_accuracy=1.0, arrays=arrays))
 
 
-def test_the_slider_takes_the_networks_with_the_most_expansions(tmp_path, monkeypatch):
-    monkeypatch.setenv("LC_RESULTS_DIR", str(tmp_path))
-    assert "No frozen LC network" in repr(interactive.filters())
-    store(tmp_path, ("ResNet-8-4", False, "quick", 0), ("ResNet-LC-8-4x1", True, "quick", 0),
-          ("ResNet-LC-8-4x2", True, "quick", 0), ("ResNet-LC-8-4x2", True, "quick", 1),
-          ("ResNet-LC-8-4x4", False, "quick", 0), ("ResNet-20-4", False, "short", 0),
-          ("ResNet-LC-20-4x1", True, "short", 0), ("ResNet-LC-8-4x8+BN", True, "quick", 0))
-    page = interactive.filters()
+def test_the_slider_takes_the_networks_with_the_most_expansions(store):
+    assert "No frozen LC network" in repr(interactive.filters(results.load_table()))
+    record(("ResNet-8-4", False, "quick", 0), ("ResNet-LC-8-4x1", True, "quick", 0),
+           ("ResNet-LC-8-4x2", True, "quick", 0), ("ResNet-LC-8-4x2", True, "quick", 1),
+           ("ResNet-LC-8-4x4", False, "quick", 0), ("ResNet-20-4", False, "short", 0),
+           ("ResNet-LC-20-4x1", True, "short", 0), ("ResNet-LC-8-4x8+BN", True, "quick", 0))
+    page = interactive.filters(results.load_table())
     (data,) = re.findall(r"data = (\{.*\});", page.html)
     assert list(data := json.loads(data)) == ["3"] and data["3"]["network"] == "ResNet-8-4"
     shown = [(row["E"], row.get("accuracy")) for row in data["3"]["frozen"]]

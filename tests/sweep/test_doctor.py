@@ -12,9 +12,9 @@ from lc.sweep import doctor
 from lc.training import Trainer
 
 
-def wrong(**arguments):
+def wrong(data_dir):
     """The lines that are wrong, after all lines were made."""
-    return [line for right, line in doctor.examine(**arguments) if not right]
+    return [line for right, line in doctor.examine(data_dir) if not right]
 
 
 def test_a_machine_that_is_right(tmp_path, capsys):
@@ -34,7 +34,7 @@ def test_what_cannot_be_read_or_written_is_said(tmp_path, monkeypatch, capsys):
     assert "cifar10.npz is damaged" in said and "runs.csv cannot be read" in said
 
 
-def test_a_gpu_that_pytorch_cannot_use_is_wrong_and_not_trained_on(tmp_path, monkeypatch):
+def test_a_gpu_that_pytorch_cannot_use_is_wrong_and_not_trained_on(store, tmp_path, monkeypatch):
     def refuse(device):
         raise ValueError("PyTorch cannot use this GPU")
 
@@ -42,7 +42,7 @@ def test_a_gpu_that_pytorch_cannot_use_is_wrong_and_not_trained_on(tmp_path, mon
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     train = mock.Mock(return_value=(2.3, 0.0))
     monkeypatch.setattr(doctor, "_train", train)
-    assert wrong(data_dir=tmp_path, folder=tmp_path) == ["PyTorch cannot use this GPU"]
+    assert wrong(tmp_path) == ["PyTorch cannot use this GPU"]
     assert {str(call.args[0]) for call in train.call_args_list} == {"cpu"}
 
 
@@ -55,7 +55,7 @@ def learn_nothing(self, batch):
     (learn_nothing, "loss 2.3500, not 2.3"),
     (lambda self, batch: None, "took 0 of 10 steps"),
 ])
-def test_a_device_that_does_not_learn_is_wrong(broken, message, tmp_path, monkeypatch):
+def test_a_device_that_does_not_learn_is_wrong(broken, message, store, tmp_path, monkeypatch):
     """The CPU plays the GPU: its steps with `graph` are broken."""
     train_on = doctor._train
     monkeypatch.setattr(doctor, "_train", lambda device, *how: train_on(torch.device("cpu"), *how))
@@ -70,28 +70,28 @@ def test_a_device_that_does_not_learn_is_wrong(broken, message, tmp_path, monkey
             return lc.train(run, device="cpu", precision="fp32", progress=progress)
 
     monkeypatch.setattr(doctor, "train", train)
-    *right, last = doctor.examine(tmp_path, tmp_path)
+    *right, last = doctor.examine(tmp_path)
     assert all(each for each, _ in right) and len(right) == 9 and not last[0]
     assert message in last[1] and "cuda:0 in auto, as one CUDA graph" in last[1]
 
 
-def test_a_fold_that_computes_something_else_is_wrong(tmp_path, monkeypatch):
+def test_a_fold_that_computes_something_else_is_wrong(store, tmp_path, monkeypatch):
     def fold(network):
         folded = lc.fold(network)
         folded.fc.bias.data += 0.1
         return folded
 
     monkeypatch.setattr(doctor, "fold", fold)
-    assert len(wrong(data_dir=tmp_path, folder=tmp_path)) == 2
+    assert len(wrong(tmp_path)) == 2
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_graph_that_cannot_be_captured_is_wrong(tmp_path, monkeypatch):
+def test_a_graph_that_cannot_be_captured_is_wrong(store, tmp_path, monkeypatch):
     def capture(self):
         raise RuntimeError("operation not permitted")
 
-    assert not wrong(data_dir=tmp_path, folder=tmp_path)
+    assert not wrong(tmp_path)
     monkeypatch.setattr(FastTrainer, "capture", capture)
-    said = wrong(data_dir=tmp_path, folder=tmp_path)
+    said = wrong(tmp_path)
     assert said and all("operation not permitted" in line for line in said)

@@ -9,22 +9,22 @@ from lc.sweep import status
 
 @pytest.fixture(autouse=True)
 def an_hour_a_run(monkeypatch):
-    monkeypatch.setattr(hours, "estimator", lambda device, folder: (lambda run: 3600.0, "nothing"))
+    monkeypatch.setattr(hours, "estimator", lambda device: (lambda run: 3600.0, "nothing"))
 
 
 def lines(*arguments):
     return list(status.report(*arguments, device="cpu"))
 
 
-def test_rows_are_counted_by_experiment_and_profile_and_missing_runs_named(tmp_path):
+def test_rows_are_counted_by_experiment_and_profile_and_missing_runs_named(store):
     runs = study.figure4("quick")
     for run in runs[:-1]:
-        results.append(result_of(run), tmp_path)
-    printed = lines(["figure4"], None, tmp_path)
+        results.append(result_of(run))
+    printed = lines(["figure4"])
     assert [line.split() for line in printed[1:5]] == [
         ["figure4", "paper", "0", "80", "80.00"], ["figure4", "short", "0", "28", "28.00"],
         ["figure4", "quick", "23", "24", "1.00"], ["figure4", "smoke", "0", "6", "6.00"]]
-    one = lines(["figure4"], "quick", tmp_path)
+    one = lines(["figure4"], "quick")
     assert one[1].split() == ["figure4", "quick", "23", "24", "1.00"]
     assert one[2].strip() == f"missing: {runs[-1].id}"
     assert one[3].endswith("estimated from nothing") and len(one) == 4

@@ -17,6 +17,7 @@ from lc import hours, results, study
 from lc.__main__ import main
 from lc.run import TrainingError
 from lc.sweep import workers
+from lc.utils.fresh_process import in_fresh_process
 from lc.utils.files import ROOT
 
 COMMAND = ["sweep", "table1", "--profile", "smoke", "--device", "cpu", "--precision", "fp32"]
@@ -27,14 +28,26 @@ RUNS = study.table1("smoke")
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     """The folder of an empty store, and a working directory from which `lc` cannot be imported."""
-    monkeypatch.setattr(hours, "estimator", lambda device, folder: (lambda run: 60.0, "nothing"))
+    monkeypatch.setattr(hours, "estimator", lambda device: (lambda run: 60.0, "nothing"))
+    monkeypatch.setattr(workers, "in_fresh_process", here(in_fresh_process))
+    monkeypatch.setenv("LC_RESULTS_DIR", str(tmp_path / "store"))
     monkeypatch.chdir(tmp_path)
     return tmp_path / "store"
 
 
+def here(in_fresh_process):
+    """Estimates in this process, as `estimator` is another one here."""
+    def call(function, *arguments, **options):
+        if function is hours.announce:
+            return function(*arguments)
+        return in_fresh_process(function, *arguments, **options)
+
+    return call
+
+
 @pytest.fixture
 def none_starts(monkeypatch):
-    monkeypatch.setattr(workers, "_train_with", lambda *_: pytest.fail("workers were started"))
+    monkeypatch.setattr(workers, "_train_with", lambda *_, **__: pytest.fail("workers were started"))
 
 
 def numbers(folder):
@@ -55,7 +68,7 @@ def test_workers_train_each_run_once_as_one_process_would_with_one_estimate(
     finally:
         torch.set_num_threads(threads)
     assert len(numbers(store)) == 2 and numbers(store) == numbers(tmp_path / "alone")
-    assert re.fullmatch(r"2 runs on .*, 1 thread, by 2 workers: about 1 min, .*\n"
+    assert re.fullmatch(r"2 runs on .*, by 2 workers: about 1 min, .*\n"
                         r"trained 2 runs in .*\n", out)
     logged = re.findall(r"run \d of 2: (\S+); the last ends at about 20", log)
     assert sorted(logged) == sorted(run.id for run in RUNS[::2])
@@ -63,17 +76,19 @@ def test_workers_train_each_run_once_as_one_process_would_with_one_estimate(
 
 @pytest.mark.slow
 def test_what_failed_is_named_at_the_end_and_costs_no_other_run(store, monkeypatch):
-    def kill_one(all_workers, stop, outcome=workers._outcome):
-        next(iter(all_workers.values())).kill()
-        return outcome(all_workers, stop)
+    def one_dies(*call, environment, **options):
+        if environment == {"first": "1"}:
+            call, options = (signal.raise_signal, signal.SIGKILL), {}
+        return in_fresh_process(*call, environment=environment, **options)
 
     damaged = results.checkpoint_path(RUNS[1].id, store)
     damaged.parent.mkdir(parents=True)
     damaged.write_text("no checkpoint")
-    monkeypatch.setattr(workers, "_outcome", kill_one)
-    message = rf"worker 1: ended with status -9.*worker 2: .*{RUNS[1].seed}.pt: damaged"
+    monkeypatch.setattr(workers, "worker_environments", lambda *_: [{"first": "1"}, {}])
+    monkeypatch.setattr(workers, "in_fresh_process", here(one_dies))
+    message = rf"worker 1: .*status -9.*worker 2: .*{RUNS[1].seed}.pt: damaged"
     with pytest.raises(TrainingError, match=message):
-        workers.sweep(["table1"], "smoke", store, workers=2, **OPTIONS)
+        workers.sweep(["table1"], "smoke", workers=2, **OPTIONS)
     assert set(numbers(store)) == {RUNS[0].id, RUNS[2].id}
 
 
@@ -83,10 +98,8 @@ def test_workers_that_are_told_to_stop_leave_checkpoints_though_they_are_told_tw
     with subprocess.Popen(command, cwd=ROOT) as sweep:
         while len(list(store.glob(".claims/*"))) < 2:
             time.sleep(0.1)
-        children = Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text().split()
-        # beside the workers may be the process that tidies up after multiprocessing
-        first, _ = (child for child in children
-                    if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes())
+        first, _ = [child for path in Path(f"/proc/{sweep.pid}/task").glob("*/children")
+                    for child in path.read_text().split()]
         for process in (first, sweep.pid):  # Slurm signals all processes of a task
             os.kill(int(process), signal.SIGTERM)
     assert sweep.returncode == 1 and not numbers(store)
@@ -94,7 +107,7 @@ def test_workers_that_are_told_to_stop_leave_checkpoints_though_they_are_told_tw
 
 
 def test_a_signal_to_the_command_stops_it(store, monkeypatch):
-    def signalled(environments, arguments, options, stop):
+    def signalled(environments, stop, *_, **__):
         assert not stop()
         signal.raise_signal(signal.SIGTERM)
         return [] if stop() else pytest.fail("not told")
@@ -117,11 +130,12 @@ def test_each_gpu_has_a_worker_and_one_process_apart_estimates_the_hours(
     monkeypatch.setattr(workers, "in_fresh_process", estimate)
     monkeypatch.setattr(workers, "_train_with", train)
     options = dict(fuse=True, together=2, time_limit=5, data_dir="data")
-    assert workers.sweep(["table1"], "smoke", store, **options) == []
-    estimate.assert_called_once_with(hours.announce, RUNS, torch.device("cuda"), store, 3, 3)
+    assert workers.sweep(["table1"], "smoke", **options) == []
+    estimate.assert_called_once_with(hours.announce, RUNS, torch.device("cuda"), 3, 3,
+                                     environment={"CUDA_VISIBLE_DEVICES": "0"})
     train.assert_called_once_with(
-        [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in "012"], (RUNS, [1.0] * 3, store),
-        options | dict(device="cuda", precision="auto", progress=False), None)
+        [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in "012"], None, RUNS, [1.0] * 3,
+        **options, device="cuda", precision="auto", progress=False)
 
 
 def gpus(*arguments):
@@ -159,7 +173,7 @@ def test_a_cpus_threads_are_shared(count, threads, monkeypatch):
 ])
 def test_everything_is_checked_before_a_worker_starts(options, message, store, none_starts):
     with pytest.raises(ValueError, match=message):
-        workers.sweep(["table1"], **dict(profile="smoke", device="cpu") | options, folder=store)
+        workers.sweep(["table1"], **dict(profile="smoke", device="cpu") | options)
     assert not store.exists()
 
 
@@ -171,7 +185,7 @@ def instant(monkeypatch):
 
 def test_one_run_alone_needs_no_worker(store, none_starts, instant):
     run, = workers.part(RUNS, "2/2")
-    assert workers.sweep(["table1"], "smoke", store, workers=2, shard="2/2", **OPTIONS) == [run.id]
+    assert workers.sweep(["table1"], "smoke", workers=2, shard="2/2", **OPTIONS) == [run.id]
 
 
 @pytest.mark.parametrize("count", [1, 3, 8, 1000])

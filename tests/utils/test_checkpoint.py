@@ -114,31 +114,31 @@ def test_a_disk_that_takes_no_checkpoint_does_not_stop_the_training(tmp_path, mo
     same_bits(result, train(nine_steps()))
 
 
-def test_a_sweep_stops_at_its_time_limit_and_goes_on_from_there(tmp_path, monkeypatch):
+def test_a_sweep_stops_at_its_time_limit_and_goes_on_from_there(store, monkeypatch):
     runs, ticks = [nine_steps(frozen=frozen) for frozen in (False, True)], itertools.count()
     clock = vars(time) | {"monotonic": lambda: next(ticks)}  # a second passes at each question
     with monkeypatch.context() as patch:
         patch.setattr(study, "time", types.SimpleNamespace(**clock))
-        assert study.train_missing(runs, tmp_path, device="cpu", time_limit=5 / 60) == []
-    path = results.checkpoint_path(runs[0].id, tmp_path)
+        assert study.train_missing(runs, device="cpu", time_limit=5 / 60) == []
+    path = results.checkpoint_path(runs[0].id)
     done = torch.load(path, weights_only=True)["state"]["trainer"]["done"]
     assert done == (1, 2)  # of three steps an epoch, the fifth
-    assert not results.load_rows(tmp_path)
-    assert not results.checkpoint_path(runs[1].id, tmp_path).exists()
+    assert not results.load_rows()
+    assert not results.checkpoint_path(runs[1].id).exists()
     ids = [run.id for run in runs]
-    assert study.train_missing(runs, tmp_path, device="cpu", time_limit=60) == ids
-    loss = results.load_rows(tmp_path)[ids[0]]["train_loss"]
+    assert study.train_missing(runs, device="cpu", time_limit=60) == ids
+    loss = results.load_rows()[ids[0]]["train_loss"]
     assert loss == pytest.approx(train(runs[0]).train_loss, rel=1e-5)
 
 
-def test_a_damaged_checkpoint_does_not_keep_the_other_runs_of_a_sweep(tmp_path):
+def test_a_damaged_checkpoint_does_not_keep_the_other_runs_of_a_sweep(store):
     runs = [nine_steps(frozen=frozen) for frozen in (False, True)]
-    kept = results.checkpoint_path(runs[0].id, tmp_path)
+    kept = results.checkpoint_path(runs[0].id)
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"no checkpoint")
     with pytest.raises(lc.TrainingError, match="damaged checkpoint"):
-        study.train_missing(runs, tmp_path, device="cpu")
-    assert list(results.load_rows(tmp_path)) == [runs[1].id]
+        study.train_missing(runs, device="cpu")
+    assert list(results.load_rows()) == [runs[1].id]
 
 
 def test_signals_ask_to_stop_once():
