@@ -288,7 +288,7 @@ def test_runs_that_are_trained_together_are_recorded_as_those_that_are_trained_a
     begun, tally = [], []
     monkeypatch.setattr(study, "stepwise_run", steps)
     monkeypatch.setattr(results, "append",
-                        lambda result, folder: tally.append((result.id, len(begun))))
+                        lambda result: tally.append((result.id, len(begun))))
     assert study.train_missing(RUNS, together=2) == [run.id for run in RUNS]
     assert tally == [(run.id, n) for run, n in zip(RUNS, (2, 2, 4, 4, 6, 6))]
 
