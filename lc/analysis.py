@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from .effects import Cell, Crossing, Effect
+from .effects import Crossing, of_seeds
 from .names import Architecture
 from .run import PROFILES
 
@@ -13,42 +13,21 @@ NETWORK = ["profile", "epochs", "dataset", "model", *Architecture._fields]
 ORDER = ["profile", "kernel_size", "depth", "width", "expansion"]
 
 
-def summary(table, *columns):
+def summary(table, *columns, by=(*NETWORK, "frozen")):
     """Means and standard deviations over seeds.
 
     Returns:
-        A DataFrame with a row for each profile (the largest first), data set, model and `frozen`:
-        these and the fields of `names.Architecture`, `learnable_parameters`, `n`, and for each of
-        `columns` its mean under its own name and its standard deviation as `<column>_std` (nan for
-        one seed).
+        A DataFrame with a row for each combination of `by`, by default for each network, the
+        largest profile first: these, `n`, and for each of `columns` its mean under its own name and
+        its standard deviation as `<column>_std` (nan for one seed).
     """
-    groups = table.groupby([*NETWORK, "frozen"])
-    return _means(groups, columns, learnable_parameters=groups["learnable_parameters"].first())
-
-
-def gaps(table, column="accuracy"):
-    """What freezing costs: `column` of the learnable run minus that of the frozen one, by seed.
-
-    Returns:
-        A DataFrame as `summary` makes it, without `frozen`, of the networks that have both runs:
-        `gap` and `gap_std` in points.
-    """
-    return _means(gaps_by_seed(table, column).groupby(NETWORK), ["gap"])
-
-
-def gaps_by_seed(table, column="accuracy"):
-    """As `gaps`, with a row for each network and seed that has both runs."""
-    values = table.set_index([*NETWORK, "seed"])[column]
-    frozen = table["frozen"].to_numpy(bool)
-    return (values[~frozen] - values[frozen]).dropna().rename("gap").reset_index()
-
-
-def _means(groups, columns, **more):
-    parts = dict(more, n=groups.size())
+    groups = table.groupby(list(by))
+    parts = {"n": groups.size()}
     for column in columns:
         parts[column], parts[f"{column}_std"] = groups[column].mean(), groups[column].std()
-    means = pd.DataFrame(parts).reset_index()
-    return means.sort_values(ORDER, key=_ranks, kind="stable", ignore_index=True)
+    order = [column for column in ORDER if column in by]
+    return pd.DataFrame(parts).reset_index().sort_values(order, key=_ranks, kind="stable",
+                                                         ignore_index=True)
 
 
 def _ranks(column):
@@ -58,22 +37,21 @@ def _ranks(column):
     return column.map({name: i for i, name in enumerate(PROFILES)}).fillna(-1)
 
 
-def accuracies(table, rows, roles):
-    """Mean accuracies as a table of the paper has them, keyed by role and not by network.
-
-    Args:
-        table: rows of one or several profiles, of which each gets lines of its own.
-        rows, roles: functions from a row to the line and the column of the paper's table, as text.
+def gaps(table, column="accuracy"):
+    """What freezing costs: `column` of the learnable run minus that of the frozen one, by seed.
 
     Returns:
-        A DataFrame with the columns `row`, `role`, `accuracy`, `spread` (nan for one seed), `n`,
-        `epochs` and `source` (the profile).
+        A DataFrame as `summary` makes it, of the networks that have both runs: `gap` and `gap_std`
+        in points.
     """
-    keys = [table.apply(rows, axis=1).rename("row"), table.apply(roles, axis=1).rename("role"),
-            table["profile"].rename("source")]
-    return table.groupby(keys, sort=False).agg(
-        accuracy=("accuracy", "mean"), spread=("accuracy", "std"), n=("accuracy", "size"),
-        epochs=("epochs", "first")).reset_index()
+    return summary(gaps_by_seed(table, column), "gap", by=NETWORK)
+
+
+def gaps_by_seed(table, column="accuracy"):
+    """As `gaps`, with a row for each network and seed that has both runs."""
+    values = table.set_index([*NETWORK, "seed"])[column]
+    frozen = table["frozen"].to_numpy(bool)
+    return (values[~frozen] - values[frozen]).dropna().rename("gap").reset_index()
 
 
 def seed_spread(rows, column="accuracy"):
@@ -94,9 +72,13 @@ def _within_networks(rows, column):
     return ((groups.var() * weights).sum() / freedom if freedom else np.nan), freedom
 
 
-def effect_of(values, **more):
-    """The `effects.Effect` of a Series of one network's values, indexed by seed."""
-    return Effect({Cell.of(values.to_dict(), **more): 1.0})
+def effect_of(rows, column, spread, **more):
+    """The `effects.Effect` of a column of one network's rows.
+
+    Args:
+        spread: of `seed_spread`, of the same column.
+    """
+    return of_seeds(rows.set_index("seed")[column], pooled=spread[rows["frozen"].iloc[0]], **more)
 
 
 def break_even(rows, x):
@@ -111,7 +93,7 @@ def break_even(rows, x):
     """
     gaps = gaps_by_seed(rows)
     spread = _within_networks(gaps, "gap")
-    return Crossing({place: effect_of(part.set_index("seed")["gap"], pooled=spread)
+    return Crossing({place: of_seeds(part.set_index("seed")["gap"], pooled=spread)
                      for place, part in gaps.groupby(x)})
 
 
@@ -145,8 +127,7 @@ def _norms(filters):
 def central_share(values, size=3):
     """The share of the energy at the centre of a map (Figures 7, 8b and 10).
 
-    A uniform map has size² / k², so 0.11 for k = 9 and 0.36 for k = 5. A map no larger than
-    `size` has 1.
+    A uniform map has size² / k², so 0.11 for k = 9. A map no larger than `size` has 1.
 
     Args:
         values: `[k, k]`, the mean square (or variance) of weights at each position, with k odd.

@@ -5,8 +5,7 @@ interval that takes their variances as equal counts alone only where a network h
 """
 
 from dataclasses import dataclass, field
-from functools import cached_property, reduce
-from operator import add
+from functools import cached_property
 
 import numpy as np
 from scipy.special import stdtrit
@@ -26,10 +25,17 @@ class Cell:
     answers: np.ndarray | None = field(default=None, repr=False)  # 0 to 100 for each test image
     images: str = ""  # the data set of `answers`
 
-    @classmethod
-    def of(cls, values, **more):
-        """The cell of values by seed, `{seed: value}`."""
-        return cls(float(np.mean(list(values.values()))), len(values), values=values, **more)
+
+def of_seeds(values, **more):
+    """The `Effect` of one network's values, a Series by seed."""
+    values = values.to_dict()
+    mean = float(np.mean(list(values.values())))
+    return Effect({Cell(mean, len(values), values=values, **more): 1.0})
+
+
+def of_mean(mean, n, variance):
+    """The `Effect` of a network of which only the mean and variance over n seeds are known."""
+    return Effect({Cell(mean, n, variance): 1.0})
 
 
 class Effect:
@@ -42,7 +48,7 @@ class Effect:
     can show the direction only where a network has one seed.
 
     Where all cells have answers, the interval covers other test images, too: the half-width of an
-    interval over the images is added in quadrature.
+    interval over the images is added in quadrature. Without cells, all is nan and n is 0.
     """
 
     def __init__(self, weights):
@@ -63,52 +69,69 @@ class Effect:
     @cached_property
     def value(self):
         """Of the seeds that all cells have if they are two or more, else of all seeds."""
-        if self.paired:
+        if self._paired:
             return float(np.mean(list(self.by_seed.values())))
-        return float(sum(weight * cell.mean for cell, weight in self.weights.items()))
+        total = sum(weight * cell.mean for cell, weight in self.weights.items())
+        return float(total) if self.weights else np.nan
 
     @cached_property
     def by_seed(self):
         """The combination within each seed that all cells have, or None if seeds are unknown."""
-        if any(cell.values is None for cell in self.weights):
+        if not self.weights or any(cell.values is None for cell in self.weights):
             return None
         seeds = set.intersection(*(set(cell.values) for cell in self.weights))
         return {seed: sum(weight * cell.values[seed] for cell, weight in self.weights.items())
                 for seed in sorted(seeds)}
 
     @property
-    def paired(self):
-        """Whether two seeds or more are those of all cells."""
+    def _paired(self):
         return self.by_seed is not None and len(self.by_seed) > 1
 
     @property
     def n(self):
         """The number of seeds behind it: those that all cells have."""
-        least = min(cell.n for cell in self.weights)
+        least = min((cell.n for cell in self.weights), default=0)
         return least if self.by_seed is None else max(1, len(self.by_seed))
 
-    # Each of the next three gives a variance as a list of `(variance, degrees of freedom)`, which
-    # is empty where it is unknown.
+    def interval(self, confidence=0.95):
+        """Its two ends; nan if nothing tells how much seeds differ."""
+        halves = [_half(parts, confidence) for parts in (self._own, self._pooled) if parts]
+        half = np.hypot(max(halves, default=np.nan), _half(self._over_images, confidence))
+        return self.value - half, self.value + half
 
+    @property
+    def low(self):
+        return self.interval()[0]
+
+    @property
+    def high(self):
+        return self.interval()[1]
+
+    # Each of the next three is a variance as a list of `(variance, degrees of freedom)`, which is
+    # empty where it is unknown.
+
+    @cached_property
     def _own(self):
         """Of the networks' own seeds."""
-        if self.paired:
+        if self._paired:
             return [(np.var(list(self.by_seed.values()), ddof=1) / self.n, self.n - 1)]
         if self.by_seed is not None or any(cell.n < 2 for cell in self.weights):
             return []
         return [(weight ** 2 * cell.variance / cell.n, cell.n - 1)
                 for cell, weight in self.weights.items()]
 
+    @cached_property
     def _pooled(self):
         """Of all networks' seeds. Cells with the same estimate share its degrees of freedom."""
         factors = {}
         for cell, weight in self.weights.items():
-            seeds = self.n if self.paired else cell.n
+            seeds = self.n if self._paired else cell.n
             factors[cell.pooled] = factors.get(cell.pooled, 0) + weight ** 2 / seeds
         if any(freedom < ENOUGH for _, freedom in factors):
             return []
         return [(variance * factor, freedom) for (variance, freedom), factor in factors.items()]
 
+    @cached_property
     def _over_images(self):
         """Of the choice of test images, for each data set: only if every cell has answers."""
         if any(cell.answers is None for cell in self.weights):
@@ -117,12 +140,6 @@ class Effect:
         for cell, weight in self.weights.items():
             combined[cell.images] = combined.get(cell.images, 0) + weight * cell.answers
         return [(each.var(ddof=1) / len(each), len(each) - 1) for each in combined.values()]
-
-    def interval(self, confidence=0.95):
-        """Its two ends; nan if nothing tells how much seeds differ."""
-        halves = [_half(parts, confidence) for parts in (self._own(), self._pooled()) if parts]
-        half = np.hypot(max(halves, default=np.nan), _half(self._over_images(), confidence))
-        return self.value - half, self.value + half
 
 
 def _half(parts, confidence):
@@ -134,30 +151,30 @@ def _half(parts, confidence):
     return stdtrit(freedom, (1 + confidence) / 2) * total ** 0.5
 
 
-def average(effects):
-    """The mean of several effects.
+def combined(terms):
+    """The sum of `(weight, effect)` pairs."""
+    return sum((effect * weight for weight, effect in terms), Effect({}))
 
-    Raises:
-        LookupError: if there is none.
-    """
+
+def average(effects):
+    """The mean of several effects. Raises LookupError if there is none."""
     effects = list(effects)
     if not effects:
         raise LookupError("no network to average over")
-    return reduce(add, effects) * (1 / len(effects))
+    return combined((1, effect) for effect in effects) * (1 / len(effects))
 
 
 def slope(curve, log=True):
     """The slope of a least-squares line through `{x: Effect}`, against x or its log2.
 
-    Raises:
-        LookupError: if there is only one x.
+    Raises LookupError if there is only one x.
     """
     if len(curve) < 2:
         raise LookupError("a slope needs two places")
     x = np.array(list(curve), float)
     x = np.log2(x) if log else x
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-    return reduce(add, (effect * weight for effect, weight in zip(curve.values(), weights)))
+    return combined(zip(weights, curve.values()))
 
 
 class Crossing:
@@ -176,8 +193,8 @@ class Crossing:
         if not self.curve:
             return "unknown: no network has both runs"
         low, high = self.interval()
-        ends = "no interval" if np.isnan(low) else f"95 %: {_place(low)} to {_place(high)}"
-        return f"{_place(self.value)} ({ends})"
+        ends = "no interval" if np.isnan(low) else f"95 %: {place(low)} to {place(high)}"
+        return f"{place(self.value)} ({ends})"
 
     @property
     def value(self):
@@ -198,18 +215,19 @@ class Crossing:
         return (self.x[i - 1], self.x[i]) if between else None
 
     def _zero(self, values):
-        closed = np.flatnonzero(np.asarray(values) <= 0)
-        if not len(closed):
-            return np.inf
-        i = closed[0]
-        if i == 0:
-            return 0.0
+        i = next((i for i, value in enumerate(values) if value <= 0), None)
+        if not i:
+            return np.inf if i is None else 0.0
         at = np.interp(0, [values[i], values[i - 1]], np.log([self.x[i], self.x[i - 1]]))
         return float(np.exp(at))
 
 
-def _place(value):
-    """A place as text."""
+def place(value, unit="", digits=0):
+    """A place of a `Crossing` as text.
+
+    Args:
+        unit: such as "E ", for places that were not tested.
+    """
     if np.isinf(value):
-        return "beyond the largest tested"
-    return f"{value:.0f}" if value else "below the smallest tested"
+        return f"beyond the largest {unit}tested"
+    return f"{value:.{digits}f}" if value else f"below the smallest {unit}tested"

@@ -1,16 +1,15 @@
 """The paper's published numbers (Gavrikov and Keuper, 2023, arXiv 2301.11360), each with its place.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 
 SEEDS = 4  # of every mean with a spread: "at least 4"
-PUBLISHED = "the paper, 75 epochs, n ≥ 4"  # the source of published rows in tables
+PUBLISHED = "the paper, 75 epochs, n ≥ 4"  # the profile of published rows in tables
 
 
-@dataclass(frozen=True)
-class Published:
+class Published(NamedTuple):
     """A published mean in percent and its spread over runs."""
 
     mean: float
@@ -73,16 +72,16 @@ BREAK_EVEN_DEPTH = 260
 
 
 def table_1():
-    """Table 1 as `analysis.accuracies` has it."""
-    return _accuracies(TABLE_1, ROLES_1)
+    """Table 1 with the columns of rows: `row` (a data set), `role`, `accuracy` and its spread."""
+    return _rows(TABLE_1, ROLES_1)
 
 
 def table_3():
-    """Table 3 as `analysis.accuracies` has it."""
-    return _accuracies(TABLE_3, ("Frozen random", "Learnable"))
+    """Table 3 as `table_1`, where a row is what stands between the convolutions."""
+    return _rows(TABLE_3, ("Frozen random", "Learnable"))
 
 
-def _accuracies(table, roles):
-    rows = [(row, role, value.mean, value.spread, SEEDS, PUBLISHED)
+def _rows(table, roles):
+    rows = [(row, role, *value, SEEDS, PUBLISHED)
             for row, values in table.items() for role, value in zip(roles, values)]
-    return pd.DataFrame(rows, columns=["row", "role", "accuracy", "spread", "n", "source"])
+    return pd.DataFrame(rows, columns=["row", "role", "accuracy", "accuracy_std", "n", "profile"])

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from .axes import break_below, log_ticks
 from .tables import LABELS, told
 from .utils.files import figures_folder
 
@@ -21,6 +21,7 @@ AXES = {"expansion": "LC expansion E", "width": "Network width W", "depth": "Net
         "learnable_parameters": "Learnable parameters"}
 COLUMN = 3.4  # inches: the width of a column in the paper
 DODGE = 4  # points by which marks of one place stand aside
+FAR = 10  # points of accuracy, at least, between the parts of a broken axis
 CURVE = dict(marker="o", markeredgewidth=0, errorbar="sd", err_style="bars",
              err_kws={"capsize": 2})
 
@@ -86,14 +87,35 @@ def against(axes, table, x, column, ylabel, larger=None):
         axes.margins(0.15)
     else:
         log_ticks(axes, {*lc[x], *larger.loc[larger["expansion"] > 0, x]})
-    _marks(axes, table, larger, x, column)
+    if len(larger):
+        _marks(axes, table, larger, x, column)
     axes.set(xlabel=AXES[x], ylabel=ylabel)
     if axes.get_legend():
         axes.get_legend().remove()
     if x in ("expansion", "learnable_parameters"):
         rows = pd.concat([table, larger]) if len(larger) else table
         means = rows.groupby(["expansion", "frozen", "profile"])[column].mean().reset_index()
-        break_below(axes, means[column], (means["expansion"] == 0) & means["frozen"])
+        _break_below(axes, means[column], (means["expansion"] == 0) & means["frozen"])
+
+
+def log_ticks(axes, values):
+    """A logarithmic x axis with ticks at the values. Axes that share it need the values of all.
+
+    A label that would touch the next one, counted from the largest, stands on a second line.
+    """
+    values = sorted(values)
+    octaves = np.log2(values[-1] / values[0]) * 1.1 if len(values) > 1 else 1
+    octave = axes.get_position().width * axes.figure.get_figwidth() * 72 / octaves  # in points
+    labels, last = [], {"": np.inf, "\n": np.inf}
+    for value in reversed(values):
+        room = {line: np.log2(other / value) * octave - 2.8 * len(f"{value}{other}") - 3
+                for line, other in last.items()}
+        line = next((line for line in room if room[line] > 0), None)
+        labels.append("" if line is None else f"{line}{value}")
+        last |= {} if line is None else {line: value}
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(values, labels[::-1])
+    axes.xaxis.minorticks_off()
 
 
 def _marks(axes, table, larger, x, column):
@@ -101,16 +123,14 @@ def _marks(axes, table, larger, x, column):
 
     Thin lines join those of a kind. A plain network has no expansion: it stands at the right edge.
     """
-    if larger.empty:
-        return
     name_marks(axes, larger, table)
     at_edge = (larger["expansion"] == 0) & (x == "expansion")
     if x != "learnable_parameters":
         low, high = axes.get_xlim()
         room = 1.9 * max({*table[x], *larger[x]}) if at_edge.any() else 1
         axes.set_xlim(low / 1.1, max(high * 1.1, room))
-    kinds = larger.groupby(["profile", larger["expansion"] == 0, "frozen"])
-    for (profile, plain, frozen), rows in kinds:
+    for (profile, plain, frozen), rows in larger.groupby(
+            ["profile", larger["expansion"] == 0, "frozen"]):
         means = rows.groupby(x)[column].mean()
         color = PLAIN[frozen][1] if plain else COLORS[frozen]
         if plain and x == "expansion":
@@ -139,6 +159,39 @@ def name_marks(axes, larger, table):
                  if rows[column].nunique() == 1 and not set(rows[column]) & set(table[column])]
         # the layout would make room for an empty line at (0, 0) if it were not clipped
         mark(axes, [], [], profile, "white", clip_on=True, label="".join(named) + told(rows))
+
+
+def _break_below(axes, values, low):
+    """Breaks the y axis above the values where `low` is true, if all others lie far above them.
+
+    Far is `FAR`, and three tenths of the whole. The empty part between then takes a tenth of the
+    height, and so do the low values if they differ.
+    """
+    below, above = values[low].dropna(), values[~low].dropna()
+    gap = above.min() - below.max()  # nan if either is empty
+    if not gap > max(FAR, 0.3 * (values.max() - values.min())):
+        return
+    bottom, low, reach = below.min(), below.max(), above.max() - above.min()
+    top = max(above.max(), axes.dataLim.y1) + 0.1 * reach
+    high = above.min() - 0.08 * reach
+    height = top - high
+    places = {top: top, high: high, low: high - 0.12 * height}  # {value: where it stands}
+    if bottom < low:
+        places[bottom] = places[low] - 0.12 * height
+    places[bottom - 1] = places[bottom] - 0.08 * height  # the end of the axis
+    numbers, heights = map(sorted, (places, places.values()))
+    axes.set_yscale("function", functions=(lambda y: np.interp(y, numbers, heights),
+                                           lambda y: np.interp(y, heights, numbers)))
+    axes.set_ylim(bottom - 1, top)
+    upper = [y for y in MaxNLocator(5).tick_values(high, top) if high <= y <= top]
+    axes.set_yticks([*sorted({round(bottom), round(low)}), *upper])
+    axes.yaxis.set_major_formatter("{x:.0f}" if all(y == round(y) for y in upper) else "{x:.1f}")
+    axes.yaxis.minorticks_off()
+    ends = [low + share * (high - low) for share in (0.35, 0.65)]
+    where = dict(transform=axes.get_yaxis_transform(), clip_on=False, zorder=10)
+    axes.plot([0, 0], ends, color="white", linewidth=3, **where)
+    axes.plot([0, 0], ends, color="black", linestyle="", marker=[(-1, -0.5), (1, 0.5)],
+              markersize=7, markeredgewidth=0.8, **where)
 
 
 def _name_expansions(axes, lc, column):
@@ -186,14 +239,13 @@ def filter_rows(axes, rows, labels):
         rows: a list of arrays `[c_out, 3 or 1, k, k]`, of one shape.
         labels: a text for each row.
     """
-    count, _, k, _ = rows[0].shape
-    canvas = np.ones((len(rows) * (k + 1) - 1, count * (k + 1) - 1, 3))
-    for y, filters in enumerate(rows):
-        scaled = 0.5 + 0.5 * filters.astype(float) / np.abs(filters).max()
-        for x, image in enumerate(scaled.transpose(0, 2, 3, 1)):
-            canvas[y * (k + 1):y * (k + 1) + k, x * (k + 1):x * (k + 1) + k] = image
-    axes.imshow(canvas, interpolation="nearest")
-    axes.set_yticks([y * (k + 1) + (k - 1) / 2 for y in range(len(rows))], labels)
+    scaled = np.stack(rows).astype(float)
+    count, _, channels, k, _ = scaled.shape
+    scaled = 0.5 + 0.5 * scaled / np.abs(scaled).max((1, 2, 3, 4), keepdims=True)
+    framed = np.pad(scaled, [(0, 0)] * 3 + [(0, 1)] * 2, constant_values=1)
+    canvas = framed.transpose(0, 3, 1, 4, 2).reshape(count * (k + 1), -1, channels)[:-1, :-1]
+    axes.imshow(canvas.repeat(3 // channels, axis=2), interpolation="nearest")
+    axes.set_yticks([y * (k + 1) + (k - 1) / 2 for y in range(count)], labels)
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.grid(visible=False)

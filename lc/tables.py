@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from .analysis import gaps as gaps_of
+from .analysis import summary
 from .data import TITLES
 from .imagenet.run import RECIPES
 from .paper import PUBLISHED
@@ -70,17 +72,14 @@ def fold_out(rows, build):
 
 
 def number(value, digits, sign=""):
-    """A number as text, with the minus sign of print and never "−0.0".
+    """A number as text, with the minus sign of print, never "−0.0", and a dash for nan.
 
     Args:
         sign: "+" if positive numbers have one, too.
     """
+    if np.isnan(value):
+        return "–"
     return f"{round(value, digits) + 0.0:{sign}.{digits}f}".replace("-", "−")
-
-
-def signed(value):
-    """A number of points with its sign and one decimal; "0.0" has no sign."""
-    return "0.0" if abs(value) < 0.05 else f"{value:+.1f}".replace("-", "−")
 
 
 def plus_minus(means, column):
@@ -88,35 +87,35 @@ def plus_minus(means, column):
 
     One seed gives the mean alone, none a dash.
     """
-    def text(mean, spread):
-        if np.isnan(mean):
-            return "–"
-        return f"{mean:.2f}" if np.isnan(spread) else f"{mean:.2f} ± {spread:.2f}"
-
-    return [text(*both) for both in zip(means[column], means[f"{column}_std"])]
+    return [f"{mean:.2f} ± {spread:.2f}" if spread >= 0 else number(mean, 2)
+            for mean, spread in zip(means[column], means[f"{column}_std"])]
 
 
-def side_by_side(means, columns, *index, gaps=None):
-    """A table of `analysis.summary` as text: a row for each value of `index`, a column for a kind.
+def side_by_side(rows, columns, *index, gaps=False):
+    """The means of rows as text: a row for each value of `index`, a column for a kind of filters.
+
+    Rows of other epochs have lines of their own.
 
     Args:
-        columns: a column of `means`, or several by title.
-        gaps: of `analysis.gaps`; adds a column "Gap".
+        columns: a column, or several by title.
+        gaps: adds a column "Gap", what freezing costs.
     """
     if isinstance(columns, str):
         columns = {"": columns}
+    index = ["epochs", *index]
+    means = summary(rows, *columns.values())
     parts = []
     for title, column in columns.items():
-        labels = [f"{label}, {title}" if title else label for label in LABELS.values()]
-        cells = means.assign(filters=means["frozen"].map(dict(zip(LABELS, labels))),
-                             text=plus_minus(means, column))
-        part = cells.set_index([*index, "filters"])["text"]
-        part = part.unstack("filters", fill_value="–", sort=False)
-        parts.append(part.reindex(columns=labels, fill_value="–"))
+        labels = {frozen: f"{label}, {title}" if title else label
+                  for frozen, label in LABELS.items()}
+        cells = means.assign(filters=means["frozen"].map(labels), text=plus_minus(means, column))
+        part = cells.set_index([*index, "filters"])["text"].unstack(fill_value="–", sort=False)
+        parts.append(part.reindex(columns=labels.values(), fill_value="–"))
     table = pd.concat(parts, axis=1).rename_axis(columns=None)
-    if gaps is not None:
-        known = dict(zip(gaps.set_index(list(index)).index, plus_minus(gaps, "gap")))
-        table["Gap"] = [known.get(key, "–") for key in table.index]
+    if gaps:
+        found = gaps_of(rows).set_index(index)
+        known = pd.Series(plus_minus(found, "gap"), found.index, dtype=object)
+        table["Gap"] = known.reindex(table.index, fill_value="–")
     return table
 
 
@@ -131,29 +130,32 @@ def paper_table(here, published):
     """Table 1 or 3 as text, with the paper's lines and columns. Rows here stand above the paper's.
 
     Args:
-        here, published: as for `dots.beside_paper`.
+        here, published: as for `beside`.
     """
-    rows = beside(here, published).rename(columns={"spread": "accuracy_std"})
-    cells = rows.assign(text=plus_minus(rows, "accuracy"))
-    cells = cells.set_index(["line", "label", "role"])["text"]
-    table = cells.unstack("role", fill_value="–", sort=False)
-    table = table.reindex(columns=list(dict.fromkeys(published["role"])))
+    rows = beside(here, published)
+    cells = rows.assign(text=plus_minus(rows, "accuracy")).set_index(["line", "label", "role"])
+    table = cells["text"].unstack("role", fill_value="–", sort=False)
+    table = table.reindex(columns=published["role"].unique())
     return table.rename_axis(index=["", ""], columns=None)
 
 
 def beside(here, published):
     """Both tables in one, in the order of the paper's lines and roles, the largest profile first.
 
-    All of the paper's lines are there, also those that `here` lacks.
-    Two columns are added: `line`, the title of a row, and `label`, whose numbers they are:
-    "here, 15 epochs, n = 2" or "the paper, 75 epochs, n ≥ 4".
+    All of the paper's lines are there, also those that `here` lacks. Two columns are added: `line`,
+    the title of a row, and `label`, whose numbers they are: "here, 15 epochs, n = 2" or "the paper,
+    75 epochs, n ≥ 4".
+
+    Args:
+        here: of `analysis.summary` by `row`, `role`, `profile` and `epochs`.
+        published: of `paper.table_1` or `paper.table_3`.
     """
     labels = {name: f"here, {epochs_and_seeds(part['epochs'], part['n'])}"
-              for name, part in here.groupby("source")}
-    rows = pd.concat([here, published])
+              for name, part in here.groupby("profile")}
     order = [*published["row"], *published["role"], *PROFILES, PUBLISHED]
     order = {name: i for i, name in enumerate(order)}
-    rows = rows.sort_values(["row", "source", "role"], kind="stable",
-                            key=lambda names: names.map(order).fillna(np.inf))
+    rows = pd.concat([here, published]).sort_values(
+        ["row", "profile", "role"], kind="stable",
+        key=lambda names: names.map(order).fillna(np.inf))
     return rows.assign(line=[LINES.get(row, row) for row in rows["row"]],
-                       label=[labels.get(source, source) for source in rows["source"]])
+                       label=[labels.get(profile, profile) for profile in rows["profile"]])

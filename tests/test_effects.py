@@ -1,14 +1,15 @@
 """Effects and their intervals: values by hand and by scipy, and coverage by simulation."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 
-from lc.effects import Cell, Crossing, Effect, average, slope
+from lc.effects import Cell, Crossing, Effect, average, of_mean, of_seeds, slope
 
 
 def effect(*values, seeds=None, **more):
-    return Effect({Cell.of(dict(zip(seeds or range(len(values)), values)), **more): 1.0})
+    return of_seeds(pd.Series(values, seeds), **more)
 
 
 def test_a_difference_is_paired_by_seed_as_scipys():
@@ -28,7 +29,7 @@ def test_only_seeds_that_all_networks_have_tell_the_spread():
 
 def test_means_with_known_spreads_have_welchs_interval():
     a, b = np.random.default_rng(1).normal([[91], [90]], [[0.1], [0.4]], (2, 4))
-    first, second = (Effect({Cell(each.mean(), 4, each.var(ddof=1)): 1.0}) for each in (a, b))
+    first, second = (of_mean(each.mean(), 4, each.var(ddof=1)) for each in (a, b))
     expected = scipy.stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
     assert (first - second).interval() == pytest.approx(tuple(expected))
 

@@ -1,13 +1,14 @@
 """Findings: differences of few runs, their intervals, and what they decide."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers import rows
 from scipy import stats
 
 from lc.analysis import seed_spread
-from lc.findings import (FAILS, HOLDS, OPEN, Box, Estimate, above, combination, difference, points,
-                         within)
+from lc.effects import Effect, of_seeds
+from lc.findings import FAILS, HOLDS, OPEN, Box, combination, difference, judge, points
 
 
 def runs(*accuracies, frozen=False):
@@ -36,7 +37,7 @@ def test_a_difference_has_the_interval_of_its_effect():
     half = stats.t.ppf(0.975, 6) * np.sqrt(4 * (1 / 2 + 1))
     found = difference(a, b, spread(4.0, 6))
     assert (found.value, found.n) == (11.0, 1)
-    assert (found.low, found.high) == pytest.approx((11 - half, 11 + half))
+    assert found.interval() == pytest.approx((11 - half, 11 + half))
     b = runs(80.0, 86.0)  # within seeds 10 and 6: wider than by the others' spread
     assert difference(a, b, spread(1.0, 6)).high == pytest.approx(8 + stats.t.ppf(0.975, 1) * 2)
 
@@ -63,8 +64,14 @@ def test_what_the_rows_cannot_tell_is_not_decided():
     lone = difference(one, zero, spread(np.nan, 0))
     none = difference(one[:0], zero, spread(1.0, 1))
     assert lone.value == 1
-    assert above(lone) == within(lone, 5) == above(none) == within(none, 5) == OPEN
+    assert judge(lone) == judge(lone, -5, 5) == judge(none) == judge(none, -5, 5) == OPEN
     assert points(lone) == "+1.0 points (no interval; n = 1)" and points(none) == "no row yet"
+
+
+def within(low, high, seeds=2):
+    """An effect of seeds that agree, with this 95 % interval by the spread of other networks."""
+    variance = seeds * ((high - low) / 2 / stats.norm.ppf(0.975)) ** 2
+    return of_seeds(pd.Series([(low + high) / 2] * seeds), pooled=(variance, 10 ** 9))
 
 
 @pytest.mark.parametrize("low, high, least_0, most_1", [
@@ -72,22 +79,22 @@ def test_what_the_rows_cannot_tell_is_not_decided():
     (0.5, 1.5, HOLDS, OPEN), (1.1, 2.0, HOLDS, FAILS), (-2.0, -1.1, FAILS, FAILS),
     (-2.0, 2.0, OPEN, OPEN)])
 def test_an_interval_decides_if_all_of_it_is_on_one_side(low, high, least_0, most_1):
-    estimate = Estimate((low + high) / 2, low, high, 2)
-    assert above(estimate) == least_0 and within(estimate, 1) == most_1
+    effect = within(low, high)
+    assert judge(effect) == least_0 and judge(effect, -1, 1) == most_1
 
 
 def test_a_box_needs_all_differences_and_two_seeds():
-    higher, lower, unclear = (Estimate(value, value - 1, value + 1, 2) for value in (2, -2, 0))
-    one_seed, missing = Estimate(2, 1, 3, 1), Estimate(np.nan, np.nan, np.nan, 0)
+    higher, lower, unclear = (within(value - 1, value + 1) for value in (2, -2, 0))
+    one_seed, missing = within(1, 3, seeds=1), Effect({})
     for other, verdict in ((higher, HOLDS), (lower, FAILS), (unclear, OPEN), (one_seed, OPEN),
                            (missing, OPEN)):
         assert Box("A", {"x": higher, "y": other}).verdict == verdict
     assert "with one seed; the spread" in Box("A", {"": one_seed}).text
-    alone = Box("A", {"": Estimate(2, np.nan, np.nan, 1)})
+    alone = Box("A", {"": of_seeds(pd.Series([2.0]))})
     assert "with one seed\n" in alone.text and "missing" in Box("A", {}).text
 
 
 def test_a_box_says_the_same_as_text_and_as_html():
-    box = Box("A < B", {"B & A": Estimate(0, -1, 1, 2)})
+    box = Box("A < B", {"B & A": within(-1, 1)})
     assert repr(box) == "A < B: not decided\n  B & A: +0.0 points (95 %: −1.0 to +1.0; n = 2)"
     assert "A &lt; B: not decided" in box._repr_html_() and "B &amp; A" in box._repr_html_()

@@ -14,8 +14,8 @@ PATHS = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("._
 LAYERS = (("utils",), ("",), ("fast", "imagenet"), ("study",),
           ("sweep", "benchmark", "publish", "claims", "interactive"))
 # they know all experiments
-STUDY = {f"lc.{name}" for name in ("study", "hours", "analysis", "findings", "tables", "axes",
-                                   "plots", "dots", "networks")}
+STUDY = {f"lc.{name}" for name in ("study", "hours", "analysis", "findings", "tables", "plots",
+                                   "dots", "networks")}
 
 
 def room(module):

@@ -9,7 +9,7 @@ from helpers import rows
 from matplotlib.colors import same_color, to_hex
 
 from lc import analysis, dots, paper, plots, tables
-from lc.effects import Crossing
+from lc.effects import Crossing, of_seeds
 
 matplotlib.use("Agg")
 
@@ -131,7 +131,7 @@ def test_labels_of_many_expansions_do_not_touch_and_stay_inside():
 
 def test_a_break_even_is_a_line_or_words(axes):
     def at(*gaps):
-        return Crossing({x: analysis.effect_of(pd.Series([gap]))
+        return Crossing({x: of_seeds(pd.Series([gap]))
                          for x, gap in zip((32, 128), gaps)})
 
     plots.break_even(axes, at(1.0, -1.0))
@@ -147,7 +147,7 @@ def test_networks_stand_below_each_other_with_their_gap_and_the_divider_between(
                  ("ResNet-18", False, 0, 91.0), ("ResNet-18", True, 0, 61.5),
                  ("MobileNet-v2", True, 0, 70.0))
     larger = rows(("ResNet-18", True, 0, 55.0), ("ResNet-101", True, 0, 66.0))
-    dots.by_network(axes, table, analysis.gaps(table), larger.assign(profile="short"))
+    dots.by_network(axes, table, larger.assign(profile="short"))
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names[2] == "ResNet-18" and set(names[:2]) == {"ResNet-50", "MobileNet-v2"}
     y = names.index("ResNet-50")
@@ -159,10 +159,6 @@ def test_networks_stand_below_each_other_with_their_gap_and_the_divider_between(
     assert {(plots.FROZEN, 61.5, 2), (plots.LEARNABLE, 91, 2), (plots.FROZEN, 88, y)} <= points
     for_legend, star = with_marker(axes, "P")
     assert not len(for_legend.get_xdata()) and (*star.get_xdata(), *star.get_ydata()) == (55, 2)
-
-
-def test_a_change_of_nothing_has_no_sign():
-    assert [tables.signed(x) for x in (0.04, -0.04, 1.25, -29.5)] == ["0.0", "0.0", "+1.2", "−29.5"]
 
 
 def test_filters_are_drawn_in_rows_in_rgb_with_grey_for_zero(axes):
@@ -178,16 +174,14 @@ def test_filters_are_drawn_in_rows_in_rgb_with_grey_for_zero(axes):
 
 
 def test_side_by_side():
-    means = analysis.summary(TABLE, "accuracy")
-    table = tables.side_by_side(means, "accuracy", "expansion", gaps=analysis.gaps(TABLE))
+    table = tables.side_by_side(TABLE, "accuracy", "expansion", gaps=True)
     assert list(table.columns) == ["Frozen random", "Learnable", "Gap"]
-    assert list(table.index) == [0, 1, 8]
-    assert list(table.loc[8]) == ["58.50 ± 0.71", "78.50 ± 0.71", "20.00 ± 0.00"]
-    assert list(table.loc[0]) == ["–", "80.50 ± 0.71", "–"]
-    means = analysis.summary(TABLE, "accuracy", "seed")
+    assert list(table.index) == [(4, 0), (4, 1), (4, 8)]
+    assert list(table.loc[4, 8]) == ["58.50 ± 0.71", "78.50 ± 0.71", "20.00 ± 0.00"]
+    assert list(table.loc[4, 0]) == ["–", "80.50 ± 0.71", "–"]
     columns = {"a": "accuracy", "b": "seed"}
-    several = tables.side_by_side(means, columns, "kernel_size", "expansion")
-    assert several.loc[3, 1].to_dict() == {
+    several = tables.side_by_side(TABLE, columns, "kernel_size", "expansion")
+    assert several.loc[4, 3, 1].to_dict() == {
         "Frozen random, a": "51.50 ± 0.71", "Learnable, a": "71.50 ± 0.71",
         "Frozen random, b": "0.50 ± 0.71", "Learnable, b": "0.50 ± 0.71"}
 
@@ -205,7 +199,8 @@ def role(row):
 def here():
     larger = rows((PLAIN, False, 0, 91.7)).assign(profile="paper", epochs=75)
     table = pd.concat([TABLE[TABLE["expansion"] != 1].assign(profile="short"), larger])
-    return analysis.accuracies(table, rows=lambda row: row["dataset"], roles=role)
+    table = table.assign(row=table["dataset"], role=table.apply(role, axis=1))
+    return analysis.summary(table, "accuracy", by=["row", "role", "profile", "epochs"])
 
 
 def test_numbers_of_two_seeds_of_one_and_of_none():
@@ -226,32 +221,13 @@ def test_the_papers_tables_stand_below_the_rows_here_keyed_by_role(here):
 
 
 def test_the_papers_tables_are_drawn_filled_here_and_open_there(here, axes):
-    published = paper.table_1()
-    dots.beside_paper([axes], here, published[published["row"] == "cifar10"])
+    both = tables.beside(here, paper.table_1())
+    for row in both[both["row"] == "cifar10"].itertuples():
+        dots.dot(axes, row, 0)
     points = {(dot.get_xdata()[0], dot.get_color(), dot.get_markerfacecolor(), dot.get_marker())
               for dot, *_ in (each.lines for each in axes.containers)}
     assert {(91.6, plots.BASELINE, "white", "o"), (91.7, plots.BASELINE, plots.BASELINE, "*"),
             (58.5, plots.FROZEN, plots.FROZEN, "o")} < points and len(points) == 7
-    assert axes.get_title() == "CIFAR-10"
-
-
-def test_operations_between_have_an_axis_for_each_recipe_of_the_same_span():
-    figure, axes = plt.subplots(1, 2)
-    table = rows(*[(f"ResNet-LC-8-16x8{between}", frozen, 0, 70.0 + i - frozen)
-                   for i, between in enumerate(("", "+ReLU", "+BN"))
-                   for frozen in (False, True)])
-    here = analysis.accuracies(table, lambda row: row["between"],
-                               lambda row: tables.LABELS[row["frozen"]])
-    dots.between_convolutions(axes, here, paper.table_3())
-    left, right = ({each.lines[0].get_xdata()[0] for each in axis.containers} for axis in axes)
-    assert left == {69, 70, 71, 72} and {91.71, 94.72} <= right and len(right) == 8
-    assert np.isclose(*(np.ptp(axis.get_xlim()) for axis in axes))
-    labels = [label.get_text() for label in axes[0].get_yticklabels()]
-    assert labels == ["nothing", "ReLU", "BatchNorm", "BatchNorm + ReLU"]
-    handles, named = axes[1].get_legend_handles_labels()
-    colors = {name: handle.get_color() for name, handle in zip(named, handles)}
-    assert colors["Frozen random"] == plots.FROZEN and colors["Learnable"] == plots.LEARNABLE
-    plt.close(figure)
 
 
 def test_a_table_that_unfolds_has_a_twin_in_text():
@@ -263,8 +239,7 @@ def test_a_table_that_unfolds_has_a_twin_in_text():
 
 def test_recipes_stand_below_each_other_by_their_epochs():
     longer = rows((LC, True, 0, 92.0)).assign(profile="paper", epochs=75)
-    means = analysis.summary(pd.concat([TABLE, longer]), "accuracy")
-    found = tables.side_by_side(means, "accuracy", "epochs", "model")
+    found = tables.side_by_side(pd.concat([TABLE, longer]), "accuracy", "model")
     assert found.index[0] == (75, LC) and (4, PLAIN) in found.index
     assert found.loc[(75, LC), "Frozen random"] == "92.00"
 
@@ -290,7 +265,7 @@ def test_a_caption_names_network_data_epochs_and_seeds():
 
 def test_published_numbers_are_the_papers():
     tables = pd.concat([paper.table_1(), paper.table_3()])
-    cells = {*map(tuple, tables[["row", "role", "accuracy", "spread"]].values)}
+    cells = {*map(tuple, tables[["row", "role", "accuracy", "accuracy_std"]].values)}
     assert len(cells) == 20 and {
         ("cifar100", "LC, frozen random", 61.31, 0.74), ("svhn", "Plain", 96.36, 0.04),
         ("+BN+ReLU", "Learnable", 94.72, 0.16), ("", "Frozen random", 91.71, 0.08)} < cells

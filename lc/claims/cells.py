@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from .. import paper, results
-from ..analysis import central_share, seed_spread
-from ..effects import Cell, Effect, average
+from ..analysis import central_share, effect_of, seed_spread
+from ..effects import of_mean
 
 # The roles of networks
 PLAIN, PLAIN_FROZEN = "plain learnable", "plain frozen"
@@ -56,20 +56,12 @@ class Cells:
         """`{k: Cells}` of each kernel size."""
         return {k: Cells(rows, self.pool) for k, rows in self.rows.groupby("kernel_size")}
 
-    def gap_by_kernel(self, a=LEARNABLE, b=FROZEN, column="accuracy"):
-        """The curve against k of the mean of `gap` over the expansions that all k have."""
-        gaps = {k: cells.gap(a, b, column) for k, cells in self.by_kernel().items()}
-        shared = set.intersection(*map(set, gaps.values()))
-        return {k: average(gap[e] for e in sorted(shared)) for k, gap in gaps.items()}
-
     def _effect(self, rows, column):
         answers = [answered(run_id, column) for run_id in rows["id"]]
         known = all(each is not None for each in answers)
         dataset = rows["dataset"].iloc[0]
-        cell = Cell.of(dict(zip(rows["seed"], rows["value"])),
-                       pooled=self.pool(dataset, column)[rows["frozen"].iloc[0]],
-                       answers=100 * np.mean(answers, axis=0) if known else None, images=dataset)
-        return Effect({cell: 1.0})
+        return effect_of(rows, "value", self.pool(dataset, column), images=dataset,
+                         answers=100 * np.mean(answers, axis=0) if known else None)
 
 
 class PublishedCells(Cells):
@@ -93,7 +85,7 @@ def ends(curve):
 
 def published(mean):
     """The effect of a published mean: its ± is taken as the standard deviation over its seeds."""
-    return Effect({Cell(mean.mean, paper.SEEDS, mean.spread ** 2): 1.0})
+    return of_mean(mean.mean, paper.SEEDS, mean.spread ** 2)
 
 
 def measured(rows, column):
@@ -123,15 +115,9 @@ def first_share(arrays):
     return central_share(energy) if len(energy) > 3 else np.nan
 
 
-def arrays(run_id):
-    """The arrays of a run, which are read once for each version of its file."""
-    path = results.arrays_path(run_id)
-    file = path.stat() if path.exists() else None
-    return _arrays(run_id, path, file and (file.st_mtime_ns, file.st_size))
-
-
 @lru_cache(maxsize=1024)
-def _arrays(run_id, path, version):
+def arrays(run_id):
+    """The arrays of a run, read once until `report.verdicts` is called again."""
     return results.load_arrays(run_id)
 
 
@@ -146,13 +132,12 @@ def answered(run_id, column):
 
 
 def pool_of(rows):
-    """From a data set and a column to the `analysis.seed_spread` of all networks that rows of a
-    profile repeat."""
+    """A function from a data set and a column to the `analysis.seed_spread` in rows of a profile."""
     @cache
     def pool(dataset, column):
         of_set = rows[rows["dataset"] == dataset]
-        repeated = of_set.groupby(["profile", "model", "frozen"])["seed"].transform("size") > 1
-        of_set = of_set[repeated]
+        several = of_set.groupby(["profile", "model", "frozen"])["seed"].transform("size") > 1
+        of_set = of_set[several]  # the arrays of others need not be read
         values = of_set.assign(value=measured(of_set, column)).dropna(subset="value")
         return seed_spread(values, "value")
 

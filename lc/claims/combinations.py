@@ -8,7 +8,7 @@ from .cells import ALL, FROZEN, LC, LEARNABLE, PLAIN, ends, published
 from .verdict import BELOW, Part, claim
 
 AT = paper.PASSES_BASELINE_AT
-DOUBLING = 2 ** 0.5 - 1  # the margin of a place on a grid of doublings: half a step either way
+HALF_A_STEP = 0.5  # of doublings, the margin of a place on their grid
 on_figure_4 = partial(claim, notebook="03", runs=study.figure4)
 on_figure_5 = partial(claim, notebook="04", runs=study.figure4)
 on_width = partial(claim, notebook="05", where="Section 4.1, Figure 6a", runs=study.figure6a,
@@ -70,7 +70,7 @@ def frozen_passes_learnable(cells):
     paper's grid it lies between 4 and 8. A miss by half a doubling still counts, a margin of ours.
     """
     e = paper.PASSES_LEARNABLE_AT
-    return [Part("gap closes at", Crossing(cells.gap()), "E", (e / 2, e), DOUBLING)]
+    return [Part("gap closes at", Crossing(cells.gap()), "E", (e / 2, e), HALF_A_STEP)]
 
 
 @on_figure_4("11", where="Section 4.1, Figure 4a", title=f"frozen passes plain at E = {AT}",
@@ -82,7 +82,7 @@ def frozen_passes_plain(cells):
     grid it lies between 64 and 128. A miss by half a doubling still counts, a margin of ours.
     """
     gap = {e: cells.plain() - frozen for e, frozen in cells.curve(FROZEN).items()}
-    return [Part("gap closes at", Crossing(gap), "E", (AT / 2, AT), DOUBLING)]
+    return [Part("gap closes at", Crossing(gap), "E", (AT / 2, AT), HALF_A_STEP)]
 
 
 @on_figure_4("12", where="Section 4.1, Figure 4a", title="a slight decline beyond", needs=LC)

@@ -6,14 +6,15 @@ import numpy as np
 import pandas as pd
 
 from .. import findings, tables
-from ..effects import Crossing
+from ..effects import Crossing, place
 from ..utils.shown import Shown, framed
-from .cells import published
+from . import cells
 from .verdict import (AS_IN_PAPER, CLAIMS, CONTRARY, TINY, UNDECIDED, cells_of, found, holm, judge,
                       p_value, weakest)
 
 COLORS = dict(zip((AS_IN_PAPER, CONTRARY, UNDECIDED), findings.COLORS.values()))
 DIGITS = {"points": 2, "FVE": 3, "share": 3, "log2": 2, "E": 1, "W": 0, "D": 0}
+FIELDS = "number", "notebook", "where", "title", "text", "statistic"
 NUMBERS = "value", "low", "high", "scaled", "scaled_low", "scaled_high"  # of a claim's least part
 
 
@@ -21,7 +22,7 @@ def verdicts(notebook=None):
     """The verdict on every claim, or on the claims of one notebook.
 
     Returns:
-        A DataFrame with a row for each claim: `number, notebook, where, title, claim, statistic`;
+        A DataFrame with a row for each claim: `number, notebook, where, title, text, statistic`;
         `profile, trained` (in words), `n` (seeds); of the part that is least on the claim's side
         `part` and `effect` (text), `value, low, high`, and `scaled, scaled_low, scaled_high` (of
         `Part.scaled`); `parts`, the text of all parts; `verdict`; `why`, what leaves it undecided
@@ -37,11 +38,12 @@ def verdicts(notebook=None):
     if notebook not in (None, *known):
         raise ValueError(f"no claim belongs to notebook {notebook!r}; those with claims: "
                          f"{', '.join(known)}")
+    cells.arrays.cache_clear()
     table = pd.DataFrame([judged(claim) for claim in CLAIMS])
-    asked = table.index[table["p"].notna()]
-    survive = dict(zip(asked, holm(table["p"][asked].tolist())))
-    table["holm"] = [survive.get(i, False) and verdict != UNDECIDED
-                     for i, verdict in table["verdict"].items()]
+    asked = table["p"].notna()
+    table["holm"] = False
+    table.loc[asked, "holm"] = holm(table.loc[asked, "p"])
+    table["holm"] &= table["verdict"] != UNDECIDED
     if notebook is None:
         return table
     return table[table["notebook"] == notebook].reset_index(drop=True)
@@ -50,10 +52,9 @@ def verdicts(notebook=None):
 def judged(claim):
     """The row of a claim in `verdicts`, without `holm`."""
     profile, parts, why = found(claim)
-    row = dict(number=claim.number, notebook=claim.notebook, where=claim.where, title=claim.title,
-               claim=claim.text, statistic=claim.statistic, profile=profile, trained="", n=0,
-               part="", effect="", **dict.fromkeys(NUMBERS, np.nan), parts=[], verdict=UNDECIDED,
-               why=why, p=np.nan, by_paper=by_paper(claim))
+    row = dict({field: getattr(claim, field) for field in FIELDS}, profile=profile, trained="",
+               n=0, part="", effect="", **dict.fromkeys(NUMBERS, np.nan), parts=[],
+               verdict=UNDECIDED, why=why, p=np.nan, by_paper=by_paper(claim))
     if not parts:
         return row
     least = weakest(parts)
@@ -75,17 +76,17 @@ def because(claim, profile, parts, verdict):
         return "only tiny runs"
     if profile not in claim.profiles:
         return f"decided by runs of {epochs(claim, 'paper')} epochs alone"
-    if verdict == UNDECIDED:
-        unclear = [part.unclear for part in parts if part.unclear]
-        if unclear:
-            return "the grid does not tell {:g} from {:g}".format(*unclear[0])
-        if any(np.isnan(part.effect.interval()[0]) for part in parts):
-            return "one seed, and too few repeated networks to tell how much seeds differ"
-        least = weakest(parts)
-        if isinstance(least.effect, Crossing) and np.isinf(least.effect.value):
-            return f"beyond the largest {least.unit} tested"
-        return "the interval is too wide"
-    return "direction only, spread of other networks" if one_seed(parts) else ""
+    if verdict != UNDECIDED:
+        return "direction only, spread of other networks" if one_seed(parts) else ""
+    for part in parts:
+        if part.unclear:
+            return "the grid does not tell {:g} from {:g}".format(*part.unclear)
+    if any(np.isnan(part.effect.interval()[0]) for part in parts):
+        return "one seed, and too few repeated networks to tell how much seeds differ"
+    least = weakest(parts)
+    if np.isinf(least.effect.value):
+        return place(np.inf, f"{least.unit} ")
+    return "the interval is too wide"
 
 
 def one_seed(parts):
@@ -110,32 +111,27 @@ def trained(claim, profile):
         words.append("ResNet-{}-{}".format(*shapes.pop()))
     elif len(depths) == 1 and depths != {depth for depth, _ in theirs}:
         words.append(f"depth {depths.pop()}")
-    if not {run.dataset for run in runs} <= {run.dataset for run in papers}:
-        words.append(" and ".join(sorted({run.dataset for run in runs})))
+    datasets, theirs = ({run.dataset for run in each} for each in (runs, papers))
+    if not datasets <= theirs:
+        words.append(" and ".join(sorted(datasets)))
     return ", ".join(words)
 
 
 def effect_text(part):
     """An effect and its interval: "2.31 points (2.08 to 2.54)"."""
+    unit, digits, effect = part.unit, DIGITS[part.unit], part.effect
     if part.unclear:
-        return "{} between {:g} and {:g}".format(part.unit, *part.unclear)
-    effect, interval = part.effect, part.effect.interval()
-    value, low, high = (_number(each, part.unit) for each in (effect.value, *interval))
-    ends = "no interval" if np.isnan(interval).any() else f"{low} to {high}"
-    if not isinstance(effect, Crossing):
-        value = f"{value} {part.unit}"
-    elif 0 < effect.value < np.inf:
-        value = f"{part.unit} = {value}"
+        return "{} between {:g} and {:g}".format(unit, *part.unclear)
+    if isinstance(effect, Crossing):
+        value, low, high = (place(each, f"{unit} ", digits)
+                            for each in (effect.value, *effect.interval()))
+        value = f"{unit} = {value}" if 0 < effect.value < np.inf else value
+    else:
+        value, low, high = (tables.number(each, digits)
+                            for each in (effect.value, *effect.interval()))
+        value = f"{value} {unit}"
+    ends = "no interval" if np.isnan(effect.interval()[0]) else f"{low} to {high}"
     return f"{value} ({ends})"
-
-
-def _number(value, unit):
-    """A number as text; a place beyond or below all that were tested in words."""
-    if np.isinf(value):
-        return f"beyond the largest {unit} tested"
-    if unit in ("E", "W", "D") and value == 0:
-        return f"below the smallest {unit} tested"
-    return tables.number(value, DIGITS[unit])
 
 
 def by_paper(claim):
@@ -148,27 +144,29 @@ def by_paper(claim):
     return f"{said}: {effect_text(least)}, {least.label}"
 
 
-def own_numbers(a, b):
+def own_numbers(a, b, here):
     """Two published means under the same rule: their difference, and whether they decide its sign.
 
     Args:
         a, b: `paper.Published`.
+        here: the difference of the same means here.
 
     Returns:
         The cells of a line of a table, by title.
     """
-    effect = published(a) - published(b)
-    low, high = effect.interval()
-    decided = "decided" if low > 0 or high < 0 else "not decided"
-    said, low, high = (tables.number(each, 2) for each in (effect.value, low, high))
-    return {"the paper": f"{said} ({low} to {high})", "by the paper's own numbers": decided}
+    effect = cells.published(a) - cells.published(b)
+    said, low, high = (tables.number(each, 2) for each in (effect.value, *effect.interval()))
+    decided = findings.judge(effect) != findings.OPEN
+    return {"the paper": f"{said} ({low} to {high})",
+            "by the paper's own numbers": "decided" if decided else "not decided",
+            "here": tables.number(here, 2, "+")}
 
 
 def doubt(claim):
     """What rows of the paper's recipe, however few, say of a claim that smaller runs contradict."""
-    cells = cells_of(claim, "paper", covering=0)
+    found = cells_of(claim, "paper", covering=0)
     try:
-        parts = claim.parts(cells) if cells else []
+        parts = claim.parts(found) if found else []
     except (LookupError, ValueError):  # the runs lack networks that the claim is about
         parts = []
     if not parts:
@@ -201,23 +199,21 @@ def box(notebook, profile="paper"):
     Raises:
         ValueError: as `verdicts`.
     """
-    html, text = [], []
+    boxes = []
     if profile == "smoke":
-        text.append("These verdicts are of the committed rows, not of what this notebook trained.")
-        html.append(f"<div>{escape(text[0])}</div>")
+        note = "These verdicts are of the committed rows, not of what this notebook trained."
+        boxes.append(Shown(f"<div>{note}</div>", note))
     for row in verdicts(notebook).itertuples():
         title = f"Claim {row.number}, {row.title}: {verdict_text(row)}"
         details = "".join(f"<div>{escape(each)}</div>" for each in _details(row))
         folded = f"<details><summary>What decides it</summary>{details}</details>"
-        each = framed(COLORS[row.verdict], title, list(_lines(row)), folded)
-        html.append(each.html)
-        text.append(each.text)
-    return Shown("".join(html), "\n".join(text))
+        boxes.append(framed(COLORS[row.verdict], title, list(_lines(row)), folded))
+    return Shown("".join(each.html for each in boxes), "\n".join(each.text for each in boxes))
 
 
 def _lines(row):
     """What a box says of a claim: `(what, text)` for each line."""
-    yield f"The paper, {row.where}", row.claim
+    yield f"The paper, {row.where}", row.text
     if row.by_paper:
         yield "By the paper's own numbers", row.by_paper
     if row.effect:
@@ -253,7 +249,7 @@ def table(rows, pages):
                  verdict_text(row) + " ‡" * row.holm, row.by_paper or "–")
         text.append(" | ".join(cells))
         number, title, effect, n, verdict, papers = map(escape, cells)
-        link = f'<a href="{pages[row.notebook]}" title="{escape(row.claim)}">{title}</a>'
+        link = f'<a href="{pages[row.notebook]}" title="{escape(row.text)}">{title}</a>'
         lines.append(f"<td>{number}</td><td>{link}</td><td>{effect}</td><td>{n}</td>"
                      f'<td style="color: {COLORS[row.verdict]}">{verdict}</td><td>{papers}</td>')
     body = "".join(f"<tr>{line}</tr>" for line in lines)

@@ -7,9 +7,10 @@ import numpy as np
 
 from .. import results, study
 from ..effects import Crossing, Effect
+from ..findings import OPEN as UNDECIDED
 from .cells import Cells, pool_of
 
-AS_IN_PAPER, CONTRARY, UNDECIDED = "as in the paper", "contrary to the paper", "not decided"
+AS_IN_PAPER, CONTRARY = "as in the paper", "contrary to the paper"
 ABOVE, BELOW = (0, np.inf), (-np.inf, 0)  # the paper expects an effect above or below zero
 DECISIVE = "paper", "short"  # the profiles with the paper's networks and all images
 RECIPE = ("paper",)  # of claims that hold for the paper's recipe alone
@@ -27,7 +28,7 @@ class Part:
     effect: Effect | Crossing
     unit: str = "points"
     expected: tuple = ABOVE  # the range if the claim is true; one end is infinite for a side
-    margin: float = 0.0  # by how much the effect may miss a finite range and still confirm it
+    margin: float = 0.0  # by how much the effect may miss a finite range; a place in doublings
 
     def holds(self, level):
         """Whether the effect is on the expected side at this level, or in the finite range and its
@@ -37,12 +38,6 @@ class Part:
         least, most = self._range
         return bool(low > least and high < most)
 
-    @property
-    def points_its_way(self):
-        """Whether the effect is where the claim expects it, whatever its interval."""
-        least, most = self._range
-        return bool(least < self.effect.value < most)
-
     def fails(self, level):
         """Whether the interval of confidence 1 - level lies outside of the range and its margin."""
         low, high = self._interval(1 - level)
@@ -50,26 +45,22 @@ class Part:
         return bool(low > most or high < least)
 
     @property
-    def _range(self):
-        least, most = self.expected
-        if isinstance(self.effect, Crossing):  # a place is missed by a factor
-            return least / (1 + self.margin), most * (1 + self.margin)
-        return least - self.margin, most + self.margin
-
-    def _interval(self, confidence):
-        return (np.nan, np.nan) if self.unclear else self.effect.interval(max(confidence, 0))
+    def points_its_way(self):
+        """Whether the effect is where the claim expects it, whatever its interval."""
+        return self.distance > 0
 
     @property
-    def unclear(self):
-        """The neighbours between which a crossing lies, if they are too far apart to tell where."""
-        between = self.effect.neighbours() if isinstance(self.effect, Crossing) else None
-        return between if between and between[1] > FACTOR * between[0] else None
+    def distance(self):
+        """How far the effect lies on the claim's side of the nearest bound."""
+        value, (least, most) = self._scale(self.effect.value), self._range
+        return min(value - least, most - value)
 
     @property
     def scaled(self):
         """How far the effect and the ends of its interval lie on the claim's side of the nearest
         bound, in half-widths of the interval, or nan without a finite interval."""
-        value, low, high, least, most = self._places(self.effect.value, *self._interval(0.95))
+        value, (low, high), (least, most) = (self._scale(self.effect.value), self._interval(0.95),
+                                             self._range)
         if not (np.isfinite([low, high]).all() and high > low):
             return np.full(3, np.nan)
         distances = np.array([value - least, low - least, high - least])
@@ -78,19 +69,27 @@ class Part:
         return distances / ((high - low) / 2)
 
     @property
-    def distance(self):
-        """How far the effect lies on the claim's side of the nearest bound, in its own unit; a
-        crossing in doublings."""
-        value, least, most = self._places(self.effect.value)
-        return min(value - least, most - value)
+    def unclear(self):
+        """The neighbours between which a crossing lies, if they are too far apart to tell where."""
+        between = self.effect.neighbours() if isinstance(self.effect, Crossing) else None
+        return between if between and between[1] > FACTOR * between[0] else None
 
-    def _places(self, *values):
-        """Values and the range: of a crossing as log2."""
-        places = [*values, *self._range]
+    @property
+    def _range(self):
+        least, most = self._scale(self.expected)
+        return least - self.margin, most + self.margin
+
+    def _interval(self, confidence):
+        if self.unclear:
+            return np.nan, np.nan
+        return self._scale(self.effect.interval(max(confidence, 0)))
+
+    def _scale(self, values):
+        """Effects as they are, places as their log2."""
         if not isinstance(self.effect, Crossing):
-            return places
+            return values
         with np.errstate(divide="ignore"):
-            return np.log2(places)
+            return np.log2(values)
 
 
 @dataclass(frozen=True)
@@ -106,22 +105,30 @@ class Claim:
     profiles: tuple = DECISIVE  # that may decide it: numbers of points hold for one recipe alone
     published: Callable | None = None  # the parts from the paper's own means, where it prints them
     parts: Callable | None = None  # from `Cells`; raises LookupError if they lack a network
-    text: str = ""
-    statistic: str = ""  # that decides it
+
+    @property
+    def text(self):
+        """The claim in our words, the first paragraph of the docstring of `parts`."""
+        return self._paragraphs[0]
+
+    @property
+    def statistic(self):
+        """What decides it, the second paragraph."""
+        return self._paragraphs[2]
+
+    @property
+    def _paragraphs(self):
+        return [" ".join(each.split()) for each in self.parts.__doc__.partition("\n\n")]
 
 
 CLAIMS = []
 
 
 def claim(*names, **options):
-    """Adds a `Claim` to `CLAIMS`, with these fields and a function that gives its parts.
-
-    The first paragraph of the function's docstring is the claim, in our words. The second is the
-    statistic that decides it.
+    """Adds a `Claim` with these fields to `CLAIMS`. It decorates the function that gives its parts.
     """
     def add(parts):
-        text, _, statistic = (" ".join(each.split()) for each in parts.__doc__.partition("\n\n"))
-        CLAIMS.append(Claim(*names, **options, parts=parts, text=text, statistic=statistic))
+        CLAIMS.append(Claim(*names, **options, parts=parts))
         return parts
 
     return add
@@ -149,11 +156,9 @@ def p_value(parts):
 def holm(p_values, level=LEVEL):
     """Which of several hypotheses survive Holm's correction over all of them, as a list of bool."""
     order = np.argsort(p_values, kind="stable")
-    survive = np.zeros(len(p_values), bool)
-    for rank, i in enumerate(order):
-        if p_values[i] > level / (len(p_values) - rank):
-            break
-        survive[i] = True
+    passed = np.array(p_values)[order] <= level / np.arange(len(order), 0, -1)
+    survive = np.empty(len(order), bool)
+    survive[order] = np.logical_and.accumulate(passed)
     return survive.tolist()
 
 

@@ -5,6 +5,7 @@ import zlib
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 from helpers import result_of
@@ -13,7 +14,7 @@ from lc import claims, results, study
 from lc.claims import report, verdict
 from lc.claims.report import by_paper, effect_text
 from lc.claims.verdict import AS_IN_PAPER, CONTRARY, UNDECIDED, Part, holm, judge
-from lc.effects import Cell, Crossing, Effect
+from lc.effects import Crossing, of_seeds
 from lc.names import OFF_THE_SHELF, combines
 from lc.utils.files import ROOT
 
@@ -285,7 +286,7 @@ def test_only_notebooks_import_the_claims():
 
 def certain(value, half=1.0):
     """An effect with a 95 % interval of ± half."""
-    return Effect({Cell.of({0: float(value)}, pooled=((half / 1.959964) ** 2, 10 ** 9)): 1.0})
+    return of_seeds(pd.Series([float(value)]), pooled=((half / 1.959964) ** 2, 10 ** 9))
 
 
 @pytest.mark.parametrize("value, half, expected, margin, said", [
@@ -303,10 +304,10 @@ def test_decisions(value, half, expected, margin, said):
 
 def test_a_place_between_coarse_neighbours_is_not_decided():
     curve = {1: certain(4, 0.1), 2: certain(1.31, 0.1), 8: certain(-1.75, 0.1)}
-    part = Part("", Crossing(curve), "E", (4, 8), 0.4)
+    part = Part("", Crossing(curve), "E", (4, 8), 0.5)
     assert part.unclear == (2, 8) and judge([part]) == UNDECIDED
     assert effect_text(part) == "E between 2 and 8"
-    part = Part("", Crossing({**curve, 4: certain(0.98, 0.1)}), "E", (4, 8), 0.4)
+    part = Part("", Crossing({**curve, 4: certain(0.98, 0.1)}), "E", (4, 8), 0.5)
     assert part.unclear is None and judge([part]) == AS_IN_PAPER
     part = Part("", Crossing({**curve, 4: certain(-0.98, 0.1)}), "E", (4, 8), 0.1)
     assert judge([part]) == CONTRARY
