@@ -101,7 +101,7 @@ def against(axes, table, x, column, ylabel, larger=None):
 def log_ticks(axes, values):
     """A logarithmic x axis with ticks at the values. Axes that share it need the values of all.
 
-    A label that would touch the next one, counted from the largest, stands on a second line.
+    A label that would touch the one to its right stands on a second line.
     """
     values = sorted(values)
     octaves = np.log2(values[-1] / values[0]) * 1.1 if len(values) > 1 else 1
@@ -164,8 +164,7 @@ def name_marks(axes, larger, table):
 def _break_below(axes, values, low):
     """Breaks the y axis above the values where `low` is true, if all others lie far above them.
 
-    Far is `FAR`, and three tenths of the whole. The empty part between then takes a tenth of the
-    height, and so do the low values if they differ.
+    Far is `FAR`, and three tenths of the whole.
     """
     below, above = values[low].dropna(), values[~low].dropna()
     gap = above.min() - below.max()  # nan if either is empty
@@ -232,11 +231,10 @@ def break_even(axes, at):
 def filter_rows(axes, rows, labels):
     """Filters as images, a row for each network (Figures 7 and 10).
 
-    The colours are the weights of the three input channels; filters of one channel are grey. Each
-    row has one symmetric scale, on which mid-grey is 0.
+    Each row has one symmetric scale, on which mid-grey is 0.
 
     Args:
-        rows: a list of arrays `[c_out, 3 or 1, k, k]`, of one shape.
+        rows: arrays `[c_out, 3 or 1, k, k]` of one shape; three channels are red, green and blue.
         labels: a text for each row.
     """
     scaled = np.stack(rows).astype(float)

@@ -142,9 +142,8 @@ def paper_table(here, published):
 def beside(here, published):
     """Both tables in one, in the order of the paper's lines and roles, the largest profile first.
 
-    All of the paper's lines are there, also those that `here` lacks. Two columns are added: `line`,
-    the title of a row, and `label`, whose numbers they are: "here, 15 epochs, n = 2" or "the paper,
-    75 epochs, n ≥ 4".
+    Two columns are added: `line`, the title of a row, and `label`, whose numbers they are, such as
+    "here, 15 epochs, n = 2".
 
     Args:
         here: of `analysis.summary` by `row`, `role`, `profile` and `epochs`.
@@ -152,10 +151,9 @@ def beside(here, published):
     """
     labels = {name: f"here, {epochs_and_seeds(part['epochs'], part['n'])}"
               for name, part in here.groupby("profile")}
-    order = [*published["row"], *published["role"], *PROFILES, PUBLISHED]
-    order = {name: i for i, name in enumerate(order)}
+    names = [*published["row"], *published["role"], *PROFILES, PUBLISHED]
+    order = {name: i for i, name in enumerate(names)}
     rows = pd.concat([here, published]).sort_values(
-        ["row", "profile", "role"], kind="stable",
-        key=lambda names: names.map(order).fillna(np.inf))
+        ["row", "profile", "role"], kind="stable", key=lambda each: each.map(order))
     return rows.assign(line=[LINES.get(row, row) for row in rows["row"]],
                        label=[labels.get(profile, profile) for profile in rows["profile"]])

@@ -27,9 +27,9 @@ class Cells:
         self.rows, self.pool = rows, pool
 
     def curve(self, role, column="accuracy", x="expansion"):
-        """`{x: Effect}` of a role, in ascending order of x; plain networks have the expansion 0.
+        """`{x: Effect}` of a role, in ascending order of x, of a column as in `measured`.
 
-        The column is one of the rows, or of `measured`. Without any, it raises LookupError.
+        Plain networks have the expansion 0. Without any rows, it raises LookupError.
         """
         rows = self.rows[self.rows["role"] == role]
         rows = rows.assign(value=measured(rows, column)).dropna(subset="value")
@@ -41,16 +41,20 @@ class Cells:
         """The plain network, all of it learned."""
         return self.curve(PLAIN, column)[0]
 
+    def below_plain(self, role, column="accuracy"):
+        """The curve of the plain network minus a role."""
+        plain = self.plain(column)
+        return {at: plain - effect for at, effect in self.curve(role, column).items()}
+
     def gap(self, a=LEARNABLE, b=FROZEN, column="accuracy", x="expansion"):
         """The curve of one role minus another where both have runs; by default what freezing costs.
 
         If they share no x, it raises LookupError.
         """
         a, b = self.curve(a, column, x), self.curve(b, column, x)
-        shared = {at: a[at] - b[at] for at in a if at in b}
-        if not shared:
+        if not a.keys() & b.keys():
             raise LookupError("no network has both runs")
-        return shared
+        return {at: a[at] - b[at] for at in a if at in b}
 
     def by_kernel(self):
         """`{k: Cells}` of each kernel size."""
@@ -97,9 +101,8 @@ def measured(rows, column):
         return rows["train_accuracy"] - rows["accuracy"]
     if column in rows:
         return rows[column]
-    of_arrays = {"centre": centre, "first_share": first_share}[column]
-    values = [of_arrays(arrays(run_id)) for run_id in rows["id"]]
-    return pd.Series(values, index=rows.index, dtype=float)
+    of = {"centre": centre, "first_share": first_share}[column]
+    return pd.Series([of(arrays(run_id)) for run_id in rows["id"]], rows.index, float)
 
 
 def centre(arrays):
@@ -132,12 +135,10 @@ def answered(run_id, column):
 
 
 def pool_of(rows):
-    """A function from a data set and a column to the `analysis.seed_spread` in rows of a profile."""
+    """A function from a data set and a column to their `analysis.seed_spread` in rows."""
     @cache
     def pool(dataset, column):
         of_set = rows[rows["dataset"] == dataset]
-        several = of_set.groupby(["profile", "model", "frozen"])["seed"].transform("size") > 1
-        of_set = of_set[several]  # the arrays of others need not be read
         values = of_set.assign(value=measured(of_set, column)).dropna(subset="value")
         return seed_spread(values, "value")
 

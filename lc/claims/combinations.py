@@ -4,8 +4,8 @@ from functools import partial
 
 from .. import paper, study
 from ..effects import Crossing, slope
-from .cells import ALL, FROZEN, LC, LEARNABLE, PLAIN, ends, published
-from .verdict import BELOW, Part, claim
+from .cells import ALL, FROZEN, LC, LEARNABLE, PLAIN, PublishedCells, ends
+from .verdict import BELOW, Part, at_each, claim
 
 AT = paper.PASSES_BASELINE_AT
 HALF_A_STEP = 0.5  # of doublings, the margin of a place on their grid
@@ -24,22 +24,19 @@ def at(curve, e):
     return curve[e]
 
 
-def of_table_1(a, b, label):
-    """The difference of two networks of Table 1 on CIFAR-10, in the order of `paper.ROLES_1`."""
-    means = [published(mean) for mean in paper.TABLE_1["cifar10"]]
-    return [Part(f"{label} at E = {AT}", means[a] - means[b])]
+CIFAR_10 = PublishedCells({(role, e): mean for role, e, mean
+                           in zip(ALL, (0, AT, AT), paper.TABLE_1["cifar10"])})
 
 
 @on_figure_4("7", where="Section 4.1, Figure 4a", title="learnable LC stays below plain",
              needs=(PLAIN, LEARNABLE),
-             published=lambda: of_table_1(0, 1, "plain minus learnable LC"))
+             published=lambda: learnable_stays_below_plain(CIFAR_10))
 def learnable_stays_below_plain(cells):
     """Networks with learnable LC-Blocks stay below the plain network at every E.
 
     Plain minus learnable LC at each E.
     """
-    return [Part(f"plain minus learnable LC at E = {e}", cells.plain() - effect)
-            for e, effect in cells.curve(LEARNABLE).items()]
+    return at_each("plain minus learnable LC at E", cells.below_plain(LEARNABLE))
 
 
 @on_figure_4("8", where="Section 4.1, Figure 4a", title="learnable LC gains with E",
@@ -74,15 +71,16 @@ def frozen_passes_learnable(cells):
 
 
 @on_figure_4("11", where="Section 4.1, Figure 4a", title=f"frozen passes plain at E = {AT}",
-             needs=(PLAIN, FROZEN), published=lambda: of_table_1(2, 0, "frozen LC minus plain"))
+             needs=(PLAIN, FROZEN), published=lambda: [
+                 Part(f"frozen LC minus plain at E = {AT}", CIFAR_10.below_plain(FROZEN)[AT] * -1)])
 def frozen_passes_plain(cells):
     """Frozen random LC networks pass the plain, learnable network at E = 128.
 
     The E at which plain minus frozen LC falls to zero, interpolated against log E. In the paper's
     grid it lies between 64 and 128. A miss by half a doubling still counts, a margin of ours.
     """
-    gap = {e: cells.plain() - frozen for e, frozen in cells.curve(FROZEN).items()}
-    return [Part("gap closes at", Crossing(gap), "E", (AT / 2, AT), HALF_A_STEP)]
+    gap = Crossing(cells.below_plain(FROZEN))
+    return [Part("gap closes at", gap, "E", (AT / 2, AT), HALF_A_STEP)]
 
 
 @on_figure_4("12", where="Section 4.1, Figure 4a", title="a slight decline beyond", needs=LC)
@@ -126,8 +124,8 @@ def robustness_passes_plain(cells):
 
     Robust accuracy of frozen LC at the largest E minus that of the plain network.
     """
-    frozen = cells.curve(FROZEN, "robust_accuracy")
-    return [Part(f"at E = {max(frozen)}", frozen[max(frozen)] - cells.plain("robust_accuracy"))]
+    below = cells.below_plain(FROZEN, "robust_accuracy")
+    return [Part(f"at E = {max(below)}", below[max(below)] * -1)]
 
 
 @on_robustness("13d", title="robustness has not levelled off", needs=(FROZEN,))
@@ -149,18 +147,14 @@ def more_diverse_yet_less_robust(cells):
     At each of these E that the grid has, frozen minus plain FVE of the last layer, and plain minus
     frozen robust accuracy.
     """
-    diverse, robust = cells.curve(FROZEN, "fve_last"), cells.curve(FROZEN, "robust_accuracy")
-    parts = []
-    for e in paper.DIVERSE_BUT_LESS_ROBUST_AT:
-        if e not in diverse:
-            continue
-        parts += [
-            Part(f"frozen minus plain FVE at E = {e}", diverse[e] - cells.plain("fve_last"), "FVE"),
-            Part(f"plain minus frozen robust accuracy at E = {e}",
-                 cells.plain("robust_accuracy") - robust[e])]
-    if not parts:
+    diverse, robust = (cells.below_plain(FROZEN, column)
+                       for column in ("fve_last", "robust_accuracy"))
+    known = [e for e in paper.DIVERSE_BUT_LESS_ROBUST_AT if e in diverse]
+    if not known:
         raise LookupError("no E = 16 or 32")
-    return parts
+    return [part for e in known for part in (
+        Part(f"frozen minus plain FVE at E = {e}", diverse[e] * -1, "FVE"),
+        Part(f"plain minus frozen robust accuracy at E = {e}", robust[e]))]
 
 
 @on_figure_5("15", where="Section 4.1, Figure 5a", title="diversity of the first layer", needs=ALL)
@@ -171,11 +165,11 @@ def diversity_of_the_first_layer(cells):
     Of normalised FVE, frozen LC at the smallest E minus at the largest, and at the largest, plain
     minus frozen LC and frozen minus learnable LC.
     """
-    first, last = ends(cells.curve(FROZEN, "fve_first_normalized"))
-    learnable = cells.curve(LEARNABLE, "fve_first_normalized")
+    fve = "fve_first_normalized"
+    (first, last), (_, learnable) = (ends(cells.curve(role, fve)) for role in (FROZEN, LEARNABLE))
     return [Part("fall of frozen LC", first - last, "FVE"),
-            Part("plain minus frozen LC", cells.plain("fve_first_normalized") - last, "FVE"),
-            Part("frozen minus learnable LC", last - learnable[max(learnable)], "FVE")]
+            Part("plain minus frozen LC", cells.plain(fve) - last, "FVE"),
+            Part("frozen minus learnable LC", last - learnable, "FVE")]
 
 
 @on_figure_5("16", where="Section 4.1, Figure 5b", title="diversity of the last layer", needs=ALL)
@@ -186,14 +180,12 @@ def diversity_of_the_last_layer(cells):
     Of normalised FVE, the fall of frozen and the gain of learnable LC from the smallest to the
     largest E, frozen LC at the largest E minus plain, and plain minus learnable LC at each E.
     """
-    plain = cells.plain("fve_last_normalized")
-    learnable = cells.curve(LEARNABLE, "fve_last_normalized")
-    (frozen, least), (low, high) = ends(cells.curve(FROZEN, "fve_last_normalized")), ends(learnable)
+    fve = "fve_last_normalized"
+    (frozen, least), (low, high) = (ends(cells.curve(role, fve)) for role in (FROZEN, LEARNABLE))
     return [Part("fall of frozen LC", frozen - least, "FVE"),
             Part("gain of learnable LC", high - low, "FVE"),
-            Part("frozen LC at the largest E minus plain", least - plain, "FVE"),
-            *(Part(f"plain minus learnable LC at E = {e}", plain - effect, "FVE")
-              for e, effect in learnable.items())]
+            Part("frozen LC at the largest E minus plain", least - cells.plain(fve), "FVE"),
+            *at_each("plain minus learnable LC at E", cells.below_plain(LEARNABLE, fve), "FVE")]
 
 
 @on_figure_4("17", where="Section 4.1", title="freezing regularises", needs=ALL)
@@ -210,23 +202,13 @@ def freezing_regularises(cells):
             Part(f"learnable minus frozen LC at E = {e}", at(learnable, e) - frozen[e])]
 
 
-def gap_falls(cells, x):
-    """The parts of claims 18a and 19a."""
-    return [Part(f"per doubling of the {x}", slope(cells.gap(x=x)), expected=BELOW)]
-
-
-def gap_closes(cells, x, unit, place):
-    """The parts of claims 18b and 19b: about the place means within a factor of two."""
-    return [Part("gap closes at", Crossing(cells.gap(x=x)), unit, (place, place), 1.0)]
-
-
 @on_width("18a", title="the gap falls with width")
 def gap_falls_with_width(cells):
     """With width alone, at E = 1, what freezing costs falls.
 
     The slope of learnable minus frozen LC per doubling of W.
     """
-    return gap_falls(cells, "width")
+    return [Part("per doubling of the width", slope(cells.gap(x="width")), expected=BELOW)]
 
 
 @on_width("18b", title=f"it closes near W = {paper.BREAK_EVEN_WIDTH}")
@@ -236,7 +218,8 @@ def gap_closes_in_width(cells):
     The W at which learnable minus frozen LC falls to zero, interpolated against log W. Near means
     within a factor of two, a margin of ours.
     """
-    return gap_closes(cells, "width", "W", paper.BREAK_EVEN_WIDTH)
+    at = (paper.BREAK_EVEN_WIDTH,) * 2
+    return [Part("gap closes at", Crossing(cells.gap(x="width")), "W", at, margin=1.0)]
 
 
 @on_depth("19a", title="the gap falls with depth")
@@ -245,7 +228,7 @@ def gap_falls_with_depth(cells):
 
     The slope of learnable minus frozen LC per doubling of D.
     """
-    return gap_falls(cells, "depth")
+    return [Part("per doubling of the depth", slope(cells.gap(x="depth")), expected=BELOW)]
 
 
 @on_depth("19b", title=f"it closes near D = {paper.BREAK_EVEN_DEPTH}")
@@ -255,4 +238,5 @@ def gap_closes_in_depth(cells):
     The D at which learnable minus frozen LC falls to zero, interpolated against log D. Near means
     within a factor of two, a margin of ours.
     """
-    return gap_closes(cells, "depth", "D", paper.BREAK_EVEN_DEPTH)
+    at = (paper.BREAK_EVEN_DEPTH,) * 2
+    return [Part("gap closes at", Crossing(cells.gap(x="depth")), "D", at, margin=1.0)]

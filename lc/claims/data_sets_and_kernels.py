@@ -7,7 +7,7 @@ import numpy as np
 from .. import paper, study
 from ..effects import average, slope
 from .cells import ALL, FROZEN, LC, LEARNABLE, PLAIN, PublishedCells, ends
-from .verdict import BELOW, MARGIN, RECIPE, Part, claim
+from .verdict import BELOW, MARGIN, RECIPE, Part, at_each, claim
 
 UNIFORM = np.log2(1.1)  # the margin of the paper's "uniform", which is ours
 on_table_1 = partial(claim, notebook="07", where="Section 4.2, Table 1", runs=study.table1)
@@ -53,8 +53,7 @@ def plain_is_not_passed_on_imagenet(cells):
 
     Plain minus frozen LC at each E.
     """
-    return [Part(f"plain minus frozen LC at E = {e}", cells.plain() - frozen)
-            for e, frozen in cells.curve(FROZEN).items()]
+    return at_each("plain minus frozen LC at E", cells.below_plain(FROZEN))
 
 
 def gap_by_kernel(cells, a=LEARNABLE, b=FROZEN, column="accuracy"):
@@ -79,8 +78,8 @@ def gap_falls_for_every_kernel_size(cells):
 
     The slope of learnable minus frozen LC per doubling of E, for each kernel size.
     """
-    return [Part(f"per doubling of E at k = {k}", slope(of_size.gap()), expected=BELOW)
-            for k, of_size in cells.by_kernel().items()]
+    slopes = {k: slope(of_size.gap()) for k, of_size in cells.by_kernel().items()}
+    return at_each("per doubling of E at k", slopes, expected=BELOW)
 
 
 def learned_by_kernel(cells, column):
@@ -129,11 +128,11 @@ def first_layers_diversity_by_kernel_size(cells):
     Of FVE, the slope of frozen minus learnable LC, mean over E, per pixel of kernel size, and
     frozen LC at the smallest E minus at the largest for each kernel size.
     """
-    falls = {k: ends(of_size.curve(FROZEN, "fve_first"))
-             for k, of_size in cells.by_kernel().items()}
+    of_ends = {k: ends(of_size.curve(FROZEN, "fve_first"))
+               for k, of_size in cells.by_kernel().items()}
+    falls = {k: first - last for k, (first, last) in of_ends.items()}
     return [diversity_by_kernel_size(cells, "fve_first"),
-            *(Part(f"fall of frozen LC at k = {k}", first - last, "FVE")
-              for k, (first, last) in falls.items())]
+            *at_each("fall of frozen LC at k", falls, "FVE")]
 
 
 @on_figure_8("27", "12", "Appendix D, Figure 12", "last layer's diversity by kernel size")
@@ -146,9 +145,9 @@ def last_layers_diversity_by_kernel_size(cells):
     largest value, log10 k², as in the paper.
     """
     learnable = learned_by_kernel(cells, "fve_last")
+    falls = {k: learnable[3] - effect for k, effect in learnable.items() if k > 3}
     return [diversity_by_kernel_size(cells, "fve_last"),
-            *(Part(f"learnable LC at k = 3 minus k = {k}", learnable[3] - effect, "FVE")
-              for k, effect in learnable.items() if k > 3)]
+            *at_each("learnable LC at k = 3 minus k", falls, "FVE")]
 
 
 @on_figure_8("28", "10", "Section 4.3, Figure 7", "frozen filters are never as sharp",
@@ -161,9 +160,8 @@ def frozen_filters_are_never_as_sharp(cells):
     frozen LC at each E.
     """
     largest = list(cells.by_kernel().values())[-1]
-    plain = largest.plain("first_share")
-    return [Part(f"plain minus frozen LC at E = {e}", plain - frozen, "share")
-            for e, frozen in largest.curve(FROZEN, "first_share").items()]
+    below = largest.below_plain(FROZEN, "first_share")
+    return at_each("plain minus frozen LC at E", below, "share")
 
 
 def effect_of(cells, between, than=""):
@@ -214,5 +212,5 @@ def an_identity_start_learns_worse(cells):
 
     Plain minus learnable LC of that start.
     """
-    twin = cells.curve(LEARNABLE)
-    return [Part("plain minus its twin", cells.plain() - twin[min(twin)])]
+    twin, _ = ends(cells.below_plain(LEARNABLE))
+    return [Part("plain minus its twin", twin)]

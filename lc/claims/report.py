@@ -24,11 +24,10 @@ def verdicts(notebook=None):
     Returns:
         A DataFrame with a row for each claim: `number, notebook, where, title, text, statistic`;
         `profile, trained` (in words), `n` (seeds); of the part that is least on the claim's side
-        `part` and `effect` (text), `value, low, high`, and `scaled, scaled_low, scaled_high` (of
-        `Part.scaled`); `parts`, the text of all parts; `verdict`; `why`, what leaves it undecided
-        or limits it; `p` (of `p_value`), of claims with several seeds alone; `holm`, whether the
-        verdict survives Holm's correction over the claims that have a `p`; `by_paper`, what the
-        paper's own means and spreads say of it.
+        `part, effect` (text), `value, low, high, scaled, scaled_low, scaled_high` (`Part.scaled`);
+        `parts`, the text of all; `verdict`; `why`, what leaves it undecided or limits it; `p`, of
+        claims with several seeds alone; `holm`, whether the verdict survives Holm's correction over
+        these; `by_paper`, what the paper's own means and spreads say.
 
     Raises:
         ValueError: if no claim belongs to the notebook.
@@ -90,21 +89,18 @@ def because(claim, profile, parts, verdict):
 
 
 def one_seed(parts):
-    """Whether a part has one seed."""
     return any(part.effect.n == 1 for part in parts)
 
 
 def epochs(claim, profile):
-    """The epochs of a claim's runs in a profile."""
     return claim.runs(profile)[0].recipe.epochs
 
 
 def trained(claim, profile):
     """What was trained, in words: epochs, and the networks and data that the paper has not."""
     runs, papers = claim.runs(profile), claim.runs("paper")
-    words = [f"{epochs(claim, 'paper')} epochs"]
-    if profile != "paper":
-        words = [f"{epochs(claim, profile)} of {words[0]}"]
+    of = "" if profile == "paper" else f"{epochs(claim, profile)} of "
+    words = [f"{of}{epochs(claim, 'paper')} epochs"]
     shapes, theirs = ({run.architecture[:2] for run in each} for each in (runs, papers))
     depths = {depth for depth, _ in shapes}
     if len(shapes) == 1 and shapes != theirs:
@@ -152,7 +148,7 @@ def own_numbers(a, b, here):
         here: the difference of the same means here.
 
     Returns:
-        The cells of a line of a table, by title.
+        A line of a table, by title.
     """
     effect = cells.published(a) - cells.published(b)
     said, low, high = (tables.number(each, 2) for each in (effect.value, *effect.interval()))
@@ -188,16 +184,10 @@ def verdict_text(row):
 
 
 def box(notebook, profile="paper"):
-    """The verdicts on a notebook's claims, for the notebook to show.
+    """The verdicts on the claims of a notebook, such as "03", for it to show.
 
-    Each has the claim, what these rows show and the verdict; what decides it folds away.
-
-    Args:
-        notebook: such as "03".
-        profile: of the notebook. In "smoke", the box says that it is of the committed rows.
-
-    Raises:
-        ValueError: as `verdicts`.
+    Each has the claim, what these rows show and the verdict; what decides it folds away. In the
+    profile "smoke", it says that it is of the committed rows. Raises ValueError as `verdicts`.
     """
     boxes = []
     if profile == "smoke":
@@ -212,7 +202,6 @@ def box(notebook, profile="paper"):
 
 
 def _lines(row):
-    """What a box says of a claim: `(what, text)` for each line."""
     yield f"The paper, {row.where}", row.text
     if row.by_paper:
         yield "By the paper's own numbers", row.by_paper
@@ -224,7 +213,6 @@ def _lines(row):
 
 
 def _details(row):
-    """What decides a claim, line by line."""
     yield f"Statistic: {row.statistic}"
     yield from row.parts
     if np.isnan(row.p):

@@ -59,8 +59,8 @@ class Part:
     def scaled(self):
         """How far the effect and the ends of its interval lie on the claim's side of the nearest
         bound, in half-widths of the interval, or nan without a finite interval."""
-        value, (low, high), (least, most) = (self._scale(self.effect.value), self._interval(0.95),
-                                             self._range)
+        value, (low, high) = self._scale(self.effect.value), self._interval(0.95)
+        least, most = self._range
         if not (np.isfinite([low, high]).all() and high > low):
             return np.full(3, np.nan)
         distances = np.array([value - least, low - least, high - least])
@@ -92,6 +92,11 @@ class Part:
             return np.log2(values)
 
 
+def at_each(label, curve, unit="points", **more):
+    """A `Part` for each x of a curve, such as "plain minus frozen LC at E = 8"."""
+    return [Part(f"{label} = {x}", effect, unit, **more) for x, effect in curve.items()]
+
+
 @dataclass(frozen=True)
 class Claim:
     """One of the paper's claims. It is true if every part is as expected."""
@@ -105,30 +110,21 @@ class Claim:
     profiles: tuple = DECISIVE  # that may decide it: numbers of points hold for one recipe alone
     published: Callable | None = None  # the parts from the paper's own means, where it prints them
     parts: Callable | None = None  # from `Cells`; raises LookupError if they lack a network
-
-    @property
-    def text(self):
-        """The claim in our words, the first paragraph of the docstring of `parts`."""
-        return self._paragraphs[0]
-
-    @property
-    def statistic(self):
-        """What decides it, the second paragraph."""
-        return self._paragraphs[2]
-
-    @property
-    def _paragraphs(self):
-        return [" ".join(each.split()) for each in self.parts.__doc__.partition("\n\n")]
+    text: str = ""
+    statistic: str = ""  # that decides it
 
 
 CLAIMS = []
 
 
 def claim(*names, **options):
-    """Adds a `Claim` with these fields to `CLAIMS`. It decorates the function that gives its parts.
+    """Adds a `Claim` to `CLAIMS`, with these fields and a function that gives its parts.
+
+    The function's docstring is the claim, in our words, and in a second paragraph its statistic.
     """
     def add(parts):
-        CLAIMS.append(Claim(*names, **options, parts=parts))
+        text, _, statistic = (" ".join(each.split()) for each in parts.__doc__.partition("\n\n"))
+        CLAIMS.append(Claim(*names, **options, parts=parts, text=text, statistic=statistic))
         return parts
 
     return add
