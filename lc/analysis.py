@@ -17,38 +17,35 @@ def summary(table, *columns, by=(*NETWORK, "frozen")):
     """Means and standard deviations over seeds.
 
     Returns:
-        A DataFrame with a row for each combination of `by`, by default for each network, the
-        largest profile first: these, `n`, and for each of `columns` its mean under its own name and
-        its standard deviation as `<column>_std` (nan for one seed).
+        A DataFrame with a row for each combination of `by`, the largest profile first: these, `n`,
+        and of each of `columns` the mean, and the standard deviation as `<column>_std` (nan for one
+        seed).
     """
     groups = table.groupby(list(by))
-    parts = {"n": groups.size()}
+    means = groups.size().rename("n").to_frame()
     for column in columns:
-        parts[column], parts[f"{column}_std"] = groups[column].mean(), groups[column].std()
+        means[column], means[f"{column}_std"] = groups[column].mean(), groups[column].std()
     order = [column for column in ORDER if column in by]
-    return pd.DataFrame(parts).reset_index().sort_values(order, key=_ranks, kind="stable",
-                                                         ignore_index=True)
+    return means.reset_index().sort_values(order, key=_ranks, kind="stable", ignore_index=True)
 
 
 def _ranks(column):
     """What a column is sorted by: profiles by their size, those of ImageNet's own names first."""
-    if column.name != "profile":
-        return column
-    return column.map({name: i for i, name in enumerate(PROFILES)}).fillna(-1)
+    sizes = {name: i for i, name in enumerate(PROFILES)}
+    return column.map(sizes).fillna(-1) if column.name == "profile" else column
 
 
 def gaps(table, column="accuracy"):
-    """What freezing costs: `column` of the learnable run minus that of the frozen one, by seed.
-
-    Returns:
-        A DataFrame as `summary` makes it, of the networks that have both runs: `gap` and `gap_std`
-        in points.
-    """
+    """What freezing costs, of networks that have both runs: `summary` of the `gaps_by_seed`."""
     return summary(gaps_by_seed(table, column), "gap", by=NETWORK)
 
 
 def gaps_by_seed(table, column="accuracy"):
-    """As `gaps`, with a row for each network and seed that has both runs."""
+    """What freezing costs: `column` of the learnable run minus that of the frozen one.
+
+    Returns:
+        A DataFrame with a row for each network and seed that has both runs: these, and `gap`.
+    """
     values = table.set_index([*NETWORK, "seed"])[column]
     frozen = table["frozen"].to_numpy(bool)
     return (values[~frozen] - values[frozen]).dropna().rename("gap").reset_index()
@@ -59,7 +56,7 @@ def seed_spread(rows, column="accuracy"):
 
     Returns:
         `{frozen: (variance, degrees of freedom)}`, since frozen and learnable networks differ in
-        it; nan and 0 if no such network has two seeds.
+        it; nan and 0 if none has two seeds.
     """
     return {frozen: _within_networks(rows[rows["frozen"] == frozen], column)
             for frozen in (False, True)}
@@ -82,14 +79,11 @@ def effect_of(rows, column, spread, **more):
 
 
 def break_even(rows, x):
-    """Where frozen networks catch up with learnable ones as `x` grows (Figure 6).
+    """The `effects.Crossing` where frozen networks catch up with learnable ones (Figure 6).
 
     Args:
         rows: of one profile.
-        x: a field of `names.Architecture`: "width", "depth" or "expansion".
-
-    Returns:
-        An `effects.Crossing`.
+        x: what grows: "width", "depth" or "expansion".
     """
     gaps = gaps_by_seed(rows)
     spread = _within_networks(gaps, "gap")
@@ -100,15 +94,11 @@ def break_even(rows, x):
 def matched(rows):
     """Reorder filters so that the same ones stand below each other (Figures 7 and 10).
 
-    Networks number their filters at random. The last row's are put in order of their norm; then
-    each row, from the bottom up, is matched with the one below: the assignment with the largest sum
-    of cosine similarities.
+    The last row's are put in order of their norm; then each row, from the bottom up, is matched
+    with the one below: the assignment with the largest sum of cosine similarities.
 
     Args:
-        rows: a list of arrays `[c_out, c_in, k, k]` of one shape.
-
-    Returns:
-        The same list, each array reordered along its first axis.
+        rows: a list of arrays `[c_out, c_in, k, k]` of one shape; each is reordered along c_out.
     """
     below = rows[-1][np.argsort(-_norms(rows[-1]))]
     ordered = [below]
@@ -125,13 +115,11 @@ def _norms(filters):
 
 
 def central_share(values, size=3):
-    """The share of the energy at the centre of a map (Figures 7, 8b and 10).
-
-    A uniform map has size² / k², so 0.11 for k = 9. A map no larger than `size` has 1.
+    """The share of a map in its central square (Figures 7, 8b, 10): of a uniform one size² / k².
 
     Args:
         values: `[k, k]`, the mean square (or variance) of weights at each position, with k odd.
-        size: the side of the central square, in pixels.
+        size: the side of the square, in pixels.
     """
     edge = max(0, (len(values) - size) // 2)
     inside = slice(edge, len(values) - edge)

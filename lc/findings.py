@@ -37,10 +37,7 @@ def judge(effect, least=0.0, most=np.inf):
 
 
 def points(effect, digits=1, unit="points"):
-    """An effect as text: "+3.1 points (95 %: +2.2 to +4.0; n = 2)".
-
-    With one seed, it says that the interval is of the spread of other networks.
-    """
+    """An effect as text: "+3.1 points (95 %: +2.2 to +4.0; n = 2)"."""
     if not effect.n:
         return "no row yet"
     value, low, high = (number(each, digits, sign="+")
@@ -58,9 +55,8 @@ class Box(Shown):
     decides nothing.
 
     Args:
-        finding: a sentence.
         effects: `{what: Effect}`, those that decide it.
-        judge: tells on which side of the finding an effect is, as `judge`.
+        judge: a function as `findings.judge`.
         text: the options of `points`.
     """
 

@@ -121,7 +121,7 @@ def log_ticks(axes, values):
 def _marks(axes, table, larger, x, column):
     """Rows of larger profiles, frozen ones a little to the left, learnable ones to the right.
 
-    Thin lines join those of a kind. A plain network has no expansion: it stands at the right edge.
+    A plain network has no expansion: it stands at the right edge.
     """
     name_marks(axes, larger, table)
     at_edge = (larger["expansion"] == 0) & (x == "expansion")
@@ -194,10 +194,7 @@ def _break_below(axes, values, low):
 
 
 def _name_expansions(axes, lc, column):
-    """Writes E beside the points, except where it is less than eight times the last one.
-
-    At frozen networks it stands on the left, where their curve does not come back.
-    """
+    """Writes E beside the points, except where it is less than eight times the last one."""
     curves = lc.groupby(["frozen", "expansion"])[["learnable_parameters", column]].mean()
     for frozen, curve in curves.groupby("frozen"):
         last = 0

@@ -41,8 +41,7 @@ def caption(rows, network):
 def family(rows, *vary):
     """The common name of CIFAR networks, with a letter for what varies: "ResNet-LC-20-16x{E}".
 
-    Args:
-        vary: columns that a figure varies, even if there are rows of one value only.
+    The columns `vary` have one even if all rows have the same value.
     """
     lc = rows[rows["expansion"] > 0]
     named = lc if len(lc) else rows
@@ -58,10 +57,9 @@ def family(rows, *vary):
 
 
 def fold_out(rows, build):
-    """A table of rows that no figure shows, which unfolds at a click. None if there are no rows.
+    """The table `build(rows)` of rows that no figure shows, which unfolds at a click.
 
-    Args:
-        build: a function from rows to a table.
+    None if there are no rows.
     """
     if rows.empty:
         return None
@@ -74,8 +72,7 @@ def fold_out(rows, build):
 def number(value, digits, sign=""):
     """A number as text, with the minus sign of print, never "−0.0", and a dash for nan.
 
-    Args:
-        sign: "+" if positive numbers have one, too.
+    With `sign` "+", positive numbers have one, too.
     """
     if np.isnan(value):
         return "–"
@@ -83,10 +80,7 @@ def number(value, digits, sign=""):
 
 
 def plus_minus(means, column):
-    """A column of `analysis.summary` as text: "mean ± standard deviation".
-
-    One seed gives the mean alone, none a dash.
-    """
+    """A column of `analysis.summary` as text: "91.39 ± 0.29", of one seed the mean alone."""
     return [f"{mean:.2f} ± {spread:.2f}" if spread >= 0 else number(mean, 2)
             for mean, spread in zip(means[column], means[f"{column}_std"])]
 
@@ -121,9 +115,8 @@ def side_by_side(rows, columns, *index, gaps=False):
 
 def span(values):
     """The least and the largest of some numbers as text, "0.58 to 0.65"; a dash without any."""
-    values = [value for value in values if not np.isnan(value)]
-    ends = dict.fromkeys(f"{each:.2f}" for each in (min(values), max(values))) if values else ["–"]
-    return " to ".join(ends)
+    values = [value for value in values if not np.isnan(value)] or [np.nan]
+    return " to ".join(dict.fromkeys(number(each, 2) for each in (min(values), max(values))))
 
 
 def paper_table(here, published):

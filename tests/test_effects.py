@@ -75,21 +75,6 @@ def test_answers_are_paired_by_image():
     assert half(difference(0.0) - without) == 0
 
 
-def test_images_never_narrow_the_interval_of_two_seeds():
-    rng = np.random.default_rng(0)
-
-    def make():
-        return effect(*rng.normal(0, 0.1, 2), answers=rng.normal(0, 2, 10_000), images="cifar10")
-
-    halves = []
-    for _ in range(20):
-        with_images = make()
-        (cell, _), = with_images.weights.items()
-        alone = effect(*cell.values.values())
-        halves.append(np.diff(with_images.interval()) - np.diff(alone.interval()))
-    assert min(halves) > 0
-
-
 def test_slopes_and_averages_are_those_of_the_means():
     curve = {1: effect(1, 3), 2: effect(4, 4), 8: effect(8, 10)}
     assert slope(curve).value == pytest.approx(np.polyfit([0, 1, 3], [2, 4, 9], 1)[0])

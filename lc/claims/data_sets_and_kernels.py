@@ -164,7 +164,7 @@ def frozen_filters_are_never_as_sharp(cells):
     return at_each("plain minus frozen LC at E", below, "share")
 
 
-def effect_of(cells, between, than=""):
+def changes(cells, between, than=""):
     """What an operation between the convolutions changes against another, of both kinds."""
     change = f"{between[1:]} minus {than[1:] or 'nothing'}"
     frozen, learnable = (cells.curve(role, x="between") for role in (FROZEN, LEARNABLE))
@@ -179,7 +179,7 @@ def batchnorm_lowers_the_accuracy(cells):
 
     BatchNorm minus nothing, of frozen and of learnable LC.
     """
-    return [Part(part.label, part.effect, expected=BELOW) for part in effect_of(cells, "+BN")]
+    return [Part(part.label, part.effect, expected=BELOW) for part in changes(cells, "+BN")]
 
 
 @on_table_3("30", title="ReLU turns the order", published=lambda: relu_turns_the_order(TABLE_3))
@@ -191,7 +191,7 @@ def relu_turns_the_order(cells):
     learnable LC without.
     """
     ahead = cells.gap(x="between")
-    return [*effect_of(cells, "+ReLU"), Part("learnable minus frozen LC with ReLU", ahead["+ReLU"]),
+    return [*changes(cells, "+ReLU"), Part("learnable minus frozen LC with ReLU", ahead["+ReLU"]),
             Part("learnable minus frozen LC without", ahead[""], expected=BELOW)]
 
 
@@ -202,7 +202,7 @@ def batchnorm_and_relu_are_best(cells):
 
     Both minus ReLU alone, of frozen and of learnable LC.
     """
-    return effect_of(cells, "+BN+ReLU", "+ReLU")
+    return changes(cells, "+BN+ReLU", "+ReLU")
 
 
 @claim("32", "03", "Section 6", "an identity start learns worse", study.twin, (PLAIN, LEARNABLE))

@@ -118,16 +118,14 @@ def effect_text(part):
     unit, digits, effect = part.unit, DIGITS[part.unit], part.effect
     if part.unclear:
         return "{} between {:g} and {:g}".format(unit, *part.unclear)
+    numbers = effect.value, *effect.interval()
     if isinstance(effect, Crossing):
-        value, low, high = (place(each, f"{unit} ", digits)
-                            for each in (effect.value, *effect.interval()))
+        value, low, high = (place(each, f"{unit} ", digits) for each in numbers)
         value = f"{unit} = {value}" if 0 < effect.value < np.inf else value
     else:
-        value, low, high = (tables.number(each, digits)
-                            for each in (effect.value, *effect.interval()))
+        value, low, high = (tables.number(each, digits) for each in numbers)
         value = f"{value} {unit}"
-    ends = "no interval" if np.isnan(effect.interval()[0]) else f"{low} to {high}"
-    return f"{value} ({ends})"
+    return f"{value} ({'no interval' if np.isnan(numbers).any() else f'{low} to {high}'})"
 
 
 def by_paper(claim):
@@ -220,25 +218,3 @@ def _details(row):
     survives = "survives" if row.holm else "does not survive"
     holm = f"; the verdict {survives} Holm's correction over the claims with several seeds"
     yield f"p = {row.p:.1g}" + (holm if row.verdict != UNDECIDED else "")
-
-
-def table(rows, pages):
-    """All verdicts, each claim linked to its notebook, for a notebook to show.
-
-    Args:
-        rows: of `verdicts`.
-        pages: from the number of a notebook to its file.
-    """
-    titles = "", "Claim", "Here", "n", "Verdict", "By the paper's own numbers"
-    lines, text = ["".join(f"<th>{escape(title)}</th>" for title in titles)], []
-    for row in rows.itertuples():
-        effect = f"{row.part}: {row.effect}" if row.effect else "–"
-        cells = (row.number, row.title, effect, str(row.n or "–"),
-                 verdict_text(row) + " ‡" * row.holm, row.by_paper or "–")
-        text.append(" | ".join(cells))
-        number, title, effect, n, verdict, papers = map(escape, cells)
-        link = f'<a href="{pages[row.notebook]}" title="{escape(row.text)}">{title}</a>'
-        lines.append(f"<td>{number}</td><td>{link}</td><td>{effect}</td><td>{n}</td>"
-                     f'<td style="color: {COLORS[row.verdict]}">{verdict}</td><td>{papers}</td>')
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return Shown(f'<table class="sentences">{body}</table>', "\n".join(text))

@@ -150,12 +150,12 @@ def p_value(parts):
 
 
 def holm(p_values, level=LEVEL):
-    """Which of several hypotheses survive Holm's correction over all of them, as a list of bool."""
+    """Which of several hypotheses survive Holm's correction over all of them, as an array."""
     order = np.argsort(p_values, kind="stable")
     passed = np.array(p_values)[order] <= level / np.arange(len(order), 0, -1)
     survive = np.empty(len(order), bool)
     survive[order] = np.logical_and.accumulate(passed)
-    return survive.tolist()
+    return survive
 
 
 def weakest(parts):
