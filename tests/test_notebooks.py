@@ -13,7 +13,7 @@ import pytest
 from helpers import result_of
 from safetensors.torch import load_file
 
-from lc import results, study
+from lc import plots, results, study
 from lc.data import save_npz
 from lc.utils.files import ROOT
 
@@ -49,7 +49,8 @@ def fill(folder, runs):
         rows[run.id] = result_of(
             run, precision="bf16" if "bf16" in run.recipe.profile else "fp32",
             accuracy=rng.uniform(50, 90), robust_accuracy=rng.uniform(20, 50),
-            accuracy_top5=rng.uniform(90, 99), learnable_parameters=1000 + i, seconds=100.0).row()
+            accuracy_top5=rng.uniform(90, 99), learnable_parameters=1000 + i, seconds=100.0,
+            epochs=run.recipe.epochs).row()
         save_npz(results.arrays_path(run.id, folder), first=rng.normal(size=(16, 3, k, k)),
                  variance_map=rng.uniform(size=(k, k)),
                  singular_values=np.sort(rng.uniform(size=64))[::-1])
@@ -115,6 +116,19 @@ def test_figures_by_kernel_size_have_room_for_rows_that_only_some_sizes_have(mon
     assert [label.get_text() for label in last.get_xticklabels()] == ["1", "8", "64"]
     assert last.get_xlim()[1] > 64
     assert len(execute("11_variance_maps", monkeypatch, tmp_path, tmp_path)["maps"]) == 8
+
+
+def test_table_3_has_an_axis_for_each_recipe_of_the_same_span(monkeypatch, tmp_path):
+    fill(tmp_path, study.table3("short", seeds=[0]) + study.table3("paper", seeds=[0])[:1])
+    axes = execute("13_intermediate_operations", monkeypatch, tmp_path, tmp_path)["axes"]
+    left, right = ({each.lines[0].get_xdata()[0] for each in axis.containers} for axis in axes)
+    assert len(left) == 8 and {91.71, 94.72} < right and len(right) == 9
+    assert np.isclose(*(np.ptp(axis.get_xlim()) for axis in axes))
+    labels = [label.get_text() for label in axes[0].get_yticklabels()]
+    assert labels == ["nothing", "ReLU", "BatchNorm", "BatchNorm + ReLU"]
+    colors = dict(zip(*axes[1].get_legend_handles_labels()[::-1]))
+    assert colors["Frozen random"].get_color() == plots.FROZEN
+    assert colors["Learnable"].get_color() == plots.LEARNABLE
 
 
 def test_the_notebook_on_your_own_network_takes_a_folder_of_images(
