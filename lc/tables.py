@@ -81,7 +81,7 @@ def number(value, digits, sign=""):
 
 def plus_minus(means, column):
     """A column of `analysis.summary` as text: "91.39 ± 0.29", of one seed the mean alone."""
-    return [f"{mean:.2f} ± {spread:.2f}" if spread >= 0 else number(mean, 2)
+    return ["–" if np.isnan(mean) else f"{mean:.2f} ± {spread:.2f}".removesuffix(" ± nan")
             for mean, spread in zip(means[column], means[f"{column}_std"])]
 
 
