@@ -10,7 +10,7 @@ from .run import Run, Stopped
 from .sweep import doctor, status, workers
 from .utils.device import git_version
 from .utils.files import ROOT, expanded
-from .utils.signals import stop_on_signals
+from .utils.fresh_process import stop_on_signals
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """What several test files share."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,12 @@ def flowers(tmp_path_factory):
                 pixels = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / split / name / f"{i}.JPEG")
     return folder
+
+
+@pytest.fixture
+def copied(flowers, tmp_path):
+    """A copy of this folder that a test may change."""
+    return shutil.copytree(flowers, tmp_path / "flowers")
 
 
 def pytest_ignore_collect(collection_path, config):

@@ -22,17 +22,13 @@ def sweep(experiments=(), profile="paper", *, seeds=None, shard=None, workers=No
     Most arguments are options of the command `lc sweep`, whose help describes them.
 
     Args:
-        experiments: names of `study.EXPERIMENTS`; all if there is none.
-        stop: a function that is called often. If it returns True, the processes stop at their next
-            step. The same sweep continues from there.
         options: those of `study.train_each`.
 
     Returns:
         The ids of the runs that were trained.
 
     Raises:
-        ValueError: before any training, as `study.train_missing`, or if there is not at least one
-            worker or the shard is bad.
+        ValueError: before any training, as `study.train_missing`, or if an option is bad.
         TrainingError: at the end, naming each run that failed and each process that died.
     """
     began = time.monotonic()
@@ -59,11 +55,7 @@ def sweep(experiments=(), profile="paper", *, seeds=None, shard=None, workers=No
 
 
 def part(runs, shard):
-    """The runs of a shard "I/N": every N-th run from the I-th on; all if it is None.
-
-    Raises:
-        ValueError: if the shard is bad.
-    """
+    """The runs of a shard "I/N": every N-th run from the I-th on; all if it is None."""
     if shard is None:
         return runs
     parsed = re.fullmatch(r"([1-9][0-9]*)/([1-9][0-9]*)", str(shard))
@@ -76,9 +68,6 @@ def worker_environments(device="auto", workers=None):
     """The environment variables of each worker: its GPU, in turn, or its share of the threads.
 
     A device such as "cuda:1" is the GPU of all workers.
-
-    Raises:
-        ValueError: if the device is bad, or there is not at least one worker.
     """
     if workers is not None:
         check.integer("workers", workers)

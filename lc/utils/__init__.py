@@ -1,1 +1,1 @@
-"""What every part may use and uses none: devices, files, checkpoints, checks, signals."""
+"""What every part may use and uses none: devices, files, checkpoints, checks, processes."""

@@ -1,16 +1,16 @@
-"""Calls a function in a process of its own."""
+"""Calls a function in a process of its own, and lets signals stop it at a step of its choice."""
 
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from .files import ROOT
-from .signals import stop_on_signals
 
 CODE = (f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
         "from lc.utils import fresh_process; fresh_process.main(sys.argv[1])")
@@ -54,6 +54,27 @@ def in_fresh_process(function, *arguments, environment=None, stop=None, **option
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
+
+
+@contextmanager
+def stop_on_signals():
+    """Yields a function that tells whether SIGTERM, SIGINT or SIGUSR1 has come.
+
+    A second signal of the same kind has its usual effect. This works in the main thread only.
+    """
+    received, previous = [], {}
+
+    def handle(number, frame):
+        received.append(number)
+        signal.signal(number, previous[number])
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        previous[number] = signal.signal(number, handle)
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def main(folder):

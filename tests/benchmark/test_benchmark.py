@@ -43,6 +43,12 @@ def test_every_case_is_printed_with_its_ratios_and_kept(capsys, store):
         case = found[row.model, row.frozen, row.path]
         assert row.milliseconds == pytest.approx(case.milliseconds, rel=1e-5)
         assert row.device == case.device
+    # cases measured again are replaced, and all others stay
+    kept.assign(device="another device").to_csv(store / "speed.csv", index=False)
+    for _ in range(2):
+        measured([plain], ["eager"])
+    devices = pd.read_csv(store / "speed.csv")["device"].value_counts()
+    assert devices.to_dict() == {kept["device"][0]: 2, "another device": len(kept)}
 
 
 def test_only_what_was_measured_together_is_compared(store, tmp_path):
@@ -63,16 +69,6 @@ def test_only_what_was_measured_together_is_compared(store, tmp_path):
     assert none.empty and table.with_ratios(none).empty
 
 
-def test_cases_measured_again_are_replaced_and_all_others_stay(store):
-    first = measured(["ResNet-8-4"], ["eager"])["ResNet-8-4", True, "eager"]
-    kept = pd.read_csv(store / "speed.csv")
-    kept.assign(device="another device").to_csv(store / "speed.csv", index=False)
-    for _ in range(2):
-        measured(["ResNet-8-4"], ["eager"])
-    devices = pd.read_csv(store / "speed.csv")["device"].value_counts()
-    assert devices.to_dict() == {first.device: 2, "another device": 2}
-
-
 def test_a_case_that_does_not_fit_is_said_and_left_out(monkeypatch, capsys, store):
     def unfold(network):
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -86,9 +82,7 @@ def test_a_case_that_does_not_fit_is_said_and_left_out(monkeypatch, capsys, stor
 
 @pytest.mark.parametrize("arguments, message", [
     (dict(paths=["graph"]), "unknown path 'graph'; known on cpu: eager, unfolded, loop"),
-    (dict(batch=0), "batch must be"),
     (dict(models=["ResNet-9-8"]), "depth must be"),
-    (dict(precision="fp8"), "unknown precision"),
     ({}, "speed.csv has other columns than this version of lc writes"),
 ])
 def test_mistakes_are_said_before_anything_is_measured(arguments, message, monkeypatch, store):

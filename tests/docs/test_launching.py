@@ -10,6 +10,7 @@ import sysconfig
 
 import nbformat
 import pytest
+from helpers import append_many
 
 from lc.utils.files import ROOT
 
@@ -81,27 +82,72 @@ def installed(tmp_path_factory):
     return folder / "venv"
 
 
+@pytest.fixture
+def python(installed, tmp_path):
+    """Runs this environment's Python in a folder without `lc`."""
+    environment = {key: value for key, value in os.environ.items()
+                   if key != "PYTHONPATH" and not key.startswith("LC_")}
+
+    def run(*arguments, **variables):
+        done = subprocess.run([installed / "bin" / "python", *arguments], cwd=tmp_path,
+                              env=environment | variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name, arguments", [
     ("17_your_own_network", ["-p", "epochs", "1", "-p", "expansions", "[1]"]),
     ("03_expansion", []), ("00_linear_combinations", [])])
-def test_a_notebook_runs_where_lc_was_installed_from_a_wheel(name, arguments, installed, tmp_path):
+def test_a_notebook_runs_where_lc_was_installed_from_a_wheel(
+        name, arguments, installed, python, tmp_path):
     """The two lines for Colab: install a copy of the project, and say where its results are."""
-    environment = {key: value for key, value in os.environ.items()
-                   if key != "PYTHONPATH" and not key.startswith("LC_")}
     shutil.copytree(ROOT / "results", tmp_path / "results")
-    if name.startswith("03"):
-        environment["LC_RESULTS_DIR"] = str(tmp_path / "results")
-
-    def python(*arguments):
-        done = subprocess.run([installed / "bin" / "python", *arguments], cwd=tmp_path,
-                              env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
+    variables = {"LC_RESULTS_DIR": "results"} if name.startswith("03") else {}
     notebook, out = ROOT / "notebooks" / f"{name}.ipynb", tmp_path / "out.ipynb"
-    python("-m", "papermill", notebook, out, "-k", "python3", *arguments)
+    python("-m", "papermill", notebook, out, "-k", "python3", *arguments, **variables)
     made, stored = ([bool(cell.outputs) for cell in nbformat.read(path, as_version=4).cells
                      if cell.cell_type == "code"] for path in (out, notebook))
     assert sum(made) == sum(stored)
-    assert python("-c", "import lc; print(lc.__file__)").startswith(str(installed))
+    said = python("-c", "import lc; print(lc.__file__)").stdout
+    assert said.startswith(str(installed))
+
+
+COMMANDS = """if True:
+    import sys
+    from lc.__main__ import main
+    for line in ("status --profile smoke --device cpu", "merge rows", "notebooks 03",
+                 "train ResNet-8-8 --dataset digits --profile smoke --device cpu"):
+        try:
+            main(line.split())
+        except SystemExit as error:
+            print(error)
+"""
+
+
+@pytest.mark.slow
+def test_installed_without_e_the_commands_say_what_to_do_and_the_library_works(python, tmp_path):
+    append_many(tmp_path / "rows", range(1))
+    before = {*tmp_path.rglob("*")}
+    done = python("-c", COMMANDS)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4 and not done.stderr
+    for line in lines:
+        assert "is no folder of the project" in line and "pip install -e ." in line
+        assert ("LC_RESULTS_DIR" in line) == (line != lines[2])
+    assert {*tmp_path.rglob("*")} == before
+
+    code = """if True:
+        import torch, lc
+        block = lc.convert(torch.nn.Conv2d(3, 4, 3), 2)
+        lc.fold(block), lc.build_model("ResNet-LC-8-4x2"), lc.load_data("digits")
+        print(lc.utils.device.git_version(), lc.utils.files.build_folder())
+    """
+    mine = python("-c", "import lc.utils.device, lc.utils.files\n" + code, LC_RESULTS_DIR="rows")
+    assert mine.stdout == "unknown rows/build\n"
+    command = "main('status table1 --profile smoke --device cpu'.split())"
+    status = python("-c", f"from lc.__main__ import main; {command}", LC_RESULTS_DIR="rows")
+    assert "table1" in status.stdout and not status.stderr
+    assert {*tmp_path.rglob("*")} == before

@@ -178,13 +178,6 @@ def test_frozen_filters_stay_through_a_training(reference):
         assert torch.equal(trained[name], parameter) == (not parameter.requires_grad), name
 
 
-def test_the_callers_random_numbers_are_left_alone(flowers):
-    before = torch.get_rng_state()
-    with pytest.raises(Stopped):
-        go(RUN, flowers, stop=After(1))
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 def test_half_precision_trains_and_its_weights_are_evaluated_without_an_average(flowers, tmp_path):
     run = replace(RUN, recipe=SHORT)
     result = go(run, flowers, tmp_path / "run.pt", precision="fp16")

@@ -2,9 +2,7 @@
 
 import errno
 import os
-import shutil
 import stat
-import subprocess
 import sys
 import types
 from contextlib import suppress
@@ -17,7 +15,7 @@ import lc
 from lc import plots, results
 from lc.benchmark import table
 from lc.utils.checkpoint import Checkpoint
-from lc.utils.files import ROOT, replacing
+from lc.utils.files import replacing
 
 
 def write(path, content=b"new"):
@@ -162,56 +160,3 @@ def test_a_figure_that_cannot_be_kept_is_drawn(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "figure_4 is drawn and not kept" in said and "LC_FIGURES_DIR" in said
     assert said.count("\n") == 1
-
-
-@pytest.fixture
-def installed(tmp_path):
-    """A function that runs Python where `lc` was installed without -e, and gives what it says."""
-    packages = tmp_path / "site-packages"
-    shutil.copytree(ROOT / "lc", packages / "lc", ignore=shutil.ignore_patterns("__pycache__"))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
-    environment |= {"PYTHONPATH": str(packages), "PYTHONDONTWRITEBYTECODE": "1"}
-
-    def run(code, **variables):
-        return subprocess.run([sys.executable, "-c", code], env=environment | variables,
-                              cwd=tmp_path, capture_output=True, text=True)
-
-    return run
-
-
-COMMANDS = """if True:
-    import sys
-    from lc.__main__ import main
-    for line in ("status --profile smoke --device cpu", "merge rows", "notebooks 03",
-                 "train ResNet-8-8 --dataset digits --profile smoke --device cpu"):
-        try:
-            main(line.split())
-        except SystemExit as error:
-            print(error)
-"""
-
-
-@pytest.mark.slow
-def test_installed_without_e_the_commands_say_what_to_do_and_the_library_works(installed, tmp_path):
-    append_many(tmp_path / "rows", range(1))
-    before = {*tmp_path.rglob("*")}
-    done = installed(COMMANDS)
-    lines = done.stdout.splitlines()
-    assert len(lines) == 4 and not done.stderr
-    for line in lines:
-        assert "is no folder of the project" in line and "pip install -e ." in line
-        assert ("LC_RESULTS_DIR" in line) == (line != lines[2])
-    assert {*tmp_path.rglob("*")} == before
-
-    code = """if True:
-        import torch, lc
-        block = lc.convert(torch.nn.Conv2d(3, 4, 3), 2)
-        lc.fold(block), lc.build_model("ResNet-LC-8-4x2"), lc.load_data("digits")
-        print(lc.utils.device.git_version(), lc.utils.files.build_folder())
-    """
-    mine = installed("import lc.utils.device, lc.utils.files\n" + code, LC_RESULTS_DIR="rows")
-    assert mine.stdout == "unknown rows/build\n"
-    command = "main('status table1 --profile smoke --device cpu'.split())"
-    status = installed(f"from lc.__main__ import main; {command}", LC_RESULTS_DIR="rows")
-    assert "table1" in status.stdout and not status.stderr
-    assert {*tmp_path.rglob("*")} == before
