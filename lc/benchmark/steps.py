@@ -131,9 +131,17 @@ def _measure(cases, device, seconds):
 
 def _set_up(case, device):
     """The bytes that a step needs, and a function that takes the next step."""
-    if n := TOGETHER.get(case["path"]):
+    if n := TOGETHER.get(case["path"]):  # a step of each in turn, as `in_turn` lets them
         one = case | {"path": "graph", "batch": case["batch"] // n}
-        return _set_up_together([_set_up(one, device) for _ in range(n)], device)
+        memories, steps = zip(*(_set_up(one, device) for _ in range(n)))
+        streams = [torch.cuda.Stream(device) if device.type == "cuda" else None for _ in steps]
+
+        def all_steps():
+            for stream, step in zip(streams, steps):
+                with torch.cuda.stream(stream):
+                    step()
+
+        return sum(memories), all_steps
     trainer, step = make_step(case, device)
     step()  # makes the momentum
     trainer.optimizer.zero_grad()  # so that the measured step allocates the gradients itself
@@ -143,18 +151,6 @@ def _set_up(case, device):
     if case["path"] in ("graph", "fused"):
         trainer.capture()
     return memory + sum(tensor.nbytes for tensor in kept), step
-
-
-def _set_up_together(each, device):
-    """The same of several networks that take a step each in turn, as `in_turn` lets them."""
-    streams = [torch.cuda.Stream(device) if device.type == "cuda" else None for _ in each]
-
-    def step():
-        for stream, (_, take) in zip(streams, each):
-            with torch.cuda.stream(stream):
-                take()
-
-    return sum(memory for memory, _ in each), step
 
 
 def make_step(case, device):

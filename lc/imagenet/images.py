@@ -105,8 +105,7 @@ def training_batches(images, recipe, seed, epoch, batch, device, workers=0):
     """This process's mini-batches of one epoch: normalised images `[batch, 3, h, w]` and labels.
 
     It seeds PyTorch, NumPy and Python, from which the augmentation, Mixup and stochastic depth
-    draw. So an epoch depends on the seed, its number, the rank and the number of workers alone,
-    and a training that continues computes the same.
+    draw. So an epoch depends on the seed, its number, the rank and the number of workers alone.
     """
     numbers = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]) // 2  # rank is added
     random_seed(numbers, rank())

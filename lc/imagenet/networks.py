@@ -26,11 +26,10 @@ def build_imagenet_model(name, num_classes=1000, drop_path=0.0):
     convolutions. `lc.freeze_spatial` also freezes the others, depthwise and grouped.
 
     Args:
-        drop_path: the rate of stochastic depth at the last block.
+        drop_path: the rate of stochastic depth at the last block, in [0, 1).
 
     Raises:
-        ValueError: if the name is unknown, there is less than one class, or the rate is outside
-            [0, 1).
+        ValueError: if the name is unknown, or another value bad.
     """
     import timm  # takes seconds
 
@@ -45,7 +44,7 @@ def parse(name):
     """The name of the network without LC-Blocks, and their expansion E, 0 if it has none.
 
     Raises:
-        ValueError: if the name is unknown. The message lists the known ones.
+        ValueError: if the name is unknown.
     """
     parsed = NOTATION.fullmatch(name) if isinstance(name, str) else None
     if not parsed or parsed["network"] not in NETWORKS:

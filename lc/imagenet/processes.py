@@ -23,10 +23,7 @@ def rank():
 def joined(device="auto"):
     """Connects the processes of torchrun, and yields this one's device.
 
-    That is the GPU of its local rank, or the CPU.
-
-    Raises:
-        ValueError: if the device is unknown, or this node has more processes than GPUs.
+    That is the GPU of its local rank, or the CPU. Raises ValueError if there is no such device.
     """
     device = resolve_device(device)
     if world() == 1:

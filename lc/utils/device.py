@@ -98,15 +98,12 @@ def arithmetic(precision, device):
 
     With "bf16", the only such products are those that combine filters (Equation 4). A GPU computes
     them in TF32 (10 bits of mantissa). A CPU leaves them to oneDNN, which rounds their factors to
-    bf16 (7 bits) if the CPU has AMX. Without AMX it computes in fp32, on an AMD CPU up to twice as
-    fast as MKL, PyTorch's default.
+    bf16 (7 bits) if the CPU has AMX, and else computes in fp32, often faster than MKL.
     """
-    gpu = device.type == "cuda"
     convolutions = torch.backends.cudnn.allow_tf32
-    products = torch.get_float32_matmul_precision()
-    if gpu:
-        torch.backends.cudnn.allow_tf32 = precision != "fp32"
-    fast = "high" if gpu else "medium"
+    products, fast = torch.get_float32_matmul_precision(), "medium"
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32, fast = precision != "fp32", "high"
     torch.set_float32_matmul_precision("highest" if precision == "fp32" else fast)
     try:
         yield
@@ -178,9 +175,8 @@ class Meter:
 def git_version():
     """The commit of this code, with "-dirty" if `lc` was changed since, or "unknown".
 
-    $LC_GIT, if set, names it where the code lies without its repository, as in a container. A
-    repository around this project, such as one in whose virtual environment `lc` is installed,
-    does not count, and neither does one that git's variables name.
+    $LC_GIT names it where the code lies without its repository, as in a container. No other
+    repository counts, around this project or named by git's variables.
     """
     if given := os.environ.get("LC_GIT"):
         return given

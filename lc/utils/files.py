@@ -47,15 +47,15 @@ def results_folder(folder=None):
     return ROOT / "results"
 
 
-def build_folder():
-    """The folder of what can be made again, in the project, the results or the working folder."""
-    return (ROOT if is_project() else expanded(os.environ.get("LC_RESULTS_DIR") or ".")) / "build"
-
-
 def figures_folder():
-    """The folder of the figures: $LC_FIGURES_DIR, else `build/figures` of this project."""
-    chosen = os.environ.get("LC_FIGURES_DIR")
-    return expanded(chosen) if chosen else build_folder() / "figures"
+    """The folder of the figures: $LC_FIGURES_DIR, else `build/figures` of this project.
+
+    Outside of the project's folder, that is in the results folder or where one works.
+    """
+    if chosen := os.environ.get("LC_FIGURES_DIR"):
+        return expanded(chosen)
+    folder = ROOT if is_project() else expanded(os.environ.get("LC_RESULTS_DIR") or ".")
+    return folder / "build" / "figures"
 
 
 def lock(path, timeout=-1):
@@ -94,11 +94,7 @@ def replacing(path):
 
 
 def check_replaceable(path):
-    """Raises OSError if a path's file must not be replaced, or not as a whole.
-
-    That is a folder, a device or a pipe, a file that is read-only or that this user may not write,
-    and one with several names (hard links), of which the others would keep the old content.
-    """
+    """Raises OSError if a path's file must not be replaced, or not as a whole: see the reasons."""
     try:
         there = os.stat(path)
     except FileNotFoundError:

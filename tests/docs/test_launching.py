@@ -143,10 +143,10 @@ def test_installed_without_e_the_commands_say_what_to_do_and_the_library_works(p
         import torch, lc
         block = lc.convert(torch.nn.Conv2d(3, 4, 3), 2)
         lc.fold(block), lc.build_model("ResNet-LC-8-4x2"), lc.load_data("digits")
-        print(lc.utils.device.git_version(), lc.utils.files.build_folder())
+        print(lc.utils.device.git_version(), lc.utils.files.figures_folder())
     """
     mine = python("-c", "import lc.utils.device, lc.utils.files\n" + code, LC_RESULTS_DIR="rows")
-    assert mine.stdout == "unknown rows/build\n"
+    assert mine.stdout == "unknown rows/build/figures\n"
     command = "main('status table1 --profile smoke --device cpu'.split())"
     status = python("-c", f"from lc.__main__ import main; {command}", LC_RESULTS_DIR="rows")
     assert "table1" in status.stdout and not status.stderr

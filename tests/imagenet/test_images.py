@@ -148,18 +148,6 @@ def test_an_incomplete_folder_is_reported_in_one_line(damage, changes, message, 
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("mode, colour, kind, read", [
-    ("L", 100, "JPEG", (100, 100, 100)),
-    ("CMYK", (0, 0, 0, 0), "JPEG", (255, 255, 255)),
-    ("P", 0, "PNG", (0, 0, 0)),
-    ("RGBA", (9, 99, 199, 50), "PNG", (9, 99, 199)),
-])
-def test_images_of_all_kinds_are_read_as_rgb(mode, colour, kind, read, tmp_path):
-    Image.new(mode, (8, 8), colour).save(tmp_path / "image.JPEG", kind)
-    image = folders.decode(tmp_path / "image.JPEG")
-    assert image.mode == "RGB" and np.abs(np.asarray(image, int) - read).max() <= 2
-
-
 def test_digits_are_written_once(tmp_path, no_data_folder):
     folder = folders.find("digits-folder", tmp_path)
     before = folder.stat()
