@@ -29,7 +29,10 @@ def examine(data_dir=None):
     yield True, f"PyTorch {torch.__version__}, built for CUDA {torch.version.cuda}"
     usable, said = _tried(lambda: resolve_device("auto") and seen_by_driver() or "no NVIDIA GPU")
     yield usable, said
-    for path in sorted(data_folder(data_dir).glob("*.npz")):
+    found, paths = _tried(lambda: sorted(data_folder(data_dir).glob("*.npz")))
+    if not found:
+        yield False, paths
+    for path in paths if found else ():
         yield _tried(lambda: f"{path.name}: {len(load_data(path.stem, path.parent).x_train)} "
                              "training images")
     yield _tried(_results)
