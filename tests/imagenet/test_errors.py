@@ -67,8 +67,8 @@ def test_a_checkpoint_that_does_not_fit_is_refused(flowers, copied, begun):
 
 
 @pytest.mark.parametrize("run, options, message", [
-    (lc.Run("ResNet-8-8", "digits", False, 0, "smoke"), {}, "train_imagenet takes an lc.imagenet.ImageNetRun"),
-    ("ResNet-18", {}, "train_imagenet takes an lc.imagenet.ImageNetRun"),
+    (lc.Run("ResNet-8-8", "digits", False, 0, "smoke"), {}, "takes an lc.imagenet.ImageNetRun"),
+    ("ResNet-18", {}, "takes an lc.imagenet.ImageNetRun"),
     (RUN, {"batch": 5}, "the recipe's batch of 16 is no multiple of 1 x 5"),
     (RUN, {"batch": 32}, "batch of 16 is no multiple of 1 x 32"),
     (RUN, {"batch": 0}, "batch must be an integer"),

@@ -47,7 +47,7 @@ def here(in_fresh_process):
 
 @pytest.fixture
 def none_starts(monkeypatch):
-    monkeypatch.setattr(workers, "_train_with", lambda *_, **__: pytest.fail("workers were started"))
+    monkeypatch.setattr(workers, "_train_with", lambda *_, **__: pytest.fail("it started"))
 
 
 def numbers(folder):
