@@ -1,8 +1,6 @@
 """The site: whole, without a broken link or a request to another host, and used in Chromium."""
 
-import base64
 import html
-import io
 import json
 import re
 import runpy
@@ -20,7 +18,6 @@ import nbformat
 import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from PIL import Image
 
 import lc
 from lc import claims
@@ -176,15 +173,11 @@ TITLE = "# 00 · Title\n\n*Figure\n99.*\n\nThe paper claims much."
 PRINTED = new_output("stream", name="stdout", text="n = 1\n")
 
 
-def made_up(path, outputs=(PRINTED,), first=TITLE, code='plots.save(f("x"), "figure_4")'):
-    """What the start page reads of a notebook of two cells."""
-    code = new_code_cell(code, outputs=list(outputs), execution_count=1)
-    nbformat.write(new_notebook(cells=[new_markdown_cell(first), code]), path)
-    return SOURCES["read"](path)
-
-
 def test_a_card_has_the_figure_the_title_the_place_and_the_verdicts(tmp_path):
-    entry = made_up(tmp_path / "03_made_up.ipynb")
+    path, code = tmp_path / "03_made_up.ipynb", 'plots.save(f("x"), "figure_4")'
+    cells = [new_markdown_cell(TITLE), new_code_cell(code, outputs=[PRINTED], execution_count=1)]
+    nbformat.write(new_notebook(cells=cells), path)
+    entry = SOURCES["read"](path)
     verdicts = pd.DataFrame({"notebook": ["03", "03", "04"],
                              "verdict": ["as in the paper", "as in the paper", "contrary"]})
     assert SOURCES["card"](entry, verdicts).split("\n\n") == [
@@ -193,18 +186,9 @@ def test_a_card_has_the_figure_the_title_the_place_and_the_verdicts(tmp_path):
         "**[00 · Title](notebooks/03_made_up.ipynb)**", "*Figure 99.*", "● 2 as in the paper",
         "::::"]
     assert SOURCES["thumbnail"](entry).size[0] == 520
-
-
-def test_without_a_figure_the_first_picture_is_shown_and_without_a_title_an_error(tmp_path):
-    file = io.BytesIO()
-    Image.new("RGBA", (8, 4), (0, 0, 0, 0)).save(file, "png")
-    picture = new_output("display_data", {"image/png": base64.b64encode(file.getvalue()).decode()})
-    entry = made_up(tmp_path / "17_made_up.ipynb", (PRINTED, picture), code="axes.plot(curve)")
-    small = SOURCES["thumbnail"](entry)
-    assert small.size == (8, 4) and small.getpixel((0, 0)) == (255, 255, 255)
-    for fault in dict(first="No title."), dict(outputs=()):
-        with pytest.raises(ValueError, match="00_made_up.ipynb has no title or no outputs"):
-            made_up(tmp_path / "00_made_up.ipynb", **fault)
+    nbformat.write(new_notebook(cells=cells[1:]), path)
+    with pytest.raises(ValueError, match="03_made_up.ipynb has no title or no outputs"):
+        SOURCES["read"](path)
 
 
 def test_the_numbers_are_counted_from_the_rows():
