@@ -30,8 +30,8 @@ class LCBlock(nn.Module):
     U(-b, b) with b = 1/sqrt(c_in k^2) (Equation 3).
 
     The block has the attributes of that `nn.Conv2d`, read-only. `weight` are the combined filters,
-    computed on each access: to change them, initialise, prune or normalise `spatial` or
-    `pointwise`. These are called only if they have hooks; count operations on `lc.fold(model)`.
+    computed on each access: to change them, change `spatial` or `pointwise`. These are called only
+    if they have hooks; count operations on `lc.fold(model)`.
 
     Args:
         kernel_size, stride, dilation: an integer, or a pair (height, width).
@@ -62,13 +62,9 @@ class LCBlock(nn.Module):
             padding = tuple(d * (k // 2) for d, k in zip(dilations, kernel))
         elif not isinstance(padding, str):  # "same" or "valid"
             _pair("padding", padding, least=0)
-        if isinstance(between, str):
-            raise ValueError("between must be a list of operations such as ('BN', 'ReLU'), not "
-                             f"{between!r}")
-        for name in between:
-            if name not in BETWEEN:
-                raise ValueError(f"unknown operation between the convolutions: {name!r}; known: "
-                                 f"{', '.join(BETWEEN)}")
+        if isinstance(between, str) or not {*between} <= {*BETWEEN}:
+            raise ValueError("between must be a list of operations between the convolutions, not "
+                             f"{between!r}; known: {', '.join(BETWEEN)}")
         expanded = out_channels * expansion
         check_memory(expanded * (in_channels * math.prod(kernel) + out_channels), device, dtype)
         factory = {"device": device, "dtype": dtype}
@@ -88,8 +84,7 @@ class LCBlock(nn.Module):
     def __setattr__(self, name, value):
         if name in ("weight", "bias"):
             raise AttributeError(f"an LC-Block's {name} is computed from `spatial` and "
-                                 "`pointwise`: set theirs, or make a plain convolution of it with "
-                                 "lc.fold")
+                                 "`pointwise`: set theirs, or use lc.fold")
         super().__setattr__(name, value)
 
     out_channels = property(attrgetter("pointwise.out_channels"))
@@ -142,11 +137,10 @@ class LCBlock(nn.Module):
         if not self.combines:
             raise ValueError("no combined filters: between the block's convolutions is more than "
                              "one BatchNorm with running statistics")
-        if self.watched and any(not is_plain(conv) or "weight" in vars(conv)
-                                for conv in (self.spatial, self.pointwise)):
+        if any(not is_plain(conv) or "weight" in vars(conv)
+               for conv in (self.spatial, self.pointwise)):
             raise ValueError("no combined filters: a hook, or a layer of another kind, computes a "
-                             "weight of the block; make it permanent, for example with "
-                             "torch.nn.utils.prune.remove")
+                             "weight of the block; make it permanent (torch.nn.utils.prune.remove)")
         pointwise, bias = self.pointwise.weight, self.pointwise.bias
         for norm in self.between:
             scale = torch.rsqrt(norm.running_var + norm.eps)
@@ -176,10 +170,10 @@ def linear_combinations(pointwise, spatial):
 def fold(model):
     """A copy of the model with plain convolutions for its LC-Blocks (Lemma 3.1): the one to deploy.
 
-    The outputs are the same, with a BatchNorm between as in evaluation mode. Blocks stay as they
-    are if they have a ReLU between, hooks on their two layers, layers of another kind, or a
-    `forward` of their own. A folded weight is trainable only if one of its halves is. A block's
-    mode, hooks, attributes, device, dtype and memory format stay, and tied weights stay tied.
+    The outputs are the same, with a BatchNorm between as in evaluation mode. Blocks stay if they
+    have a ReLU between, hooks on their two layers, layers of another kind, or a `forward` of their
+    own. A folded weight is trainable only if one of its halves is. A block's mode, hooks,
+    attributes, device, dtype and memory format stay, and tied weights stay tied.
 
     Raises:
         ValueError: if `model` is no `nn.Module` or a scripted one.
@@ -212,8 +206,8 @@ def fold(model):
 def unfold(model):
     """A copy of the model that computes the expanded feature maps of each LC-Block.
 
-    It is the reference for `fold`, and takes about E times the memory and time. The memory that the
-    paper reports suggests that it was trained this way.
+    It is the reference for `fold`, and takes about E times the memory and time. By the memory that
+    the paper reports, it was trained this way.
     """
     def fill(layers, block, copies):
         take_over(layers, block, copies=copies)
@@ -265,15 +259,11 @@ def plain_convolution(block, bias):
 def check_model(model):
     check.kind("the model", model, nn.Module, "an nn.Module")
     if isinstance(model, torch.jit.ScriptModule):
-        raise ValueError("the layers of a scripted model cannot be told apart: do this before "
-                         "torch.jit.script")
+        raise ValueError("a scripted model cannot be changed: do this before torch.jit.script")
 
 
 def check_memory(values, device=None, dtype=None):
-    """Raises ValueError if new weights do not fit into a CPU's free memory.
-
-    Linux would end the process without a word.
-    """
+    """Raises ValueError if new weights do not fit into a CPU's memory: Linux would just kill."""
     needed = values * (dtype or torch.get_default_dtype()).itemsize
     meminfo = Path("/proc/meminfo")
     kind = torch.device(device or torch.get_default_device()).type

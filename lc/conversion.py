@@ -16,21 +16,19 @@ def convert(model, expansion=1, keep_function=False):
     Each block has its convolution's shape, stride, padding, padding mode, dilation and bias, and
     keeps its mode, hooks, attributes, device, dtype and memory format. Its weights are drawn anew
     and have the attributes of the convolution's weight, such as `weight.lr_scale`; the spatial one
-    is frozen if that was. Shared convolutions and weights stay shared. These stay as they are: 1x1
-    convolutions, grouped ones (depthwise too), LC-Blocks, and, with a warning that names them,
-    other spatial layers: transposed, one- and three-dimensional ones, and subclasses of `nn.Conv2d`
-    that compute something else.
+    is frozen if that was. Shared convolutions and weights stay shared. 1x1 and grouped convolutions
+    and LC-Blocks stay as they are, and so do, with a warning that names them, other spatial layers:
+    transposed, one- and three-dimensional ones, and subclasses of `nn.Conv2d` that compute
+    something else.
 
-    Make the optimiser after this. One that was made before goes on with the old weights, and the
-    LC-Blocks never train.
+    Make the optimiser after this: one that was made before goes on with the old weights.
 
     Args:
         model: any `nn.Module`. Its convolutions are also found in attributes that are lists, tuples
             or dictionaries.
         expansion: E, the rate of linear combinations (Section 4).
-        keep_function: let the model compute the same as before. The first filters of a block then
-            are its convolution's, and its pointwise weights the identity, and zeros for all other
-            filters (Section 6).
+        keep_function: let the model compute the same as before: a block's first filters are its
+            convolution's, and its pointwise weights the identity, then zeros (Section 6).
 
     Returns:
         The model.
@@ -45,8 +43,7 @@ def convert(model, expansion=1, keep_function=False):
     found = [m for m in layers if isinstance(m, nn.Conv2d) and m.groups == 1 and is_plain(m)
              and {"weight", "bias"} <= m._parameters.keys()]  # else a hook computes them
     if any(isinstance(m.weight, nn.UninitializedParameter) for m in found):
-        raise ValueError("the model has a lazy convolution without weights yet: run one batch "
-                         "through it, then convert")
+        raise ValueError("a lazy convolution has no weights yet: run one batch through the model")
     if found:
         values = sum(m.out_channels * (m.in_channels * math.prod(m.kernel_size) + m.out_channels)
                      for m in found)
@@ -73,7 +70,7 @@ def convert(model, expansion=1, keep_function=False):
     left = [m for m in layers if m not in found and getattr(m, "groups", 1) == 1]
     if left or not found:
         warnings.warn(f"convert leaves {_named(left, layers)} alone: only an ungrouped nn.Conv2d "
-                      "with k > 1 and a weight of its own becomes an LC-Block", stacklevel=2)
+                      "with k > 1 and a weight of its own is replaced", stacklevel=2)
     if tied := [n for n, p in model.named_parameters(remove_duplicate=False) if p in old]:
         warnings.warn(f"convert gives LC-Blocks new weights: {', '.join(tied)} no longer shares "
                       "the weight of a convolution", stacklevel=2)
@@ -84,11 +81,9 @@ def freeze_spatial(model):
     """Freezes the weight of every spatial convolution (k > 1) at its random values (Section 3).
 
     This is in place, and includes depthwise, grouped and transposed convolutions and the spatial
-    half of LC-Blocks. Everything else stays as it is: pointwise convolutions, normalisation, linear
-    layers, biases, and, with a warning that names them, spatial layers that are no two-dimensional
-    convolutions of PyTorch's. Frozen weights have `requires_grad=False` and no gradient, so that an
-    optimiser does not change them. One that has them already keeps their momentum. One that changes
-    parameters without a gradient needs only the others.
+    half of LC-Blocks. Everything else stays as it is, biases too. A warning names spatial layers
+    that are no two-dimensional convolutions of PyTorch's. Frozen weights have `requires_grad=False`
+    and no gradient, so that an optimiser that has them does not change them.
 
     Returns:
         The model.
@@ -97,15 +92,13 @@ def freeze_spatial(model):
         ValueError: if `model` is no `nn.Module` or a scripted one.
     """
     check_model(model)
-    frozen = [module for module in model.modules() if is_spatial(module)]
+    frozen, layers = [m for m in model.modules() if is_spatial(m)], _spatial_layers(model)
     for module in frozen:
         for name, parameter in module.named_parameters():
             if "weight" in name:  # also weight_g, weight_v and the originals of a parametrization
                 parameter.requires_grad_(False)
                 parameter.grad = None
-    layers = _spatial_layers(model)
-    left = [m for m in layers
-            if m not in frozen and any(p.requires_grad for p in m.parameters())]
+    left = [m for m in layers if m not in frozen and any(p.requires_grad for p in m.parameters())]
     if left or not frozen:
         warnings.warn(f"freeze_spatial leaves {_named(left, layers)} as it is: it freezes "
                       "PyTorch's two-dimensional convolutions with k > 1", stacklevel=2)

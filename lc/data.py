@@ -27,7 +27,7 @@ TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN",
 TRAINING_IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "fashion-mnist": 60_000,
                    "digits": 1_437}
 LAYOUT = ("x_train and x_test, uint8 [N, size, size, 1 or 3]; y_train and y_test, integers [N] "
-          "from 0; classes, an array of text, not of objects")
+          "from 0; classes, a list of names as text")
 DIGITS = [str(i) for i in range(10)]
 SIZE = 32
 PAD = 4
@@ -74,10 +74,10 @@ def load_data(name, data_dir=None):
     """Loads a data set from `data_dir/name.npz`, to which torchvision downloads a known one first.
 
     Known are "cifar10", "cifar100", "svhn", "fashion-mnist", and "digits" (scikit-learn's, without
-    a download). Any other name stands for a file of your own in the same layout: `x_train`,
+    a download). Any other name is that of a file of your own in the same layout: `x_train`,
     `x_test` uint8 `[N, size, size, 3]` (or 1 channel, or no channel axis), `y_train`, `y_test`
-    integers `[N]` from 0, `classes` strings or byte strings in UTF-8. Your own data are normalised
-    by their training mean and standard deviation and are not augmented.
+    integers `[N]` from 0, `classes` strings or byte strings in UTF-8. It is normalised by its
+    training mean and standard deviation and not augmented.
 
     Args:
         data_dir: the folder; by default $LC_DATA_DIR, else `lc` in the user's cache directory.
@@ -124,19 +124,15 @@ def _make(name, path):
     if name not in KNOWN:
         raise DataError(f"unknown data set {name!r}; known: {', '.join(KNOWN)}, digits, or a file "
                         f"of your own at {path}")
-    claimed = lock(path.with_suffix(".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        claimed.acquire()
+        with lock(path.with_suffix(".lock")):
+            if not path.exists():
+                _download(name, path)
     except OSError as error:
-        folder = error.filename or path.parent
-        raise DataError(f"{path} is missing, and {folder} cannot be written ({error.strerror}); "
-                        "set LC_DATA_DIR or data_dir to a folder that can") from None
-    try:
-        if not path.exists():
-            _download(name, path)
-    finally:
-        claimed.release()
+        raise DataError(f"{path} is missing, and {error.filename or path.parent} cannot be written "
+                        f"({error.strerror}); set LC_DATA_DIR or data_dir to a folder that "
+                        "can") from None
 
 
 def _read(name, path):
@@ -153,28 +149,25 @@ def _read(name, path):
         what = f": {key} cannot be read" if key else " is damaged or not in lc's layout"
         remedy = "delete it to have it made again" if name in KNOWN else f"it must hold {LAYOUT}"
         raise DataError(f"{path}{what} ({one_line(error)}); {remedy}") from None
-    if arrays["classes"].ndim != 1:
-        raise DataError(f"{path}: classes must be a list of names, not "
-                        f"{arrays['classes'].tolist()!r}")
-    classes = len(arrays["classes"])
+
+    def need(right, what):
+        if not right:
+            raise DataError(f"{path}: {what}; it must hold {LAYOUT}")
+
+    classes = arrays["classes"]
+    need(classes.ndim == 1, f"classes is {classes.tolist()!r}")
     for split in ("train", "test"):
         x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
-        if x.ndim == 3:
-            x = x[..., None]
-        square = x.ndim == 4 and x.shape[1] == x.shape[2]
-        if x.dtype != np.uint8 or not square or x.shape[3] not in (1, 3) or not x.size:
-            raise DataError(f"{path}: x_{split} must be uint8 [N, size, size, 1 or 3], not "
-                            f"{x.dtype} {list(x.shape)}")
-        if y.shape != (len(x),) or not np.issubdtype(y.dtype, np.integer):
-            raise DataError(f"{path}: y_{split} must be {len(x)} integers, not {y.dtype} "
-                            f"{list(y.shape)}")
-        if y.min() < 0 or y.max() >= classes:
-            raise DataError(f"{path}: y_{split} has labels {y.min()} to {y.max()}, but there are "
-                            f"{classes} classes (0 to {classes - 1})")
+        x = x[..., None] if x.ndim == 3 else x
+        square = x.ndim == 4 and x.shape[1] == x.shape[2] and x.shape[3] in (1, 3)
+        need(x.dtype == np.uint8 and square and x.size, f"x_{split} is {x.dtype} {list(x.shape)}")
+        need(y.shape == (len(x),) and np.issubdtype(y.dtype, np.integer),
+             f"y_{split} is {y.dtype} {list(y.shape)}, for {len(x)} images")
+        need(y.min() >= 0 and y.max() < len(classes),
+             f"y_{split} has labels {y.min()} to {y.max()}, for {len(classes)} classes")
         arrays[f"x_{split}"], arrays[f"y_{split}"] = x, y.astype(np.int64)
     shape, other = arrays["x_train"].shape[1:], arrays["x_test"].shape[1:]
-    if shape != other:
-        raise DataError(f"{path}: training and test images differ in shape: {shape} and {other}")
+    need(shape == other, f"training and test images differ in shape: {shape} and {other}")
     return arrays
 
 

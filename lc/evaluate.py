@@ -21,8 +21,8 @@ class Normalize(nn.Module):
 
     def __init__(self, mean, std):
         super().__init__()
-        mean = torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1)
-        std = torch.tensor(std, dtype=torch.float32).view(-1, 1, 1)
+        mean, std = (torch.tensor(value, dtype=torch.float32).view(-1, 1, 1)
+                     for value in (mean, std))
         known = mean.isfinite().all() and std.isfinite().all() and (std > 0).all()
         if mean.shape != std.shape or not len(std) or not known:
             raise ValueError("mean and std must be one finite number for each channel, std above "
@@ -37,15 +37,17 @@ class Normalize(nn.Module):
 def accuracy(model, images, labels):
     """Percent of the images that the model classifies right, in evaluation mode.
 
+    LC-Blocks combine their filters for every few images: with a large expansion, take
+    `lc.fold(model)`.
+
     Args:
-        images: `[N, c, h, w]`, in the range that the model takes, on the model's device. A model
-            with a `Normalize` in it takes floating-point images in [0, 1].
+        images: `[N, c, h, w]` on the model's device, in the range that the model takes: floating
+            point in [0, 1] if there is a `Normalize` in it.
         labels: int64 `[N]`.
 
     Raises:
-        ValueError: if there is not one label for each image and one logit for each class, if the
-            model's weights have no values (the meta device), or if it has a `Normalize` and the
-            images are not floating point in [0, 1].
+        ValueError: if images and labels do not fit each other or the model, or its weights have no
+            values (the meta device).
     """
     return percent(right(model, images, labels))
 
@@ -57,14 +59,13 @@ def fgsm_accuracy(model, images, labels, eps=1 / 255):
     [0, 1] (Figure 4c).
 
     Args:
-        model: takes images in [0, 1], with its normalisation inside:
-            `nn.Sequential(Normalize(mean, std), network)`.
+        model: has its normalisation inside: `nn.Sequential(Normalize(mean, std), network)`.
         images: float `[N, c, h, w]` in [0, 1], on the model's device.
         labels: int64 `[N]`.
 
     Raises:
-        ValueError: as `accuracy`, if the images are not floating point, if the images or `eps` are
-            outside [0, 1], or if the model was built under `torch.inference_mode`.
+        ValueError: as `accuracy`, if the images or `eps` are outside [0, 1], or if the model was
+            built under `torch.inference_mode`.
     """
     return percent(right_under_fgsm(model, images, labels, eps))
 
@@ -111,13 +112,11 @@ def _check(model, images, labels):
         raise ValueError(f"labels must be {len(images)} of torch.int64, one an image, not "
                          f"{labels.dtype} {list(labels.shape)}")
     if any(p.is_meta for p in model.parameters()):
-        raise ValueError("the model's weights are on the meta device and have no values: load "
-                         "them first")
+        raise ValueError("the model's weights have no values (the meta device): load them first")
     if any(isinstance(m, Normalize) for m in model.modules()) and not _in_unit_box(images):
-        raise ValueError("the model normalises floating-point images in [0, 1] itself: make them "
-                         f"so, as lc.data.to_unit does, not {images.dtype} from {images.min():g} "
-                         f"to {images.max():g}; put the normalisation into the model only, not "
-                         "before")
+        raise ValueError("the model normalises floating-point images in [0, 1] itself, not "
+                         f"{images.dtype} from {images.min():g} to {images.max():g}: make them so, "
+                         "as lc.data.to_unit does")
 
 
 def _in_unit_box(images):
@@ -141,9 +140,7 @@ def _right(model, images, labels, attack):
 
 
 def _check_logits(logits, labels):
-    if not isinstance(logits, torch.Tensor):
-        raise ValueError(f"the model must return logits alone, not a {type(logits).__name__}: "
-                         "wrap it in a module that picks them")
+    check.kind("the model's logits", logits, torch.Tensor, "a tensor alone")
     if logits.ndim != 2:
         raise ValueError(f"the model must give logits [N, classes], not {list(logits.shape)}")
     if labels.min() < 0 or labels.max() >= logits.shape[1]:

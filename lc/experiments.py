@@ -16,10 +16,7 @@ from .utils import check
 
 @dataclass(frozen=True)
 class Grid:
-    """What the experiments of a profile vary. The defaults are the paper's.
-
-    So are the networks in the docstrings below.
-    """
+    """What the experiments of a profile vary. The defaults, as in docstrings, are the paper's."""
 
     seeds: tuple = (0, 1, 2, 3)
     dataset: str = "cifar10"
@@ -125,12 +122,9 @@ def initialisation(profile="paper", kernel_sizes=None, expansions=None, seeds=No
 def decay(profile="paper", decays=None, seeds=None):
     """Not in the paper: ResNet-LC-20-16x8 and the plain ResNet-20-16, learnable, by weight decay.
 
-    The LC network is trained frozen too, and learnable with the profile's weight decay on the
-    spatial or the pointwise factor of each LC-Block only, and on the product of both.
-
-    Args:
-        decays: text such as "5e-3", which the profile of a run names: `short-decay5e-3`. The
-            recipe's own weight decay is the profile itself.
+    The LC network is trained frozen too, and learnable with the decay on the spatial or the
+    pointwise factor of each LC-Block only, and on the product of both. `decays` are text such as
+    "5e-3", which the profile of a run names: `short-decay5e-3`.
     """
     grid = grid_of(GRIDS, profile, decays=decays, decay_seeds=seeds)
     plain, combined = f"ResNet-{grid.depth}-16", f"ResNet-LC-{grid.depth}-16x8"
@@ -186,7 +180,7 @@ def figure1a(profile="paper", networks=None, seeds=None):
 def precisions(profile="paper", seeds=None):
     """Not in the paper: ResNet-20-16, learnable, and ResNet-LC-20-16x128, frozen, in fp32 and bf16.
 
-    The profiles of these runs are `paper-fp32` and `paper-bf16`, with the paper's recipe.
+    The profiles are `paper-fp32` and `paper-bf16`.
     """
     grid = grid_of(GRIDS, profile, precision_seeds=seeds)
     recipes = [replace(recipe_named(profile), profile=f"{profile}-{kind}", precision=kind,
@@ -198,15 +192,7 @@ def precisions(profile="paper", seeds=None):
 
 
 def pairs(models, dataset, recipe, seeds, kind=Run):
-    """Every model, learnable and frozen, with every seed. Whole seeds come first.
-
-    Args:
-        recipe: a recipe, or the name of a profile.
-        kind: the class of the runs.
-
-    Raises:
-        ValueError: if a profile or model is unknown.
-    """
+    """Every model, learnable and frozen, with every seed, as runs of `kind`. Whole seeds first."""
     runs = (kind(model, dataset, frozen, seed, recipe)
             for seed in seeds for model in models for frozen in (False, True))
     return list(dict.fromkeys(runs))
@@ -215,10 +201,8 @@ def pairs(models, dataset, recipe, seeds, kind=Run):
 def grid_of(grids, profile, **own):
     """The grid of a profile, with the values of `own` that are not None in place of its own.
 
-    A value may be text such as "[1, 3]", as `papermill -p` passes it.
-
-    Raises:
-        ValueError: if the profile is unknown, or a value has not the type of the grid's.
+    A value may be text such as "[1, 3]", as `papermill -p` passes it. Raises ValueError if the
+    profile is unknown, or a value has not the type of the grid's.
     """
     grid = recipe_named(profile, grids)
     own = {name: value for name, value in own.items() if value is not None}

@@ -17,12 +17,11 @@ def init_spatial(model, kind):
     weight the variance of PyTorch's default, 1 / (3 c_in k^2) (Equation 3).
 
     - "covariance": a multivariate normal draw after Trockman et al. (2023, arXiv 2210.03651). From
-      them are the covariance in closed form and its parts: a Gaussian of the distance between two
-      positions, less half of one that stays at the centre, the whole weighted towards the centre,
-      and all Gaussians wider in deeper layers, by a quadratic schedule. They initialise depthwise
-      filters; here each kernel of a full convolution is one draw. How the parts are combined, so
-      that the matrix is a covariance as it is, the schedule's numbers and the total variance are
-      ours.
+      them are the parts of the covariance: a Gaussian of the distance between two positions, less
+      half of one that stays at the centre, the whole weighted towards the centre, and wider in
+      deeper layers by a quadratic schedule. They initialise depthwise filters; here each kernel of
+      a full convolution is one draw. How the parts are combined, the schedule's numbers and the
+      total variance are ours.
     - "envelope": the variance of "covariance" at each position, without its correlations.
     - "correlation": the correlations of "covariance", with the same variance at every position.
     - "shuffled": "covariance" with the positions of a layer's kernels in a random order. The
@@ -47,17 +46,16 @@ def init_spatial(model, kind):
     check.kind("the model", model, nn.Module, "an nn.Module")
     layers = [m for m in model.modules() if is_spatial(m) and not m.weight.is_meta]
     if not all("weight" in layer._parameters for layer in layers):
-        raise ValueError("a spatial convolution computes its weight from other parameters: "
-                         "remove the parametrization first")
+        raise ValueError("a spatial convolution computes its weight: remove the parametrization")
     for i, layer in enumerate(layers):
         weight = layer.weight.data
-        shape = *weight.shape[:2], weight[0, 0].numel()
+        shape = weight.flatten(2).shape
         if kind == "gauss":
             drawn = (torch.rand(shape) * 2 - 1) * 3 ** 0.5 * gaussian(layer.kernel_size)
         else:
             whole = covariance(layer.kernel_size, i / max(len(layers) - 1, 1))
             drawn = torch.randn(shape) @ root(part(kind, whole))
-        weight.copy_(drawn.mul((3 * weight[0].numel()) ** -0.5).view_as(weight))
+        weight.copy_(drawn.view_as(weight) * (3 * weight[0].numel()) ** -0.5)
     return model
 
 

@@ -3,6 +3,8 @@
 import re
 from typing import NamedTuple
 
+from .utils import check
+
 ABLATIONS = "envelope", "correlation", "shuffled", "covariance"  # parts of the last, and the last
 KINDS = *ABLATIONS, "gauss"  # of spatial initialisation: see `initial.init_spatial`
 # (?(lc)...) matches in the names of LC networks only
@@ -52,9 +54,7 @@ def canonical_name(name):
     Raises:
         ValueError: if `build_model` does not know the name, or no network can have it.
     """
-    if not isinstance(name, str):
-        raise ValueError("a model is given by its name, such as 'ResNet-20-16', not by a value of "
-                         f"type {type(name).__name__}")
+    check.kind("a model's name", name, str, "text such as 'ResNet-20-16'")
     if name == "ResNet-20":
         return "ResNet-20-16"
     if name in OFF_THE_SHELF:

@@ -24,13 +24,13 @@ FORMAT = "a network of lc, version 1"
 def save_network(result, file, unfolded=False):
     """Writes the network of a `Result` as a safetensors file, which replaces an earlier one.
 
-    The file holds the data set's normalisation and the network. Its metadata are, as JSON, the
+    The file holds the data set's normalisation and the network, and as JSON in its metadata the
     run's row of `results/runs.csv` and the names of the classes.
 
     Args:
         result: of `lc.train`.
-        unfolded: keep the LC-Blocks, with E times as many filters, and do not fold them. Of an
-            ImageNet run, only the folded network is known.
+        unfolded: keep the LC-Blocks, with E times as many filters. Of an ImageNet run, only the
+            folded network is known.
 
     Raises:
         OSError: if the file cannot be written. An earlier one is then unchanged.

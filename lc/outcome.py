@@ -34,12 +34,11 @@ def to_result(run, network, trained, spent, images, answers, **measured):
     """The `Result` of a run.
 
     Args:
-        network: the network that was evaluated. Its filters are summarised.
-        trained: the network whose parameters are counted; it may have LC-Blocks or other weights.
+        network: was evaluated. Its filters are summarised.
+        trained: its parameters are counted; it may have LC-Blocks or other weights.
         spent: of a `Meter`.
         images: how many were seen in training, over all epochs.
-        answers: arrays that the run leaves besides those of its filters.
-        measured: the other columns.
+        answers, measured: arrays besides those of the filters, and the other columns.
     """
     weights = list(filters.combined_filters(network).values())
     first, last = weights[0], weights[-1]

@@ -25,17 +25,16 @@ class Stopped(Exception):
 def check_part(value):
     """Raises ValueError if the text cannot be part of a run's id."""
     if not isinstance(value, str) or not re.fullmatch(PART, value):
-        raise ValueError(f"{value!r} cannot be part of a run's id: "
-                         "use letters, digits, '.', '_' and '-', first a letter")
+        raise ValueError(f"{value!r} cannot be part of a run's id: use letters, digits, '.', '_', "
+                         "'-'")
 
 
 @dataclass(frozen=True)
 class Recipe:
     """The hyperparameters of a training, by default the paper's at low resolution (Appendix A).
 
-    The optimiser is SGD with Nesterov momentum. The learning rate falls along a cosine to 0, step
-    by step. Every learned parameter decays. The loss is cross-entropy with label smoothing. The
-    last checkpoint is evaluated.
+    The optimiser is SGD with Nesterov momentum, the learning rate falls along a cosine to 0, step
+    by step, every learned parameter decays, and the last checkpoint is evaluated.
 
     Raises:
         ValueError: if nothing can be trained with a value.
@@ -123,16 +122,7 @@ class Run:
 
 
 def complete(run, model, kind, profiles):
-    """Checks a new run, and sets its network's canonical name and its recipe.
-
-    Args:
-        model: the canonical name.
-        kind: the class of the run's recipe.
-        profiles: `{name: recipe}` of that class.
-
-    Raises:
-        ValueError: as `Run`.
-    """
+    """Checks a new run, and sets its network's canonical name and its recipe, of class `kind`."""
     if not isinstance(run.recipe, kind):
         object.__setattr__(run, "recipe", recipe_named(run.recipe, profiles))
     object.__setattr__(run, "model", model)
@@ -151,13 +141,10 @@ def run_id(dataset, model, frozen, profile, seed):
 
 
 def recipe_named(profile, known=PROFILES):
-    """The recipe of a profile.
+    """The recipe of a profile. Raises ValueError if it is unknown.
 
     The name of a low-resolution profile may end in another weight decay, such as
     "short-decay1e-3", or in what it acts on in LC-Blocks, such as "short-decay-spatial".
-
-    Raises:
-        ValueError: if the profile is unknown.
     """
     recipe = find_recipe(profile, known) if isinstance(profile, str) else None
     if recipe is None:

@@ -67,28 +67,19 @@ def check_parameters(profile="paper", train=False, data_dir="", device="auto", *
     Raises:
         ValueError: if the profile or the device is unknown, or a value has the wrong type.
     """
-    for name, value in dict(profile=profile, data_dir=data_dir, device=device).items():
-        if not isinstance(value, str):
-            raise ValueError(f"parameter {name} must be text, not {value!r}")
+    recipe_named(profile, GRIDS)
+    resolve_device(device)
+    check.kind("parameter data_dir", data_dir, str, "text")
+    if str(train).lower() not in FLAGS:
+        raise ValueError(f"parameter train must be true or false, not {train!r}")
     for name, value in others.items():
         is_list = isinstance(value, (list, tuple)) or str(value).startswith("[")
         if value is not None and not is_list:
             check.integer(f"parameter {name}", value, 0)
-    if str(train).lower() not in FLAGS:
-        raise ValueError(f"parameter train must be true or false, not {train!r}")
-    recipe_named(profile, GRIDS)
-    resolve_device(device)
-    if _under_papermill():
+    parent = Path(f"/proc/{os.getppid()}/cmdline")
+    if parent.exists() and "papermill" in parent.read_text():
         # from here on, a line would stand in the middle of papermill's bar
         atexit.register(lambda: print(f"\n{where(profile)}", file=sys.__stderr__, flush=True))
-
-
-def _under_papermill():
-    """Whether papermill started this process, where the system tells it."""
-    try:
-        return "papermill" in Path(f"/proc/{os.getppid()}/cmdline").read_text()
-    except OSError:
-        return False
 
 
 def where(profile="paper"):
@@ -129,8 +120,9 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
     """
     recipe_named(profile, GRIDS)
     if FLAGS[str(train).lower()]:
+        # bars only where a person who can answer a prompt has this notebook open
         train_missing(experiment(profile, **lists), data_dir=data_dir or None, device=device,
-                      progress=watched())
+                      progress=getattr(kernel(), "_allow_stdin", None))
     names = list(GRIDS)
     names = names[:-1] if profile == "paper" else names[:names.index(profile) + 1]
     runs = {name: experiment(name, **lists) for name in names}
@@ -142,30 +134,29 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
                          "train = True")
     others = _joined([found[name] for name in names if name != drawn])
     longer = [] if drawn in TINY else names[:names.index(drawn)]
-    marked = (others["id"].isin([run_id for name in longer for run_id in found[name]["id"]])
-              & others["dataset"].isin(curves["dataset"]))
+    marked = others["profile"].isin({run.recipe.profile for name in longer for run in runs[name]})
+    marked &= others["dataset"].isin(curves["dataset"])
     rows = Rows(curves, others[marked], others[~marked])
-    print(_told(rows, runs[drawn]))
+    print(_told(rows, len(runs[drawn])))
     return rows
 
 
 def _largest(runs, found):
     """The profile of the curves of the paper's experiment: see `collect`."""
     share = {name: covered(runs[name], found[name]) for name in runs}
-    drawn = next((name for name in runs if share[name] >= COVERED), max(share, key=share.get))
     longer = {name: len(_networks(found[name]["id"])) for name in runs if name not in TINY}
-    if drawn in TINY and any(longer.values()):
-        return max(longer, key=longer.get)
-    return drawn
+    drawn = next((name for name in runs if share[name] >= COVERED), max(share, key=share.get))
+    return max(longer, key=longer.get) if drawn in TINY and any(longer.values()) else drawn
 
 
-def _told(rows, runs):
-    """Which rows a notebook shows, in a line."""
+def _told(rows, wanted):
+    """Which rows a notebook shows of how many that are wanted, in a line."""
     def epochs(part):
         return f"{', '.join(str(n) for n in sorted(part['epochs'].unique()))} epochs"
 
-    seeds, shown = rows.curves["seed"].nunique(), f"{len(rows.curves)} of {len(runs)} runs"
-    said = f"Shown: {epochs(rows.curves)}, {seeds} seed{'s' * (seeds > 1)}, {shown}."
+    seeds = rows.curves["seed"].nunique()
+    said = (f"Shown: {epochs(rows.curves)}, {seeds} seed{'s' * (seeds > 1)}, "
+            f"{len(rows.curves)} of {wanted} runs.")
     for part, place in (rows.marks, ""), (rows.others, ", not in the figures"):
         if len(part):
             said += f" Also {len(part)} run{'s' * (len(part) > 1)} of {epochs(part)}{place}."
@@ -187,11 +178,6 @@ def covered(runs, table):
     return len(_networks(table["id"])) / max(1, len(_networks(run.id for run in runs)))
 
 
-def watched():
-    """Whether a person who can answer a prompt has this notebook open; None outside of one."""
-    return getattr(kernel(), "_allow_stdin", None)
-
-
 def found_and_missing(runs):
     """The rows of `runs`, with the fields of `names.Architecture`, and the runs without a row."""
     table, by_id = results.load_table(), {run.id: run for run in runs}
@@ -202,7 +188,9 @@ def found_and_missing(runs):
             [run for run in runs if run.id not in have])
 
 
-def train_missing(runs, *, data_dir=None, device="auto", precision="auto", **options):
+def train_missing(runs, *, expected=None, device="auto", precision="auto", fuse=False, together=1,
+                  time_limit=None, save=None, unfolded=False, data_dir=None, progress=None,
+                  stop=None):
     """Trains the runs that the results lack, and records each as it ends.
 
     Before, it prints about how long they take. Several processes may work on one results folder:
@@ -210,7 +198,17 @@ def train_missing(runs, *, data_dir=None, device="auto", precision="auto", **opt
     interrupted run continues from its checkpoint.
 
     Args:
-        options: as for `train_each`. Others are as for `lc.train`.
+        expected: the seconds of each run, from a caller that has checked the rest.
+        device, precision, fuse, data_dir: as for `lc.train`.
+        together: how many runs this process trains at once, a step of each in turn: see `in_turn`.
+        time_limit: stop after this many minutes, as with `stop`. An epoch that a GPU has queued
+            and an evaluation are finished.
+        save, unfolded: a folder for the trained networks, `<run's id>.safetensors`, and whether
+            they keep their LC-Blocks: see `save_network`.
+        progress: whether to show progress bars; by default on a terminal. Without them, the log
+            has a line for each run.
+        stop: a function that is called after every step. If it returns True, the current runs are
+            checkpointed (ImageNet: after the last full epoch) and this ends.
 
     Returns:
         The ids of the runs that were trained.
@@ -221,33 +219,11 @@ def train_missing(runs, *, data_dir=None, device="auto", precision="auto", **opt
             a warning names the others.
         TrainingError: at the end, if runs failed, naming each.
     """
-    check_options(**options)
-    _, missing = found_and_missing(runs)
-    resolve_precision(precision, resolve_device(device))
-    missing = available(missing, data_dir)
-    expected = hours.announce(missing, resolve_device(device))
-    return train_each(missing, expected, data_dir=data_dir, device=device,
-                      precision=precision, **options)
-
-
-def train_each(runs, expected, *, device="auto", fuse=False, together=1,
-               time_limit=None, save=None, unfolded=False, progress=None, stop=None, **options):
-    """Trains runs as `train_missing`, without its checks.
-
-    Args:
-        expected: the seconds that each run adds to the time of all.
-        fuse: as for `lc.train`.
-        together: how many runs this process trains at once, a step of each in turn: see `in_turn`.
-        time_limit: stop after this many minutes, as with `stop`. An epoch that a GPU has queued
-            and an evaluation are finished.
-        save: a folder for the trained networks, `<run's id>.safetensors`: see `save_network`.
-        unfolded: whether they keep their LC-Blocks.
-        progress: whether to show progress bars; by default on a terminal. Without them, the log
-            has a line for each run.
-        stop: a function that is called after every step. If it returns True, the current runs are
-            checkpointed (ImageNet: after the last full epoch) and this ends.
-        options: `data_dir` and `precision`, as for `lc.train`.
-    """
+    if expected is None:
+        check_options(time_limit, save, together)
+        resolve_precision(precision, resolve_device(device))
+        runs = available(found_and_missing(runs)[1], data_dir)
+        expected = hours.announce(runs, resolve_device(device))
     began, trained, failed, stopped = time.monotonic(), [], [], False
     deadline = began + (math.inf if time_limit is None else 60 * time_limit)
     shows_bars = sys.stderr.isatty() if progress is None else progress
@@ -264,9 +240,9 @@ def train_each(runs, expected, *, device="auto", fuse=False, together=1,
                 hours.log_run(i, runs, expected, began)
             try:
                 result = yield from stepwise_run(
-                    run, device=device, fuse=fuse, progress=progress, stop=end,
-                    label=f"{i + 1}/{len(runs)} ",
-                    checkpoint=results.checkpoint_path(run.id), **options)
+                    run, device=device, precision=precision, fuse=fuse, data_dir=data_dir,
+                    progress=progress, stop=end, label=f"{i + 1}/{len(runs)} ",
+                    checkpoint=results.checkpoint_path(run.id))
             except (TrainingError, CheckpointError, results.ResultsError) as error:
                 failed.append(str(error))
                 return

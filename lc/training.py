@@ -26,18 +26,14 @@ def make_batch(images, labels, plan, rows, size, mean, std):
 class Trainer:
     """A network, its data and its optimiser on one device, and the step that trains it.
 
-    Everything that a step reads or writes lies on the device, also the position in the schedule. A
-    step takes no tensors from the host, so a CUDA graph can hold all of it. The data set stays
-    uint8. The order, crops and flips are drawn once an epoch on the CPU, so a seed means the same
-    on every device.
+    All that a step reads or writes lies on the device, the position in the schedule too, so a CUDA
+    graph can hold it. The data set stays uint8. Order, crops and flips are drawn once an epoch on
+    the CPU, so a seed means the same on every device.
 
     Args:
         network: takes normalised images in its parameters' dtype; it is moved to the device. Its
             parameters with `requires_grad` are trained.
-        data: a `Data`.
-        recipe: a `Recipe`.
         seed: for the order, crops and flips.
-        device: a `torch.device`.
         precision: "fp32" or "bf16".
     """
 
@@ -78,9 +74,7 @@ class Trainer:
         return [p for p in self.network.parameters() if p.requires_grad]
 
     def factors(self):
-        """The LC-Blocks' spatial weights, pointwise weights and products, as three lists.
-
-        The weights are those that the optimiser has.
+        """Lists of the LC-Blocks' spatial weights, pointwise weights and products, as optimised.
 
         Raises:
             ValueError: if a block has no combined filters.
@@ -91,13 +85,14 @@ class Trainer:
 
     def decayed_groups(self):
         """The optimiser's groups: those tensors that do not decay have one of their own."""
-        if self.recipe.decayed == "factors":
-            return [{"params": self.learned()}]
+        learned, decayed = self.learned(), self.recipe.decayed
+        if decayed == "factors":
+            return [{"params": learned}]
         spatial, pointwise, _ = self.factors()
-        spared = {"spatial": pointwise, "pointwise": spatial, "product": spatial + pointwise}
-        spared = {id(p) for p in spared[self.recipe.decayed]}
-        groups = [{"params": [p for p in self.learned() if id(p) not in spared]},
-                  {"params": [p for p in self.learned() if id(p) in spared], "weight_decay": 0.0}]
+        spared = {*(pointwise if decayed != "pointwise" else []),
+                  *(spatial if decayed != "spatial" else [])}
+        groups = [{"params": [p for p in learned if p not in spared]},
+                  {"params": [p for p in learned if p in spared], "weight_decay": 0.0}]
         return [group for group in groups if group["params"]]
 
     def product_decay(self):
@@ -131,18 +126,14 @@ class Trainer:
         self.row += batch
         self.count += 1
 
-    def epoch(self):
-        """One pass over the training images, or the rest of it after `load`: see `steps`."""
-        return finish(self.steps())
-
     def steps(self, after_step=None):
-        """The same as a generator that pauses after each step.
+        """One pass over the training images, or what `load` leaves of it, pausing after each step.
 
         Args:
             after_step: called after each step with its number of images.
 
         Returns:
-            The mean loss over its steps.
+            The mean loss over the pass.
 
         Raises:
             TrainingError: if a loss was not finite, naming the step, or a step was not taken.
@@ -157,12 +148,13 @@ class Trainer:
                 after_step(batch)
             yield
         end = len(self.batches) * (self.epochs + 1)
+        start = end - len(self.batches)
         done = self.count.item()  # the only time in an epoch that the host waits for the device
         if done != end:
             raise TrainingError(f"{self.device} took {done} of {end} steps; nothing was recorded. "
                                 "Check it by `lc doctor`")
-        losses = self.losses[end - len(self.batches):end].cpu()
-        for step, loss in enumerate(losses.tolist(), end - len(self.batches) + 1):
+        losses = self.losses[start:end].cpu()
+        for step, loss in enumerate(losses.tolist(), start + 1):
             if not math.isfinite(loss):
                 raise TrainingError(f"the loss became {loss} at step {step} of "
                                     f"{len(self.schedule)}; nothing was recorded. Lower the "
@@ -186,17 +178,18 @@ class Trainer:
         Raises:
             CheckpointError: if the state is of another network, data set or number of steps.
         """
-        tensors, learned, momenta = self.state()["tensors"], self.optimized(), state["momentum"]
-        same = [t.shape for t in tensors] == [t.shape for t in state["tensors"]]
-        same &= len(learned) == len(momenta)
-        momenta = {p: value for p, value in zip(learned, momenta) if value is not None}
-        if not same or any(p.shape != value.shape for p, value in momenta.items()):
+        tensors, optimized = self.state()["tensors"], self.optimized()
+        saved, momenta = state["tensors"], state["momentum"]
+        if ([t.shape for t in tensors] != [t.shape for t in saved] or len(momenta) != len(optimized)
+                or any(m is not None and m.shape != p.shape for p, m in zip(optimized, momenta))):
             raise CheckpointError("checkpoint of another network or data set; delete it to train "
                                   "from the start")
-        for tensor, value in zip(tensors, state["tensors"]):
+        for tensor, value in zip(tensors, saved):
             tensor.copy_(value)
-        for p, value in momenta.items():
-            self.optimizer.state[p].setdefault("momentum_buffer", torch.empty_like(p)).copy_(value)
+        for p, value in zip(optimized, momenta):
+            if value is not None:
+                state_of_p = self.optimizer.state[p]
+                state_of_p.setdefault("momentum_buffer", torch.empty_like(p)).copy_(value)
         for generator, value in zip(self.generators(), state["generators"]):
             generator.set_state(value)
         self.epochs, self.position = state["done"]
@@ -227,22 +220,18 @@ def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="aut
 
     Args:
         trainer_class: `Trainer`, or a subclass of it.
-        run: a `Run`.
         data_dir: as for `load_data`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
         precision: "fp32", "bf16" (autocast; weights and the optimiser stay fp32), or "auto" (bf16
-            if the device computes it natively). A recipe's own precision overrides it. Evaluation
-            never uses autocast.
+            if the device computes it natively). A recipe's own goes first. Evaluation is in fp32.
         progress: whether to show a progress bar; by default on a terminal only.
         label: text before the run's id in the progress bar.
         checkpoint: a file that is written every two minutes and from which training continues. The
             caller deletes it.
-        stop: a function that is called after every step. If it returns True, the checkpoint is
-            written and training ends.
+        stop: called after every step. If it returns True, training ends with a checkpoint.
 
     Returns:
-        A `Result`. On one machine's CPU the same run gives the same bits, also if it was
-        interrupted.
+        A `Result`. On one machine's CPU the same run gives the same bits, interrupted or not.
 
     Raises:
         ValueError: before any training, if `run` is no `Run`, the device, precision or data set is
@@ -255,8 +244,7 @@ def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="aut
                          f"frozen=True, seed=0), not {run!r}")
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
-    if run.recipe.precision != "auto":
-        precision = run.recipe.precision
+    precision = precision if run.recipe.precision == "auto" else run.recipe.precision
     kept = Checkpoint(checkpoint, f"{run}, {precision}, {device.type}")
     saved = kept.load()
     meter = Meter()

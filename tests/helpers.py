@@ -12,7 +12,7 @@ import lc
 from lc import imagenet, results
 from lc.names import Architecture, architecture
 from lc.run import COLUMNS
-from lc.training import Trainer
+from lc.training import Trainer, finish
 
 CPU = torch.device("cpu")
 EXACT = {"rtol": 1e-9, "atol": 1e-11}  # another order of summation in float64, nothing else
@@ -92,9 +92,14 @@ def trainer_of(run, device=CPU, precision="fp32", dtype=torch.float32, kind=Trai
     return kind(network.to(dtype), data, run.recipe, run.seed, device, precision, **options)
 
 
+def epoch(trainer):
+    """Trains an epoch; returns its mean loss."""
+    return finish(trainer.steps())
+
+
 def epochs(trainer):
-    """Trains all epochs; returns their mean losses."""
-    return [trainer.epoch() for _ in range(trainer.recipe.epochs)]
+    """The same of all epochs."""
+    return [epoch(trainer) for _ in range(trainer.recipe.epochs)]
 
 
 def counts(network):

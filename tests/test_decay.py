@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import epochs, short_run, trainer_of
+from helpers import epoch, epochs, short_run, trainer_of
 
 import lc
 from lc import study
@@ -22,7 +22,7 @@ def after_one_step(decayed, decay, frozen, kind):
                     weight_decay=decay, train_images=24)
     trainer = trainer_of(run, dtype=torch.float64, kind=kind)
     before = {name: p.detach().clone() for name, p in trainer.network.named_parameters()}
-    trainer.epoch()
+    epoch(trainer)
     return trainer, before
 
 
@@ -61,9 +61,9 @@ def test_a_training_with_parts_that_do_not_decay_continues_from_its_state(kind):
     run = short_run("ResNet-LC-8-8x2", False, profile="mine", decayed="spatial")
     whole, first, second = (trainer_of(run, kind=kind) for _ in range(3))
     epochs(whole)
-    first.epoch()
+    epoch(first)
     second.load(first.state())
-    second.epoch()
+    epoch(second)
     assert torch.equal(whole.losses, second.losses)
 
 

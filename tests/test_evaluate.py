@@ -62,8 +62,6 @@ def test_fgsm_equals_a_plain_loop(case, eps):
 
 
 def test_fgsm_default_is_the_papers(case):
-    with pytest.raises(ValueError, match=r"eps must be a number in \[0, 1\], not -0.1"):
-        lc.fgsm_accuracy(*case, eps=-0.1)
     default, *others = (lc.fgsm_accuracy(*case, *eps) for eps in ((), (1 / 255,), (2 / 255,)))
     assert default == others[0] != others[1]
 
@@ -116,11 +114,10 @@ def test_evaluation_leaves_no_trace(case, evaluate):
     assert not any(m.training for m in model.modules())
 
 
-@pytest.mark.parametrize("value", [0, 1.001, -0.001, float("nan")])
+@pytest.mark.parametrize("value", [1.001, -0.001, float("nan")])
 def test_images_outside_the_unit_box_are_refused(value):
-    images = torch.full((2, 3, 6, 6), value, dtype=torch.uint8 if value == 0 else torch.float32)
     with pytest.raises(ValueError, match=r"in \[0, 1\].*normalisation into the model"):
-        lc.fgsm_accuracy(nn.Flatten(), images, torch.zeros(2, dtype=torch.int64))
+        lc.fgsm_accuracy(nn.Flatten(), torch.full((2, 3, 6, 6), value), torch.zeros(2).long())
 
 
 @pytest.mark.parametrize("evaluate", [lc.accuracy, lc.fgsm_accuracy])
@@ -132,15 +129,6 @@ def test_a_network_that_normalises_takes_images_in_the_unit_box_only(case, evalu
             evaluate(model, wrong, labels)
     without = lc.accuracy(model[1], normalized, labels)  # such a network takes any images
     assert lc.accuracy(model, images, labels) == without
-
-
-def test_normalize():
-    images = torch.rand(2, 3, 4, 5)
-    normalized = lc.Normalize(MEAN, STD)(images)
-    for channel in range(3):
-        expected = (images[:, channel] - MEAN[channel]) / STD[channel]
-        torch.testing.assert_close(normalized[:, channel], expected)
-    assert lc.Normalize((0.5,), (0.5,))(torch.zeros(1, 1, 2, 2)).eq(-1).all()
 
 
 def test_evaluation_on_a_gpu_is_without_tf32(case, monkeypatch):

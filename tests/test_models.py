@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import counts
 from torch import nn
 
 import lc
@@ -13,11 +14,9 @@ from lc.blocks import is_spatial
 from lc.names import architecture, canonical_name, combines
 
 
-def counts(model):
+def frozen_counts(name, **options):
     """Total parameters, and those that are learned when the network is frozen random."""
-    total = sum(p.numel() for p in model.parameters())
-    lc.freeze_spatial(model)
-    return total, sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return counts(lc.freeze_spatial(lc.build_model(name, **options)))
 
 
 def formula(depth, width, expansion=None, kernel=3, classes=10, channels=3, norm=False):
@@ -35,26 +34,6 @@ def formula(depth, width, expansion=None, kernel=3, classes=10, channels=3, norm
     return spatial + learned, learned
 
 
-@pytest.mark.parametrize("name, expected", [
-    ("ResNet-8-4", formula(8, 4)), ("ResNet-20-64", formula(20, 64)),
-    ("ResNet-20-16-k9", formula(20, 16, kernel=9)),
-    ("ResNet-LC-20-16x128", formula(20, 16, 128)), ("ResNet-LC-260-16x1", formula(260, 16, 1)),
-    ("ResNet-LC-20-16x8-k7", formula(20, 16, 8, kernel=7)),
-    ("ResNet-LC-20-16x64+ReLU", formula(20, 16, 64)),
-    ("ResNet-LC-20-16x64+BN", formula(20, 16, 64, norm=True)),
-    ("ResNet-LC-20-16x64+BN+ReLU", formula(20, 16, 64, norm=True)),
-])
-def test_cifar_resnet_parameters(name, expected):
-    assert counts(lc.build_model(name)) == expected
-
-
-def test_known_parameter_counts():
-    assert formula(20, 16)[0] == 272_474  # with 1x1 shortcuts; He et al. (2016) give 0.27M
-    assert counts(lc.build_model("ResNet-20")) == (272_474, 272_474 - 267_696)
-    other = lc.build_model("ResNet-20-16", num_classes=100, in_channels=1)
-    assert counts(other) == formula(20, 16, classes=100, channels=1)
-
-
 RESNET = ["conv1", "maxpool", "layer1", "layer2", "layer3", "layer4"]
 # all parameters, which are those that torchvision publishes less what a stem and classes take, and
 # those that are learned when the network is frozen random
@@ -65,9 +44,23 @@ OFF_THE_SHELF = {
     "MobileNet-v2": (2_236_682, 2_171_594)}
 
 
-@pytest.mark.parametrize("name", OFF_THE_SHELF)
-def test_off_the_shelf_parameters(name):
-    assert counts(lc.build_model(name)) == OFF_THE_SHELF[name]
+@pytest.mark.parametrize("name, expected", [
+    ("ResNet-8-4", formula(8, 4)), ("ResNet-20-64", formula(20, 64)),
+    ("ResNet-20", (272_474, 272_474 - 267_696)),  # He et al. (2016) give 0.27M
+    ("ResNet-20-16-k9", formula(20, 16, kernel=9)),
+    ("ResNet-LC-20-16x128", formula(20, 16, 128)), ("ResNet-LC-260-16x1", formula(260, 16, 1)),
+    ("ResNet-LC-20-16x8-k7", formula(20, 16, 8, kernel=7)),
+    ("ResNet-LC-20-16x64+ReLU", formula(20, 16, 64)),
+    ("ResNet-LC-20-16x64+BN", formula(20, 16, 64, norm=True)),
+    ("ResNet-LC-20-16x64+BN+ReLU", formula(20, 16, 64, norm=True)), *OFF_THE_SHELF.items(),
+])
+def test_parameters(name, expected):
+    assert frozen_counts(name) == expected
+
+
+def test_classes_and_channels():
+    expected = formula(20, 16, classes=100, channels=1)
+    assert frozen_counts("ResNet-20-16", num_classes=100, in_channels=1) == expected
 
 
 @pytest.mark.parametrize("name, depth", [
@@ -100,6 +93,9 @@ def test_cifar_resnet_shapes(name):
     strides = [2 if b in (3, 6) and c == 1 else 1 for b in range(9) for c in (1, 2)]
     spatial = [m for m in model.modules() if is_spatial(m)]
     assert [m.stride for m in spatial] == [(s, s) for s in [1, *strides]]
+    between = [nn.BatchNorm2d, nn.ReLU] if "+BN+ReLU" in name else []
+    for block in (m for m in model.modules() if isinstance(m, lc.LCBlock)):
+        assert [type(m) for m in block.between] == between
     for m in spatial:
         assert (m.kernel_size, m.padding) == ((kernel, kernel), (kernel // 2, kernel // 2))
         assert m.bias is None
@@ -130,19 +126,6 @@ def test_networks_narrower_than_a_vector_register_train(name):
         x = torch.randn(32, 3, 32, 32).contiguous(memory_format=torch.channels_last)
         model(x).logsumexp(1).sum().backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())
-
-
-@pytest.mark.parametrize("name, kinds", [
-    ("ResNet-LC-8-4x3", []), ("ResNet-LC-8-4x3+BN", [nn.BatchNorm2d]),
-    ("ResNet-LC-8-4x3+ReLU", [nn.ReLU]), ("ResNet-LC-8-4x3+BN+ReLU", [nn.BatchNorm2d, nn.ReLU]),
-])
-def test_every_spatial_convolution_is_a_block_with_these_operations(name, kinds):
-    model = lc.build_model(name)
-    blocks = [m for m in model.modules() if isinstance(m, lc.LCBlock)]
-    assert len(blocks) == 7 == sum(is_spatial(m) for m in model.modules())
-    for block in blocks:
-        assert [type(m) for m in block.between] == kinds
-        assert block.spatial.out_channels == 3 * block.pointwise.out_channels
 
 
 @pytest.mark.parametrize("name, layers, expected", [

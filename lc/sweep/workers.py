@@ -22,7 +22,7 @@ def sweep(experiments=(), profile="paper", *, seeds=None, shard=None, workers=No
     Most arguments are options of the command `lc sweep`, whose help describes them.
 
     Args:
-        options: those of `study.train_each`.
+        options: those of `study.train_missing`.
 
     Returns:
         The ids of the runs that were trained.
@@ -46,7 +46,7 @@ def sweep(experiments=(), profile="paper", *, seeds=None, shard=None, workers=No
         gpus = len({environment.get("CUDA_VISIBLE_DEVICES") for environment in environments})
         about = missing, torch.device(where.type), len(environments), gpus
         expected = in_fresh_process(hours.announce, *about, environment=environments[0])
-        trained = _train_with(environments, stop, missing, expected, data_dir=data_dir,
+        trained = _train_with(environments, stop, missing, expected=expected, data_dir=data_dir,
                               device=where.type, precision=precision, progress=False, **options)
     _, missing = study.found_and_missing(runs)
     print(f"trained {len(trained)} runs in {timedelta(seconds=round(time.monotonic() - began))}; "
@@ -82,11 +82,11 @@ def worker_environments(device="auto", workers=None):
     return [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(workers or len(gpus))]
 
 
-def _train_with(environments, stop, *arguments, **options):
+def _train_with(environments, stop, runs, **options):
     """Trains in a process for each environment. Returns the ids of the runs that were trained."""
     trained, failed = [], []
     with ThreadPoolExecutor(len(environments)) as pool:
-        workers = [pool.submit(in_fresh_process, study.train_each, *arguments, stop=stop,
+        workers = [pool.submit(in_fresh_process, study.train_missing, runs, stop=stop,
                                environment=environment, **options) for environment in environments]
     for i, worker in enumerate(workers, 1):
         try:

@@ -134,8 +134,8 @@ def test_each_gpu_has_a_worker_and_one_process_apart_estimates_the_hours(
     estimate.assert_called_once_with(hours.announce, RUNS, torch.device("cuda"), 3, 3,
                                      environment={"CUDA_VISIBLE_DEVICES": "0"})
     train.assert_called_once_with(
-        [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in "012"], None, RUNS, [1.0] * 3,
-        **options, device="cuda", precision="auto", progress=False)
+        [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in "012"], None, RUNS,
+        **options, expected=[1.0] * 3, device="cuda", precision="auto", progress=False)
 
 
 def gpus(*arguments):
