@@ -220,10 +220,9 @@ def combined_filters(model):
     """The filters that each spatial layer convolves with, in the order of `model.named_modules()`.
 
     Returns:
-        `{layer name: weight}`, detached, `[out, in, k, k]`: the combined filters of an LC-Block,
-        and the weight of any other spatial convolution (grouped and transposed ones in PyTorch's
-        layout). A block with a ReLU between has none, so its spatial weight `[out * E, in, k, k]`
-        is given.
+        `{layer name: weight}`, detached, `[out, in, k, k]`: the combined filters of an LC-Block (of
+        one with a ReLU between the spatial weight `[out * E, in, k, k]`), and the weight of any
+        other spatial convolution (grouped and transposed ones in PyTorch's layout).
 
     Raises:
         ValueError: as `fold`, or as `LCBlock.combined_weight` for a hook on a block's layers.

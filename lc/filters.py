@@ -16,13 +16,12 @@ def variance_entropy(weight, normalize=False):
 
     It is the entropy, to base 10, of the shares of variance that the principal components of the
     c_out * c_in kernels explain (Gavrikov and Keuper, CVPR 2022): 0 if all kernels are equal
-    (collapsed), at most log10(k^2). With `normalize` it is divided by the randomness threshold;
-    kernels as diverse as random ones then have 1 or more.
+    (collapsed), at most log10(k^2). With `normalize` it is divided by the randomness threshold:
+    about 1 for random kernels.
 
     Raises:
         ValueError: if the weight is no tensor of four dimensions, is empty, complex, on the meta
-            device or not finite, or if `normalize` is asked for kernels other than 3x3, for which
-            the threshold was not fitted.
+            device or not finite, or if `normalize` is asked for kernels other than 3x3.
     """
     check.kind("weight", weight, torch.Tensor, "a tensor")
     if weight.ndim != 4 or not weight.numel():
@@ -55,9 +54,8 @@ def randomness_threshold(n):
 def variance_map(model, kernel_size=None):
     """The variance of a network's kernels by position, `[k, k]` (Figure 8b).
 
-    Each layer's combined filters are divided by the standard deviation of the layer's whole weight.
-    The variance is then taken over all kernels of all spatial layers, in float64. A layer whose
-    weights are all equal counts as zeros.
+    Each layer's combined filters are divided by the standard deviation of the layer's whole weight,
+    or are zeros if all are equal. The variance is over all kernels of all layers, in float64.
 
     Args:
         kernel_size: use only layers with this k. A network with several kernel sizes needs it.
@@ -99,11 +97,10 @@ def summarize(model):
     """What figures and claims read of a trained network's filters, whose weights are not stored.
 
     Returns:
-        Numpy arrays: `variance_map` `[k, k]`, of the layers with the last layer's kernel size;
-        `first`, float16 `[c_out, c_in, k, k]`, the first spatial layer's combined filters, of at
-        most 32 x 32 channels; `last`, float16 `[8, k, k]`, of that many channels of the last one,
-        the kernels with the largest norm; `singular_values`, the largest first, of the last spatial
-        layer's combined filters as a matrix `[c_out, c_in * k * k]`.
+        Numpy arrays: `variance_map` `[k, k]`, of layers with the last layer's k; `first`, float16
+        `[c_out, c_in, k, k]`, the first layer's combined filters, of at most 32 x 32 channels;
+        `last`, float16 `[8, k, k]`, the kernels of largest norm in that many of the last layer's;
+        `singular_values` of the last layer's combined filters as `[c_out, c_in * k * k]`.
     """
     weights = [weight.float().cpu() for weight in combined_filters(model).values()]
     first, last = weights[0], weights[-1]

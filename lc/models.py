@@ -67,14 +67,13 @@ class CIFARResNet(nn.Module):
 def build_model(name, num_classes=10, in_channels=3):
     """A freshly initialised network by its name in the paper's notation.
 
-    Its input is `[batch, in_channels, height, width]`, its output logits `[batch, num_classes]`.
-    `ResNet-{D}-{W}` and `ResNet-LC-{D}-{W}x{E}` are the CIFAR-ResNets of Section 4. `-k9` sets the
-    kernel size (Section 4.3), `+BN`, `+ReLU` or `+BN+ReLU` the operations between the convolutions
-    of each LC-Block (Table 3), and `~covariance`, or another kind of `init_spatial`, the spatial
-    filters; the other weights of a seed stay. With `~identity`, an LC network starts as the same
-    function as the plain one (Section 6). The off-the-shelf networks of Figure 1a are torchvision's
-    for small images: `ResNet-14/18/34/50/101`, `Wide-ResNet-50x2`, `MobileNet-v2`. `ResNet-20` is
-    `ResNet-20-16`.
+    It takes `[batch, in_channels, height, width]` to logits `[batch, num_classes]`.
+    `ResNet-{D}-{W}` and `ResNet-LC-{D}-{W}x{E}` are the CIFAR-ResNets of Section 4: with `-k9` for
+    the kernel size (Section 4.3), `+BN`, `+ReLU` or `+BN+ReLU` for operations between the
+    convolutions (Table 3), `~covariance` or another kind of `init_spatial` for the spatial filters
+    (the other weights of a seed stay), or `~identity` to start as the plain network (Section 6).
+    The off-the-shelf networks of Figure 1a are torchvision's for small images:
+    `ResNet-14/18/34/50/101`, `Wide-ResNet-50x2`, `MobileNet-v2`. `ResNet-20` is `ResNet-20-16`.
 
     Raises:
         ValueError: if the name is unknown (the message lists what is known), or there is no class

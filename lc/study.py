@@ -107,9 +107,9 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
     """The rows of an experiment for a notebook, as `Rows`. It prints in a line which they are.
 
     If `train` is set, what is missing is trained first. The curves are of the largest profile that
-    covers three quarters of the networks, frozen and learnable counted apart. Tiny runs never share
-    an axis with longer ones, whose accuracies are far higher: they are the curves only if a reader
-    asked for them, or if there are no others. Marks are of the same data sets as the curves.
+    covers three quarters of the networks, frozen and learnable counted apart. Tiny runs are curves
+    only if a reader asked for them, or if there are no others: accuracies of longer ones are far
+    higher. Marks are of the same data sets as the curves.
 
     Args:
         experiment: such as `figure4`.

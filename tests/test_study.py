@@ -84,15 +84,13 @@ def test_table_1_has_four_data_sets_and_precisions_are_compared_on_two_networks(
 
 
 def test_the_imagenet_experiments_are_procedure_a2_once_and_small_ones_beside():
-    paper = study.figure1b() + study.table2()
-    assert {(run.dataset, run.recipe, run.seed) for run in paper} == {
-        ("imagenet", imagenet.ImageNetRecipe(), 0)}
-    for profile in ("short", "quick"):
+    for profile, dataset, recipe in (("paper", "imagenet", imagenet.ImageNetRecipe()),
+                                     ("short", "tiny-imagenet-40", imagenet.RECIPES["short"]),
+                                     ("quick", "tiny-imagenet-40", imagenet.RECIPES["quick"])):
         runs = study.figure1b(profile) + study.table2(profile)
-        assert names(runs) == both(runs) == {
+        assert {(run.dataset, run.recipe, run.seed) for run in runs} == {(dataset, recipe, 0)}
+        assert profile == "paper" or both(runs) == {
             "ResNet-18", "ResNet-50", "ResNet-18d", *(f"ResNet-18d-LCx{e}" for e in (1, 8, 64))}
-        assert {(run.dataset, run.recipe.profile) for run in runs} == {
-            ("tiny-imagenet-40", profile)}
 
 
 def test_the_short_profile_is_the_papers_networks_and_images_in_a_fifth_of_the_epochs():
@@ -132,24 +130,17 @@ def test_a_list_of_ones_own_takes_the_place_of_the_papers(experiment, lists, mod
     assert names(experiment(**lists)) == models
 
 
-def test_a_sweep_trains_what_is_missing_and_without_names_every_experiment(store, capsys):
+def test_a_sweep_trains_what_is_missing(store, capsys):
     assert study.train_missing(RUNS[:2]) == [run.id for run in RUNS[:2]]
-    runs = study.everything("smoke")
-    for trained in (len(runs) - 2, 0):
-        main(["sweep", *SMOKE])
-        said = capsys.readouterr().out
-        assert f"trained {trained} runs in " in said and f"; 0 of {len(runs)} are still" in said
-    assert set(results.load_rows()) == {run.id for run in runs}
-    table, missing = study.found_and_missing(RUNS)
-    assert len(table) == len(RUNS) and not missing
-
-
-def test_a_sweep_goes_by_options_alone_or_by_names(store):
-    main(["sweep", *SMOKE, "--only", "figure4", "table1", "--out", str(store / "options")])
-    main(["sweep", "figure4", "--only", "table1", *SMOKE, "--results", str(store / "names")])
     wanted = {run.id for run in RUNS + study.table1("smoke")}
-    assert set(results.load_rows(store / "options")) == wanted
-    assert set(results.load_rows(store / "names")) == wanted
+    for trained, names in ((len(wanted) - 2, ["figure4", "--only", "table1"]),
+                           (0, ["--only", "figure4", "table1"])):
+        main(["sweep", *names, *SMOKE, "--out", str(store)])
+        said = capsys.readouterr().out
+        assert f"trained {trained} runs in " in said and f"; 0 of {len(wanted)} are still" in said
+    assert set(results.load_rows()) == wanted
+    main(["sweep", *SMOKE])  # every experiment
+    assert set(results.load_rows()) == {run.id for run in study.everything("smoke")}
 
 
 def test_a_sweep_passes_over_a_run_that_another_process_trains(store):
@@ -216,40 +207,28 @@ def seed_0(runs, share):
 
 
 @pytest.mark.parametrize("experiment", [study.figure4, study.table2])  # of each kind of run
-@pytest.mark.parametrize("shares, shown", [
-    (dict(paper=0.8, short=1, quick=1), "paper"),
-    (dict(paper=0.7, short=0.8, quick=1), "short"),
-    (dict(paper=0.7, short=0.6, quick=0.8), "paper"),  # never a tiny one where there are others
-    (dict(quick=0.8), "quick"),
-    (dict(paper=0.4, short=0.6, quick=0.3), "short"),  # none has enough: the most
-    (dict(paper=0.4, short=0.3), "paper"),
-    (dict(paper=0.4, smoke=1), "paper"),
+@pytest.mark.parametrize("shares, asked, curves, marks", [
+    (dict(paper=0.8, short=1, quick=1), "paper", "paper", []),
+    (dict(paper=0.7, short=0.8, quick=1), "paper", "short", ["paper"]),
+    (dict(paper=0.7, short=0.6, quick=0.8), "paper", "paper", []),  # never a tiny one beside others
+    (dict(quick=0.8), "paper", "quick", []),
+    (dict(paper=0.4, short=0.6, quick=0.3), "paper", "short", ["paper"]),  # none has enough: most
+    (dict(paper=0.4, short=0.3), "paper", "paper", []),
+    (dict(paper=0.4, smoke=1), "paper", "paper", []),
+    (dict(quick=1, short=0.4), "quick", "quick", []),  # asked for
 ])
 def test_the_largest_profile_that_covers_three_quarters_of_the_networks_is_shown(
-        experiment, shares, shown, store):
-    for profile, share in shares.items():
-        study.train_missing(seed_0(experiment(profile), share))
-    rows = study.collect(experiment)
-    expected = {run.id for run in seed_0(experiment(shown), shares[shown])}
-    assert set(rows.curves["id"]) == expected
+        experiment, shares, asked, curves, marks, store):
+    filled = {profile: {run.id for run in seed_0(experiment(profile), share)}
+              for profile, share in shares.items()}
+    for profile in shares:
+        study.train_missing(seed_0(experiment(profile), shares[profile]))
+    rows = study.collect(experiment, asked)
+    marked = set().union(*(filled[profile] for profile in marks))
+    assert set(rows.curves["id"]) == filled[curves] and set(rows.marks["id"]) == marked
+    others = set().union(*filled.values()) - filled[curves] - marked - filled.get("smoke", set())
+    assert set(rows.others["id"]) == others
     assert len(rows.shown) == len(rows.curves) + len(rows.marks)
-
-
-@pytest.mark.parametrize("filled, asked, curves, marks, others", [
-    (dict(quick=8), "paper", "quick", {}, {}),
-    (dict(quick=8, short=2), "paper", "short", {}, {"quick": 8}),  # never tiny beside longer ones
-    (dict(quick=8, short=2, paper=2), "paper", "paper", {}, {"quick": 8, "short": 2}),  # the longer
-    (dict(quick=8, short=2), "quick", "quick", {}, {"short": 2}),  # asked for
-    (dict(short=8, paper=2), "paper", "short", {"paper": 2}, {}),
-])
-def test_tiny_runs_and_longer_ones_share_no_axis(filled, asked, curves, marks, others, store):
-    lists = dict(expansions=[1, 8, 32], seeds=[0])
-    for profile, n in filled.items():
-        study.train_missing(study.figure4(profile, **lists)[:n])
-    rows = study.collect(study.figure4, asked, **lists)
-    assert set(rows.curves["profile"]) == {curves}
-    assert rows.marks["profile"].value_counts().to_dict() == marks
-    assert rows.others["profile"].value_counts().to_dict() == others
 
 
 def test_marks_are_of_the_data_sets_of_the_curves(store):
