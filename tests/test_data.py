@@ -1,10 +1,13 @@
 """Augmentation against naive numpy, and data sets from your own and torchvision's files."""
 
+import hashlib
 import os
+import pickle
 import struct
 
 import numpy as np
 import pytest
+import scipy.io
 import scipy.stats
 import torch
 import torchvision
@@ -130,25 +133,51 @@ def test_small_images_are_upscaled_as_torchvision_does(tmp_path, layout, channel
             assert (tensor.int() - resized).float().mean().abs() < 0.1
 
 
-def fake(name):
-    """Writes nothing: a class in the place of torchvision's, with its attributes."""
-    def write(folder, arrays, monkeypatch):
-        class Fake:
-            def __init__(self, root, train=None, split=None, download=False):
-                part = split or ("train" if train else "test")
-                assert root == folder and download
-                self.data, self.classes = arrays[f"x_{part}"], arrays["classes"].tolist()
-                self.targets = self.labels = arrays[f"y_{part}"].tolist()
-                if name == "svhn":
-                    self.data = self.data.transpose(0, 3, 1, 2)
+def digest(path):
+    return hashlib.md5(path.read_bytes()).hexdigest()
 
-        monkeypatch.setattr(torchvision.datasets, KNOWN[name][0], Fake)
 
-    return write
+def cifar_files(folder, dataset, labels_key, names_key, train_files, arrays, monkeypatch):
+    def write(name, content):
+        (folder / dataset.base_folder / name).write_bytes(pickle.dumps(content))
+        return [name, digest(folder / dataset.base_folder / name)]
+
+    (folder / dataset.base_folder).mkdir(parents=True)
+
+    def images(name, split, part=slice(None)):
+        rows = arrays[f"x_{split}"][part].transpose(0, 3, 1, 2).reshape(-1, 3072)
+        return write(name, {"data": rows, labels_key: arrays[f"y_{split}"][part].tolist()})
+
+    parts = zip(train_files, np.array_split(np.arange(12), len(train_files)))
+    name, md5 = write("meta", {names_key: arrays["classes"].tolist()})
+    monkeypatch.setattr(dataset, "train_list", [images(f, "train", part) for f, part in parts])
+    monkeypatch.setattr(dataset, "test_list", [images("test", "test")])
+    monkeypatch.setattr(dataset, "meta", {"filename": name, "key": names_key, "md5": md5})
+
+
+def cifar10(folder, arrays, monkeypatch):
+    files = [f"data_batch_{i}" for i in range(1, 6)]
+    cifar_files(folder, torchvision.datasets.CIFAR10, "labels", "label_names", files, arrays,
+                monkeypatch)
+
+
+def cifar100(folder, arrays, monkeypatch):
+    cifar_files(folder, torchvision.datasets.CIFAR100, "fine_labels", "fine_label_names", ["train"],
+                arrays, monkeypatch)
+
+
+def svhn(folder, arrays, monkeypatch):
+    folder.mkdir(parents=True)
+    listed = {}
+    for split in ("train", "test"):
+        path, y = folder / f"{split}_32x32.mat", arrays[f"y_{split}"]
+        digits = np.where(y == 0, 10, y)[:, None]  # the files call the digit 0 "10"
+        scipy.io.savemat(path, {"X": arrays[f"x_{split}"].transpose(1, 2, 3, 0), "y": digits})
+        listed[split] = ["", path.name, digest(path)]
+    monkeypatch.setattr(torchvision.datasets.SVHN, "split_list", listed)
 
 
 def fashion_mnist(folder, arrays, monkeypatch):
-    """Files that need no download, as of Debian's package."""
     raw = folder / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     for split, prefix in (("train", "train"), ("test", "t10k")):
@@ -167,8 +196,8 @@ STATISTICS = {  # mean and standard deviation by channel
 
 
 @pytest.mark.parametrize("name, write, shape, classes, augment", [
-    ("cifar10", fake("cifar10"), {}, 10, True), ("cifar100", fake("cifar100"), {}, 100, True),
-    ("svhn", fake("svhn"), {}, 10, False),
+    ("cifar10", cifar10, {}, 10, True), ("cifar100", cifar100, {}, 100, True),
+    ("svhn", svhn, {}, 10, False),
     ("fashion-mnist", fashion_mnist, dict(size=28, channels=()), 10, False),
 ])
 def test_known_sets_are_made_from_torchvisions_files(tmp_path, monkeypatch, layout, name, write,
