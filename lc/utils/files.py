@@ -1,6 +1,7 @@
 """Where files lie, how a file is replaced as a whole, and locks that end with their process."""
 
 import errno
+import inspect
 import os
 import shutil
 import stat
@@ -11,6 +12,11 @@ import numpy as np
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+# filelock 3.30 and later would fall back to a lock file, which outlives a process that is killed.
+_NO_FALLBACK = "fallback_to_soft" in inspect.signature(FileLock.__init__).parameters
+_KERNEL_LOCK_ONLY = {"fallback_to_soft": False} if _NO_FALLBACK else {}
 
 
 def is_project():
@@ -59,8 +65,8 @@ def figures_folder():
 
 
 def lock(path, timeout=-1):
-    """A lock of the kernel (flock). It ends with its process, as a lock file would not."""
-    return FileLock(path, timeout, fallback_to_soft=False)
+    """A lock of the kernel (flock). It ends with the process that holds it."""
+    return FileLock(path, timeout, **_KERNEL_LOCK_ONLY)
 
 
 @contextmanager
