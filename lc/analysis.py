@@ -1,7 +1,6 @@
 """From rows to what figures draw and tables say: means, gaps, intervals, matched filters."""
 
 import numpy as np
-import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from .effects import Crossing, of_seeds
