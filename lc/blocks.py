@@ -262,7 +262,7 @@ def check_model(model):
 
 
 def check_memory(values, device=None, dtype=None):
-    """Raises ValueError if new weights do not fit into a CPU's memory: Linux would just kill."""
+    """Raises ValueError if new weights do not fit into the memory: Linux would kill the process."""
     needed = values * (dtype or torch.get_default_dtype()).itemsize
     meminfo = Path("/proc/meminfo")
     kind = torch.device(device or torch.get_default_device()).type

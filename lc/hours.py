@@ -26,8 +26,9 @@ def estimator(device):
     """A function that estimates the seconds of a run on a device, and its source as text.
 
     The time is in proportion to the operations. The proportion is the median of the rows of the
-    same network, of the same profile if there are any, else of the network nearest in cost: rows of
-    this device, else of any CPU or GPU as it is one. Without such a row, ten steps are measured.
+    same network, of the same profile if there are any, else of the network nearest in cost. It
+    takes rows of this device, or if there are none, of any device of its kind (CPU or GPU). If
+    there are none either, ten steps are measured.
     """
     kind = "CPU" if device.type == "cpu" else "GPU"
     known = [(run, row) for row in results.load_rows().values()

@@ -188,8 +188,8 @@ class Trainer:
             tensor.copy_(value)
         for p, value in zip(optimized, momenta):
             if value is not None:
-                state_of_p = self.optimizer.state[p]
-                state_of_p.setdefault("momentum_buffer", torch.empty_like(p)).copy_(value)
+                kept = self.optimizer.state[p]
+                kept.setdefault("momentum_buffer", torch.empty_like(p)).copy_(value)
         for generator, value in zip(self.generators(), state["generators"]):
             generator.set_state(value)
         self.epochs, self.position = state["done"]

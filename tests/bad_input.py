@@ -58,6 +58,7 @@ LIBRARY = {
         "lc.Normalize((0.5, 0.5), (0.25, 0.0))": "std",
         "lc.Normalize((0.5, 0.5, 0.5), (0.25,))": "channel",
         "lc.Recipe('mine', epochs=0)": "epochs",
+        "lc.Recipe('mine', batch_size=None)": "batch_size",
         "lc.Recipe('mine', train_images=0)": "train_images",
         "lc.Recipe('mine', learning_rate=nan)": "learning_rate",
         "lc.Recipe('mine', momentum=1)": "momentum",

@@ -91,7 +91,7 @@ def _train_with(environments, stop, runs, **options):
     for i, worker in enumerate(workers, 1):
         try:
             trained += worker.result()
-        except (TrainingError, ValueError, OSError) as error:  # the last also if it died
+        except (TrainingError, ValueError, OSError) as error:  # OSError also if it died
             failed.append(f"worker {i}: {error}; the same command continues")
     if failed:
         raise TrainingError("; ".join(failed))

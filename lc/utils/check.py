@@ -25,10 +25,11 @@ def integer(what, value, least=1, most=math.inf):
 
 
 def fields(of, kind, names, *limits):
-    """Checks fields of a dataclass by `integer` or `number`. None is free to be there."""
+    """Checks fields of a dataclass by `integer` or `number`. One may be None if its default is."""
     for name in names.split():
-        if getattr(of, name) is not None:
-            kind(name, getattr(of, name), *limits)
+        value = getattr(of, name)
+        if value is not None or getattr(type(of), name, 0) is not None:
+            kind(name, value, *limits)
 
 
 def number(what, value, low, high, ends="[]"):
