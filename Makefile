@@ -2,9 +2,9 @@
 PYTHON ?= python3
 BIN = .venv/bin
 SMOKE = build/smoke
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 NOTEBOOKS ?= # those of make reproduce, such as "03 13"; all if empty
-TESTS ?= tests notebooks
+TESTS ?= notebooks tests
 space := $() $()
 url = $(subst $(space),%20,$(1))
 
@@ -20,7 +20,8 @@ reproduce: .venv/installed
 	@echo "Done. Figures: build/figures. Trained just now: $(SMOKE)/03_expansion.html. Pages: build/notebooks. Open one of them:"
 	@echo "file://$(call url,$(CURDIR))/build/notebooks/03_expansion.html"
 
-# Two processes of one thread each, a test file or notebook at a time
+# Two processes of one thread each, a notebook or test file at a time: the long notebooks first, so
+# that neither process waits for the other at the end
 test: .venv/installed
 	$(PYTEST) --nbval $(TESTS) -m "not slow"
 
