@@ -4,15 +4,17 @@ import ast
 import subprocess
 import sys
 from graphlib import TopologicalSorter
+from importlib.util import resolve_name
 
 import pytest
 
+import lc
 from lc.utils.files import ROOT
 
 PATHS = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
          for path in sorted((ROOT / "lc").rglob("*.py"))}
 LAYERS = (("utils",), ("",), ("fast", "imagenet"), ("study",),
-          ("sweep", "benchmark", "publish", "claims", "interactive"))
+          ("sweep", "benchmark", "publish", "claims", "interactive"), ("commands",))
 # they know all experiments
 STUDY = {f"lc.{name}" for name in ("study", "hours", "analysis", "findings", "tables", "plots",
                                    "dots", "networks")}
@@ -22,6 +24,8 @@ def room(module):
     """The folder of a module, "study" for what is built on it, "" for the core."""
     if module in STUDY:
         return "study"
+    if module in ("lc.__main__", "lc.commands"):
+        return "commands"
     in_folder = module.count(".") == 2 or PATHS[module].stem == "__init__"
     return module.split(".")[1] if in_folder else ""
 
@@ -29,43 +33,26 @@ def room(module):
 def imports(module):
     """The modules of `lc` that a module imports, anywhere in its code."""
     package = module if PATHS[module].stem == "__init__" else module.rpartition(".")[0]
-    tree = ast.parse(PATHS[module].read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
+    for node in ast.walk(ast.parse(PATHS[module].read_text())):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            parts = package.split(".") if node.level else []
-            parts = parts[:len(parts) + 1 - node.level]
-            base = ".".join([*parts, *filter(None, [node.module])])
-            inside = [f"{base}.{alias.name}" for alias in node.names]
-            names = [name if name in PATHS else base for name in inside]
-        else:
-            continue
-        yield from (name for name in names if name in PATHS)
+            if isinstance(node, ast.ImportFrom):
+                base = resolve_name("." * node.level + (node.module or ""), package)
+                names = [name if name in PATHS else base
+                         for name in (f"{base}.{name}" for name in names)]
+            yield from (name for name in names if name in PATHS)
 
 
 GRAPH = {module: set(imports(module)) for module in PATHS if module != "lc"}
 
 
-def layer(module):
-    if module in ("lc.__main__", "lc.commands"):
-        return len(LAYERS)
-    return next(i for i, rooms in enumerate(LAYERS) if room(module) in rooms)
-
-
-def test_the_graph_holds_what_is_known():
-    assert {"lc.fast", "lc.imagenet.training", "lc.utils.device", "lc.__main__"} <= set(GRAPH)
+def test_modules_import_from_their_own_layer_and_those_below_only():
     assert {"lc.blocks", "lc.utils.checkpoint", "lc.data"} <= GRAPH["lc.training"]
-    assert "lc.training" in GRAPH["lc.fast.trainer"]
-    assert "lc.imagenet.experiments" in GRAPH["lc.study"]
     assert "lc.publish.notebooks" in GRAPH["lc.commands"]  # inside of a function
-
-
-@pytest.mark.parametrize("module", GRAPH)
-def test_a_module_imports_from_its_own_layer_and_those_below_only(module):
-    assert "lc" not in GRAPH[module]  # the public names hide in which module they are defined
-    above = {other for other in GRAPH[module] if layer(other) > layer(module)}
-    assert not above
+    layer = {name: i for i, rooms in enumerate(LAYERS) for name in rooms}
+    for module, others in GRAPH.items():
+        assert "lc" not in others  # the public names hide in which module they are defined
+        assert not [each for each in others if layer[room(each)] > layer[room(module)]], module
 
 
 def test_no_modules_import_each_other_and_there_are_at_most_ten_floors():
@@ -86,7 +73,10 @@ def test_no_folders_import_each_other():
     assert "imagenet" not in rooms["fast"] and "fast" not in rooms["imagenet"]
 
 
-def test_help_imports_neither_pytorch_nor_pandas():
-    code = ("import sys; from lc.__main__ import parser; parser().format_help(); "
+def test_neither_help_nor_importing_lc_loads_pytorch_or_pandas():
+    code = ("import sys, lc; from lc.__main__ import parser; parser().format_help(); "
             "assert not {'torch', 'numpy', 'pandas', 'timm', 'papermill'} & set(sys.modules)")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    assert all(hasattr(lc, name) for name in lc.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        lc.nothing
