@@ -30,110 +30,105 @@ def parser():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name, does):
+    def command(name, does):
         return commands.add_parser(name, help=does, description=does,
                                    formatter_class=argparse.ArgumentDefaultsHelpFormatter)
 
-    train = add("train", "train one network, record its row, print it")
-    train.add_argument("model", metavar="NAME", help="such as ResNet-20-16 or ResNet-LC-20-16x128")
-    train.add_argument("--dataset", default="cifar10",
-                       help="cifar10, cifar100, svhn, fashion-mnist, digits or your own")
+    def option(of, *names, **what):
+        for each in of:
+            each.add_argument(*names, **what)
 
-    imagenet = add("imagenet", "train one network on an image folder, alone or under torchrun, "
-                   "record its row, print it")
-    imagenet.add_argument("model", metavar="NAME", help="such as ResNet-50 or ResNet-18d-LCx64")
-    imagenet.add_argument("--data", metavar="DIR",
-                          help="the image folder, with train/ and val/; else the data set's own")
-    imagenet.add_argument("--dataset", metavar="NAME",
-                          help="the data set's name in the row; else the folder's")
-    imagenet.add_argument("--recipe", default="a2", help="a2 (the paper's), short, quick or smoke")
-    imagenet.add_argument("--batch", type=int, metavar="N",
-                          help="images of a process at a time; else 256 or fewer")
-    imagenet.add_argument("--workers", type=int, metavar="N",
-                          help="processes that read images; else 8 for each GPU")
+    train = command("train", "train one network, record its row, print it")
+    imagenet = command("imagenet", "train one network on an image folder, alone or under torchrun, "
+                       "record its row, print it")
+    sweep = command("sweep", "train the runs of an experiment that the results lack")
+    notebooks = command("notebooks", "execute notebooks with papermill, and make a page of each")
+    status = command("status", "how many rows each experiment has, what is missing, and the hours "
+                     "it would take on this device")
+    benchmark = command("benchmark", "measure training steps in one run: images/s and memory, into "
+                        "results/speed.csv")
+    doctor = command("doctor", "check this machine before a long sweep: devices, driver, data "
+                     "sets, results, and a training on each")
+    merge = command("merge", "take over the runs of another results folder")
 
-    for command in (train, imagenet):
-        command.add_argument("--frozen", action="store_true",
-                             help="keep the spatial convolutions at their random values")
-        command.add_argument("--seed", type=int, default=0)
-        command.add_argument("--again", action="store_true",
-                             help="train it even if its row exists, and replace the row")
+    option([train], "model", metavar="NAME", help="such as ResNet-20-16 or ResNet-LC-20-16x128")
+    option([train], "--dataset", default="cifar10",
+           help="cifar10, cifar100, svhn, fashion-mnist, digits or your own")
 
-    sweep = add("sweep", "train the runs of an experiment that the results lack")
-    sweep.add_argument("experiment", nargs="*", help="such as figure4; all if none is named")
-    sweep.add_argument("--only", nargs="+", action="extend", default=[], metavar="EXPERIMENT",
-                       help="the same, as an option")
-    sweep.add_argument("--seeds", nargs="+", type=int, metavar="N",
-                       help="these seeds in place of the profile's")
-    sweep.add_argument("--shard", metavar="I/N", help="only the I-th of N equal parts of the runs, "
-                       "such as 1/4 (docs/cluster.md)")
-    sweep.add_argument("--together", type=int, default=1, metavar="N",
-                       help="runs that each process trains at once, for a GPU")
-    sweep.add_argument("--time-limit", type=float, metavar="MINUTES",
-                       help="end by then; the current run leaves a checkpoint")
+    option([imagenet], "model", metavar="NAME", help="such as ResNet-50 or ResNet-18d-LCx64")
+    option([imagenet], "--data", metavar="DIR",
+           help="the image folder, with train/ and val/; else the data set's own")
+    option([imagenet], "--dataset", metavar="NAME",
+           help="the data set's name in the row; else the folder's")
+    option([imagenet], "--recipe", default="a2", help="a2 (the paper's), short, quick or smoke")
+    option([imagenet], "--batch", type=int, metavar="N",
+           help="images of a process at a time; else 256 or fewer")
+    option([imagenet], "--workers", type=int, metavar="N",
+           help="processes that read images; else 8 for each GPU")
 
-    notebooks = add("notebooks", "execute notebooks with papermill, and make a page of each")
-    notebooks.add_argument("names", nargs="*", metavar="NAME",
-                           help="such as 03; all if none is named")
-    notebooks.add_argument("--train", action="store_true", default=None,
-                           help="train the runs that the results lack")
-    notebooks.add_argument("-p", dest="parameters", nargs=2, action="append", default=[],
-                           metavar=("NAME", "VALUE"),
-                           help="any other parameter of the notebooks; may be repeated")
-    notebooks.add_argument("--out", metavar="DIR",
-                           help="where they are written; else build/notebooks of the project")
+    option([train, imagenet], "--frozen", action="store_true",
+           help="keep the spatial convolutions at their random values")
+    option([train, imagenet], "--seed", type=int, default=0)
+    option([train, imagenet], "--again", action="store_true",
+           help="train it even if its row exists, and replace the row")
 
-    for command in (train, sweep, notebooks):
-        command.add_argument("--profile", default="paper", help="paper, short, quick or smoke; to "
-                             "train one network also such as short-decay1e-3")
-    sweep.add_argument("--workers", type=int, metavar="N",
-                       help="processes that train at once; else one for each GPU")
-    for command in (train, sweep):
-        command.add_argument("--fuse", action="store_true",
-                             help="compile a CIFAR-ResNet's BatchNorm and ReLU, on a GPU")
-        command.add_argument("--unfolded", action="store_true",
-                             help="with --save: keep the LC-Blocks, instead of folding them")
-    train.add_argument("--save", metavar="FILE",
-                       help="write the trained network as safetensors, for lc.load_network")
-    sweep.add_argument("--save", metavar="DIR", help="write each trained network there as "
-                       "safetensors, for lc.load_network")
+    option([sweep, status], "experiment", nargs="*", help="such as figure4; all if none is named")
+    option([sweep], "--only", nargs="+", action="extend", default=[], metavar="EXPERIMENT",
+           help="the same, as an option")
+    option([sweep], "--seeds", nargs="+", type=int, metavar="N",
+           help="these seeds in place of the profile's")
+    option([sweep], "--shard", metavar="I/N",
+           help="only the I-th of N equal parts of the runs, such as 1/4 (docs/cluster.md)")
+    option([sweep], "--together", type=int, default=1, metavar="N",
+           help="runs that each process trains at once, for a GPU")
+    option([sweep], "--time-limit", type=float, metavar="MINUTES",
+           help="end by then; the current run leaves a checkpoint")
 
-    status = add("status", "how many rows each experiment has, what is missing, and the hours it "
-                 "would take on this device")
-    status.add_argument("experiment", nargs="*", help="such as figure4; all if none is named")
-    status.add_argument("--profile", help="only this profile, with the ids of the missing runs")
+    option([notebooks], "names", nargs="*", metavar="NAME", help="such as 03; all if none is named")
+    option([notebooks], "--train", action="store_true", default=None,
+           help="train the runs that the results lack")
+    option([notebooks], "-p", dest="parameters", nargs=2, action="append", default=[],
+           metavar=("NAME", "VALUE"),
+           help="any other parameter of the notebooks; may be repeated")
+    option([notebooks], "--out", metavar="DIR",
+           help="where they are written; else build/notebooks of the project")
 
-    benchmark = add("benchmark", "measure training steps in one run: images/s and memory, into "
-                    "results/speed.csv")
-    benchmark.add_argument("--batch", type=int, default=256, help="images a step")
-    benchmark.add_argument("--paths", nargs="+", metavar="PATH",
-                           help="ways to compute a step: eager, graph, fused, unfolded, loop; "
-                           "else all that the device can do")
-    benchmark.add_argument("--seconds", type=float, default=1.0,
-                           help="to time each case in each of three rounds")
-    benchmark.add_argument("models", nargs="*", metavar="NAME",
-                           help="else ResNet-20-16 and ResNet-LC-20-16x1, x8 and x128")
+    option([train, sweep, notebooks], "--profile", default="paper",
+           help="paper, short, quick or smoke; to train one network also such as short-decay1e-3")
+    option([status], "--profile", help="only this profile, with the ids of the missing runs")
+    option([sweep], "--workers", type=int, metavar="N",
+           help="processes that train at once; else one for each GPU")
+    option([train, sweep], "--fuse", action="store_true",
+           help="compile a CIFAR-ResNet's BatchNorm and ReLU, on a GPU")
+    option([train, sweep], "--unfolded", action="store_true",
+           help="with --save: keep the LC-Blocks, instead of folding them")
+    option([train], "--save", metavar="FILE",
+           help="write the trained network as safetensors, for lc.load_network")
+    option([sweep], "--save", metavar="DIR",
+           help="write each trained network there as safetensors, for lc.load_network")
 
-    doctor = add("doctor", "check this machine before a long sweep: devices, driver, data sets, "
-                 "results, and a training on each")
+    option([benchmark], "--batch", type=int, default=256, help="images a step")
+    option([benchmark], "--paths", nargs="+", metavar="PATH",
+           help="ways to compute a step: eager, graph, fused, unfolded, loop; else all that the "
+           "device can do")
+    option([benchmark], "--seconds", type=float, default=1.0,
+           help="to time each case in each of three rounds")
+    option([benchmark], "models", nargs="*", metavar="NAME",
+           help="else ResNet-20-16 and ResNet-LC-20-16x1, x8 and x128")
 
-    merge = add("merge", "take over the runs of another results folder")
-    merge.add_argument("source", help="the other folder")
-    merge.add_argument("--replace", action="store_true",
-                       help="where both have a run, take the other's row")
+    option([merge], "source", help="the other folder")
+    option([merge], "--replace", action="store_true",
+           help="where both have a run, take the other's row")
 
-    for command in (train, sweep, notebooks, doctor):
-        command.add_argument("--data-dir", metavar="DIR", help="folder of the data sets; else "
-                             "$LC_DATA_DIR or the user's cache")
-    for command in (train, imagenet, sweep, benchmark):
-        command.add_argument("--precision", default="auto",
-                             help="auto, fp32 or bf16; on ImageNet also fp16")
-    for command in (train, imagenet, sweep, notebooks, status, benchmark):
-        command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    for command in (train, imagenet, sweep, status, benchmark, doctor, merge):
-        names = ["--results", "--out"] if command is sweep else ["--results"]
-        command.add_argument(*names, metavar="DIR",
-                             help="results folder; else $LC_RESULTS_DIR or the project's")
+    option([train, sweep, notebooks, doctor], "--data-dir", metavar="DIR",
+           help="folder of the data sets; else $LC_DATA_DIR or the user's cache")
+    option([train, imagenet, sweep, benchmark], "--precision", default="auto",
+           help="auto, fp32 or bf16; on ImageNet also fp16")
+    option([train, imagenet, sweep, notebooks, status, benchmark], "--device", default="auto",
+           help="auto, cpu, cuda, cuda:1, ...")
+    folder = dict(metavar="DIR", help="results folder; else $LC_RESULTS_DIR or the project's")
+    option([train, imagenet, status, benchmark, doctor, merge], "--results", **folder)
+    option([sweep], "--results", "--out", **folder)
     return parser
 
 

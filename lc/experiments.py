@@ -1,7 +1,4 @@
-"""The paper's experiments as data: the runs of each figure and table.
-
-`lc.imagenet.experiments` has those on ImageNet.
-"""
+"""The experiments as data: the runs of each figure and table. ImageNet's are in `lc.imagenet`."""
 
 import ast
 from collections.abc import Collection
@@ -23,16 +20,15 @@ class Grid:
     networks: tuple = ("ResNet-14", "ResNet-18", "ResNet-34", "ResNet-20", "ResNet-50",
                        "ResNet-101", "Wide-ResNet-50x2", "MobileNet-v2")
     network_seeds: tuple = (0, 1, 2, 3)
-    depth: int = 20  # of every network whose depth does not vary
+    depth: int = 20  # of every network whose depth does not vary, but for these:
+    small_depth: int = 20  # of Figures 6a and 8 and Table 3
     expansions: tuple = (1, 2, 4, 8, 16, 32, 64, 128, 256)
     widths: tuple = (16, 32, 64, 128, 256)  # the paper ends at 128, where the break-even is
-    width_depth: int = 20
     depths: tuple = (20, 32, 44, 56, 110, 164, 260, 308)  # the paper ends at 260
     datasets: tuple = ("cifar10", "cifar100", "fashion-mnist", "svhn")
     datasets_expansion: int = 128
     kernel_sizes: tuple = (3, 5, 7, 9)
     kernel_expansions: tuple = (1, 2, 4, 8, 16, 32, 64, 128)
-    kernel_depth: int = 20
     kernel_width: int = 16
     initial_expansions: tuple = (1, 8, 64)
     initial_kernel_sizes: tuple = (3, 5, 7, 9)
@@ -42,7 +38,6 @@ class Grid:
     decays: tuple = ("2e-2", "1e-2", "5e-3", "1e-3", "1e-4")
     decay_seeds: tuple = (0, 1, 2, 3)
     between_expansion: int = 64
-    between_depth: int = 20
     precision_seeds: tuple = (0, 1, 2, 3)
     precision_expansion: int = 128
     precision_epochs: int = 75
@@ -53,26 +48,25 @@ GRIDS = {
     # 9 minutes to two hours a run on a CPU core with bf16 instructions; it compares no precisions
     "short": Grid(
         seeds=(0, 1), networks=("ResNet-14", "ResNet-18", "ResNet-20", "ResNet-50", "MobileNet-v2"),
-        network_seeds=(0,), expansions=(1, 2, 4, 8, 32, 128), widths=(16, 32, 64), width_depth=8,
-        depths=(8, 20, 32, 56, 110), kernel_expansions=(1, 8, 64), kernel_depth=8,
-        initial_expansions=(1, 8), initial_kernel_sizes=(7,), map_kernel_sizes=(3, 5, 7),
-        decay_seeds=(0, 1, 2), between_expansion=8, between_depth=8, precision_seeds=()),
+        network_seeds=(0,), small_depth=8, expansions=(1, 2, 4, 8, 32, 128), widths=(16, 32, 64),
+        depths=(8, 20, 32, 56, 110), kernel_expansions=(1, 8, 64), initial_expansions=(1, 8),
+        initial_kernel_sizes=(7,), map_kernel_sizes=(3, 5, 7), decay_seeds=(0, 1, 2),
+        between_expansion=8, precision_seeds=()),
     # each experiment in at most 20 minutes on two CPU cores; a CPU without bf16 instructions
     # takes about eight times as long to emulate them
     "quick": Grid(
         seeds=(0, 1), networks=("ResNet-14", "ResNet-20", "MobileNet-v2"), network_seeds=(0,),
-        depth=8, expansions=(1, 2, 8, 32, 128), widths=(8, 16, 32), width_depth=8,
-        depths=(8, 14, 20), datasets_expansion=8, kernel_expansions=(1, 8), kernel_depth=8,
-        kernel_width=8, initial_expansions=(1, 8), map_kernel_sizes=(3, 5, 7),
-        decay_seeds=(0, 1), between_expansion=2, between_depth=8, precision_epochs=2),
+        depth=8, small_depth=8, expansions=(1, 2, 8, 32, 128), widths=(8, 16, 32),
+        depths=(8, 14, 20), datasets_expansion=8, kernel_expansions=(1, 8), kernel_width=8,
+        initial_expansions=(1, 8), map_kernel_sizes=(3, 5, 7), decay_seeds=(0, 1),
+        between_expansion=2, precision_epochs=2),
     "smoke": Grid(
         seeds=(0,), dataset="digits", networks=("ResNet-20", "MobileNet-v2"), network_seeds=(0,),
-        depth=8, expansions=(1, 8), widths=(8, 16), width_depth=8, depths=(8, 14),
+        depth=8, small_depth=8, expansions=(1, 8), widths=(8, 16), depths=(8, 14),
         datasets=("digits",), datasets_expansion=8, kernel_sizes=(3, 5), kernel_expansions=(1, 8),
-        kernel_depth=8, kernel_width=8, initial_expansions=(1, 8),
-        initial_kernel_sizes=(3, 5), map_depth=14, map_kernel_sizes=(3, 5), decays=("1e-2", "1e-3"),
-        decay_seeds=(0,), between_expansion=2, between_depth=8, precision_seeds=(0, 1),
-        precision_expansion=8, precision_epochs=1),
+        kernel_width=8, initial_expansions=(1, 8), initial_kernel_sizes=(3, 5), map_depth=14,
+        map_kernel_sizes=(3, 5), decays=("1e-2", "1e-3"), decay_seeds=(0,), between_expansion=2,
+        precision_seeds=(0, 1), precision_expansion=8, precision_epochs=1),
 }
 
 
@@ -85,7 +79,7 @@ def figure4(profile="paper", expansions=None, seeds=None):
 
 
 def table1(profile="paper", datasets=None, expansion=None, seeds=None):
-    """Table 1: the plain ResNet-20-16, learnable, and one ResNet-LC-20-16x{E}, on all data sets."""
+    """Table 1: the plain ResNet-20-16, learnable, and ResNet-LC-20-16x{E}, on all data sets."""
     grid = grid_of(GRIDS, profile, datasets=datasets, datasets_expansion=expansion, seeds=seeds)
     models = [f"ResNet-{grid.depth}-16", f"ResNet-LC-{grid.depth}-16x{grid.datasets_expansion}"]
     runs = [pairs(models, dataset, profile, grid.seeds) for dataset in grid.datasets]
@@ -96,7 +90,7 @@ def figure8(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
     """Figures 7, 8, 10, 11 and 12: LC networks by k and E, and the plain networks, learnable."""
     grid = grid_of(GRIDS, profile, kernel_sizes=kernel_sizes, kernel_expansions=expansions,
                    seeds=seeds)
-    shape, models = f"{grid.kernel_depth}-{grid.kernel_width}", []
+    shape, models = f"{grid.small_depth}-{grid.kernel_width}", []
     for k in grid.kernel_sizes:
         models.append(f"ResNet-{shape}-k{k}")
         models += [f"ResNet-LC-{shape}x{e}-k{k}" for e in grid.kernel_expansions]
@@ -110,7 +104,7 @@ def initialisation(profile="paper", kernel_sizes=None, expansions=None, seeds=No
     """
     grid = grid_of(GRIDS, profile, initial_kernel_sizes=kernel_sizes,
                    initial_expansions=expansions, seeds=seeds)
-    shape, models = f"{grid.kernel_depth}-{grid.kernel_width}", []
+    shape, models = f"{grid.small_depth}-{grid.kernel_width}", []
     for k in sorted(grid.initial_kernel_sizes, reverse=True):
         models.append(f"ResNet-{shape}-k{k}")
         models += [f"ResNet-LC-{shape}x{e}-k{k}{kind}" for e in grid.initial_expansions
@@ -122,9 +116,8 @@ def initialisation(profile="paper", kernel_sizes=None, expansions=None, seeds=No
 def decay(profile="paper", decays=None, seeds=None):
     """Not in the paper: ResNet-LC-20-16x8 and the plain ResNet-20-16, learnable, by weight decay.
 
-    The LC network is trained frozen too, and learnable with the decay on the spatial or the
-    pointwise factor of each LC-Block only, and on the product of both. `decays` are text such as
-    "5e-3", which the profile of a run names: `short-decay5e-3`.
+    The LC network is also trained frozen, and learnable with decay of one factor of each LC-Block
+    or of their product. `decays` are text such as "5e-3", as in the profile `short-decay5e-3`.
     """
     grid = grid_of(GRIDS, profile, decays=decays, decay_seeds=seeds)
     plain, combined = f"ResNet-{grid.depth}-16", f"ResNet-LC-{grid.depth}-16x8"
@@ -153,7 +146,7 @@ def twin(profile="paper", seeds=None):
 def figure6a(profile="paper", widths=None, seeds=None):
     """Figure 6a: ResNet-LC-20-{W}x1, frozen and learnable."""
     grid = grid_of(GRIDS, profile, widths=widths, seeds=seeds)
-    models = [f"ResNet-LC-{grid.width_depth}-{w}x1" for w in grid.widths]
+    models = [f"ResNet-LC-{grid.small_depth}-{w}x1" for w in grid.widths]
     return pairs(models, grid.dataset, profile, grid.seeds)
 
 
@@ -166,7 +159,7 @@ def figure6b(profile="paper", depths=None, seeds=None):
 def table3(profile="paper", expansion=None, seeds=None):
     """Table 3: ResNet-LC-20-16x{E} with nothing, ReLU, BatchNorm or both in each LC-Block."""
     grid = grid_of(GRIDS, profile, between_expansion=expansion, seeds=seeds)
-    shape = f"{grid.between_depth}-16x{grid.between_expansion}"
+    shape = f"{grid.small_depth}-16x{grid.between_expansion}"
     models = [f"ResNet-LC-{shape}{between}" for between in ("", "+ReLU", "+BN", "+BN+ReLU")]
     return pairs(models, grid.dataset, profile, grid.seeds)
 
@@ -201,8 +194,8 @@ def pairs(models, dataset, recipe, seeds, kind=Run):
 def grid_of(grids, profile, **own):
     """The grid of a profile, with the values of `own` that are not None in place of its own.
 
-    A value may be text such as "[1, 3]", as `papermill -p` passes it. Raises ValueError if the
-    profile is unknown, or a value has not the type of the grid's.
+    A value may be text such as "[1, 3]", from papermill. Raises ValueError if the profile is
+    unknown, or a value has not the type of the grid's.
     """
     grid = recipe_named(profile, grids)
     own = {name: value for name, value in own.items() if value is not None}

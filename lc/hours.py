@@ -25,10 +25,9 @@ MEASURED = Run("ResNet-8-16", "cifar10", False, 0, "quick")
 def estimator(device):
     """A function that estimates the seconds of a run on a device, and its source as text.
 
-    The time is in proportion to the operations. The proportion is the median of the rows of the
-    same network, of the same profile if there are any, else of the network nearest in cost. It
-    takes rows of this device, or if there are none, of any device of its kind (CPU or GPU). If
-    there are none either, ten steps are measured.
+    The time is in proportion to the operations, by the median of the rows of the same network, of
+    the same profile if there are any, else of the network nearest in cost. It takes rows of this
+    device, else of any of its kind (CPU or GPU). If there are none, ten steps are measured.
     """
     kind = "CPU" if device.type == "cpu" else "GPU"
     known = [(run, row) for row in results.load_rows().values()
@@ -63,7 +62,7 @@ def _run_of(row):
 
 
 def _work(run):
-    """What a run's time grows with: the operations for all images of all epochs."""
+    """The operations for all images of all epochs, with which a run's time grows."""
     pixels = getattr(run.recipe, "image_size", 32) ** 2
     return cost(run) * pixels * run.training_images * run.recipe.epochs
 
@@ -93,7 +92,7 @@ def _operations(build, name, size=64):
 
 
 def _measured(device, steps=10):
-    """A run and, as in its row, its seconds, by steps without the optimiser: its import is slow."""
+    """A run, and its seconds as in a row, by steps without the optimiser: its import is slow."""
     batch = 2048 if device.type == "cuda" else 32  # a small one would measure launches of kernels
     bf16 = resolve_precision("auto", device) == "bf16"
     times = []
@@ -115,13 +114,11 @@ def _measured(device, steps=10):
 def announce(runs, device, workers=1, gpus=1):
     """Prints how many runs there are, on which device, and about how long they all take.
 
-    Where that is more than an hour on a CPU, it names the largest profile in which these networks
-    take less. It prints nothing if there is no run.
+    Where that is more than an hour on a CPU, it names the largest profile that takes less.
 
     Args:
-        workers: the number of processes, each with as many threads as this one. On a GPU each is
-            taken to be as fast as all that share it.
-        gpus: on how many GPUs they are.
+        workers: the number of processes, each with as many threads as this one.
+        gpus: on how many GPUs they are. All that share one train as fast as one process.
 
     Returns:
         The seconds that each run adds to the time of all.
@@ -153,9 +150,7 @@ def _words(seconds):
 def log_run(i, runs, expected, began):
     """Logs that the i-th of some runs begins, and about when the last one ends.
 
-    Args:
-        expected: the seconds of each run.
-        began: when the first began, by `time.monotonic`.
+    `expected` are the seconds of each, and the first one `began` then, by `time.monotonic`.
     """
     done = sum(expected[:i])
     pace = (time.monotonic() - began) / done if done else 1.0

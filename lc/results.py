@@ -1,9 +1,8 @@
 """The results folder: `runs.csv`, a row for each run, and `filters/<id>.npz`, its small arrays.
 
-A run's arrays are written before its row, and files are replaced as a whole under a lock of the
-kernel (flock). A kill at any moment leaves the folder as it was before or after, and two processes
-may write to it at once. Rows of the `smoke` profile only show that everything runs, so by default
-they go to `build/results`.
+Arrays are written before their row, and files are replaced as a whole under a lock of the kernel
+(flock): a kill leaves the folder as it was before or after, and processes may write at once. Rows
+of the `smoke` profile only show that everything runs, and by default go to `build/results`.
 """
 
 import csv
@@ -90,12 +89,12 @@ def _read(path, version):
 
 
 def _check_columns(header):
-    unknown = [name for i, name in enumerate(header)
-               if name not in {*COLUMNS, FORMER} or name in header[:i]]
-    missing = [name for name in COLUMNS if name not in {*header, *OPTIONAL}]
-    if unknown or missing:
-        kind, name = ("unknown", unknown[0][:40]) if unknown else ("missing", missing[0])
-        raise ValueError(f"{kind} column {name!r}")
+    for i, name in enumerate(header):
+        if name not in {*COLUMNS, FORMER} or name in header[:i]:
+            raise ValueError(f"unknown column {name[:40]!r}")
+    for name in COLUMNS:
+        if name not in {*header, *OPTIONAL}:
+            raise ValueError(f"missing column {name!r}")
 
 
 def _row(header, fields):
@@ -114,9 +113,7 @@ def _row(header, fields):
 
 
 def append(result, folder=None):
-    """Records a `Result`: its arrays, then its row, in place of an earlier one of the same id.
-
-    Its checkpoint is deleted.
+    """Records a `Result` in place of an earlier one of the same id, and deletes its checkpoint.
 
     Raises:
         ResultsError: if the results are damaged or cannot be written. The rows are then unchanged.
@@ -135,8 +132,7 @@ def append(result, folder=None):
 def load_arrays(run_id, folder=None):
     """The arrays of a run, `{name: array}`: of `filters.summarize`, and its answers to the test.
 
-    Raises:
-        ResultsError: if the run has no arrays or they are damaged.
+    Raises ResultsError if there are none or they are damaged.
     """
     path = arrays_path(run_id, folder)
     try:
@@ -174,10 +170,9 @@ def folder_of(run_id, folder):
 
 
 def merge(source, folder=None, replace=False):
-    """Takes over the runs of another results folder.
+    """Takes over the runs of another results folder, `source`.
 
     Args:
-        source: the other folder.
         replace: for a run that both have, take the other's row. By default this folder's stays.
 
     Returns:
@@ -210,8 +205,7 @@ def merge(source, folder=None, replace=False):
 def claim(run_id, folder=None):
     """Yields whether this process alone may train a run, for as long as the context lasts.
 
-    Raises:
-        ResultsError: if the results cannot be written.
+    Raises ResultsError if the results cannot be written.
     """
     folder = folder_of(run_id, folder)
     claimed = lock(folder / ".claims" / f"{run_id.replace('/', '-')}.lock", timeout=0)
@@ -244,7 +238,7 @@ def _writing(folder):
 
 @contextmanager
 def _disk(folder):
-    """Turns an error of the disk into a `ResultsError` that names the folder, or the file in it."""
+    """Turns an error of the disk into a `ResultsError` that names the folder or file."""
     try:
         yield
     except Timeout:

@@ -33,11 +33,10 @@ def check_part(value):
 class Recipe:
     """The hyperparameters of a training, by default the paper's at low resolution (Appendix A).
 
-    The optimiser is SGD with Nesterov momentum, the learning rate falls along a cosine to 0, step
-    by step, every learned parameter decays, and the last checkpoint is evaluated.
+    SGD with Nesterov momentum; the learning rate falls along a cosine to 0, step by step; every
+    learned parameter decays; the last checkpoint is evaluated.
 
-    Raises:
-        ValueError: if nothing can be trained with a value.
+    Raises ValueError if nothing can be trained with a value.
     """
 
     profile: str = "paper"  # names the recipe in a run's id: with other values, use another name
@@ -63,9 +62,8 @@ class Recipe:
         check.number("weight_decay", self.weight_decay, 0, math.inf, "[)")
         check.number("label_smoothing", self.label_smoothing, 0, 1)
         for name, known in (("precision", PRECISIONS), ("decayed", DECAYED)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, "
-                                 f"not {getattr(self, name)!r}")
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
 
 
 # From the paper's to the smallest
@@ -92,9 +90,8 @@ class Run:
         frozen: whether the spatial convolutions stay at their random initialisation.
         recipe: a `Recipe`, or the name of a profile.
 
-    Raises:
-        ValueError: if the model or profile is unknown, a value has the wrong type, or a recipe
-            differs from the profile whose name it has.
+    Raises ValueError if a name or a value is not right, or a recipe differs from the profile whose
+    name it has.
     """
 
     model: str
@@ -143,8 +140,8 @@ def run_id(dataset, model, frozen, profile, seed):
 def recipe_named(profile, known=PROFILES):
     """The recipe of a profile. Raises ValueError if it is unknown.
 
-    The name of a low-resolution profile may end in another weight decay, such as
-    "short-decay1e-3", or in what it acts on in LC-Blocks, such as "short-decay-spatial".
+    At low resolution the name may end in another weight decay, as "short-decay1e-3", or in what it
+    acts on in LC-Blocks, as "short-decay-spatial".
     """
     recipe = find_recipe(profile, known) if isinstance(profile, str) else None
     if recipe is None:
@@ -161,9 +158,8 @@ def find_recipe(profile, known):
     if parsed["part"]:
         return replace(recipe, profile=profile, decayed=parsed["part"])
     decay = float(parsed["value"])
-    if decay == recipe.weight_decay:
-        return recipe
-    return replace(recipe, profile=profile, weight_decay=decay)
+    same = decay == recipe.weight_decay
+    return recipe if same else replace(recipe, profile=profile, weight_decay=decay)
 
 
 @dataclass

@@ -41,13 +41,8 @@ FLAGS = {"true": True, "false": False}  # papermill passes `-p train true` as te
 def everything(profile="paper", names=(), seeds=None):
     """The runs of the named experiments, or of all if none is named, each once.
 
-    Args:
-        seeds: a list of seeds in place of the profile's.
-
-    Raises:
-        ValueError: if the profile or an experiment is unknown.
+    `seeds` take the place of the profile's. Raises ValueError if a name is unknown.
     """
-    recipe_named(profile, GRIDS)
     for name in names:
         if name not in EXPERIMENTS:
             raise ValueError(f"unknown experiment {name!r}; known: {', '.join(EXPERIMENTS)}")
@@ -61,8 +56,7 @@ def check_parameters(profile="paper", train=False, data_dir="", device="auto", *
     Under papermill, its log ends with the folders of the figures and of the rows.
 
     Args:
-        others: the parameters that only this notebook has. Integers must be at least 0. `collect`
-            checks lists.
+        others: those of this notebook alone: integers of at least 0. `collect` checks lists.
 
     Raises:
         ValueError: if the profile or the device is unknown, or a value has the wrong type.
@@ -73,8 +67,7 @@ def check_parameters(profile="paper", train=False, data_dir="", device="auto", *
     if str(train).lower() not in FLAGS:
         raise ValueError(f"parameter train must be true or false, not {train!r}")
     for name, value in others.items():
-        is_list = isinstance(value, (list, tuple)) or str(value).startswith("[")
-        if value is not None and not is_list:
+        if not (value is None or isinstance(value, (list, tuple)) or str(value).startswith("[")):
             check.integer(f"parameter {name}", value, 0)
     parent = Path(f"/proc/{os.getppid()}/cmdline")
     if parent.exists() and "papermill" in parent.read_text():
@@ -91,7 +84,7 @@ def where(profile="paper"):
 
 
 class Rows(NamedTuple):
-    """The rows of an experiment, as a notebook shows them: three DataFrames."""
+    """The rows of an experiment that a notebook shows, as DataFrames."""
 
     curves: pd.DataFrame  # of one profile
     marks: pd.DataFrame  # of longer recipes, which cover too few networks for curves
@@ -106,13 +99,13 @@ class Rows(NamedTuple):
 def collect(experiment, profile="paper", train=False, data_dir="", device="auto", **lists):
     """The rows of an experiment for a notebook, as `Rows`. It prints in a line which they are.
 
-    If `train` is set, what is missing is trained first. The curves are of the largest profile that
-    covers three quarters of the networks, frozen and learnable counted apart. Tiny runs are curves
-    only if a reader asked for them, or if there are no others: accuracies of longer ones are far
-    higher. Marks are of the same data sets as the curves.
+    The curves are of the largest profile that covers three quarters of the networks, frozen and
+    learnable counted apart. Tiny runs are curves only if a reader asked for them, or if there are
+    no others: accuracies of longer ones are far higher. Marks are of the curves' data sets.
 
     Args:
         experiment: such as `figure4`.
+        train: whether to train what is missing first.
         lists: the experiment's own arguments, such as `expansions`.
 
     Raises:
@@ -124,7 +117,7 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
         train_missing(experiment(profile, **lists), data_dir=data_dir or None, device=device,
                       progress=getattr(kernel(), "_allow_stdin", None))
     names = list(GRIDS)
-    names = names[:-1] if profile == "paper" else names[:names.index(profile) + 1]
+    names = names[:-1 if profile == "paper" else names.index(profile) + 1]
     runs = {name: experiment(name, **lists) for name in names}
     found = {name: found_and_missing(runs[name])[0] for name in names}
     drawn = _largest(runs, found) if profile == "paper" else profile
@@ -152,7 +145,7 @@ def _largest(runs, found):
 def _told(rows, wanted):
     """Which rows a notebook shows of how many that are wanted, in a line."""
     def epochs(part):
-        return f"{', '.join(str(n) for n in sorted(part['epochs'].unique()))} epochs"
+        return f"{', '.join(map(str, sorted(part['epochs'].unique())))} epochs"
 
     seeds = rows.curves["seed"].nunique()
     said = (f"Shown: {epochs(rows.curves)}, {seeds} seed{'s' * (seeds > 1)}, "
@@ -182,42 +175,34 @@ def found_and_missing(runs):
     """The rows of `runs`, with the fields of `names.Architecture`, and the runs without a row."""
     table, by_id = results.load_table(), {run.id: run for run in runs}
     table = table[table["id"].isin(by_id)].reset_index(drop=True)
-    shapes = [by_id[run_id].architecture for run_id in table["id"]]
-    have = set(table["id"])
-    return (table.join(pd.DataFrame(shapes, columns=Architecture._fields)),
-            [run for run in runs if run.id not in have])
+    shapes = [by_id.pop(run_id).architecture for run_id in table["id"]]
+    return table.join(pd.DataFrame(shapes, columns=Architecture._fields)), list(by_id.values())
 
 
 def train_missing(runs, *, expected=None, device="auto", precision="auto", fuse=False, together=1,
                   time_limit=None, save=None, unfolded=False, data_dir=None, progress=None,
                   stop=None):
-    """Trains the runs that the results lack, and records each as it ends.
+    """Trains the runs that the results lack, and records each as it ends; returns their ids.
 
-    Before, it prints about how long they take. Several processes may work on one results folder:
-    each skips what another one is training. If a run fails, the others are still trained. An
-    interrupted run continues from its checkpoint.
+    It prints before about how long they take. Several processes may work on one results folder:
+    each skips what another one is training. An interrupted run continues from its checkpoint.
 
     Args:
         expected: the seconds of each run, from a caller that has checked the rest.
         device, precision, fuse, data_dir: as for `lc.train`.
-        together: how many runs this process trains at once, a step of each in turn: see `in_turn`.
+        together: how many runs this process trains at once: see `in_turn`.
         time_limit: stop after this many minutes, as with `stop`. An epoch that a GPU has queued
             and an evaluation are finished.
-        save, unfolded: a folder for the trained networks, `<run's id>.safetensors`, and whether
-            they keep their LC-Blocks: see `save_network`.
-        progress: whether to show progress bars; by default on a terminal. Without them, the log
-            has a line for each run.
+        save, unfolded: a folder for the trained networks, and whether they keep their LC-Blocks:
+            see `save_network`.
+        progress: whether to show bars; by default on a terminal. Else the log has a line a run.
         stop: a function that is called after every step. If it returns True, the current runs are
             checkpointed (ImageNet: after the last full epoch) and this ends.
 
-    Returns:
-        The ids of the runs that were trained.
-
     Raises:
         ValueError: before any training, if an option is bad, the results are damaged or cannot be
-            written, or no data set can be had. If only some can be had, their runs are trained and
-            a warning names the others.
-        TrainingError: at the end, if runs failed, naming each.
+            written, or no data set can be had. If only some cannot, a warning names them.
+        TrainingError: at the end, naming each run that failed. The others are trained.
     """
     if expected is None:
         check_options(time_limit, save, together)
@@ -289,8 +274,7 @@ def check_options(time_limit=None, save=None, together=1, **_):
 def available(runs, data_dir=None):
     """The runs whose data set can be had. A warning names the other data sets.
 
-    Raises:
-        DataUnavailable: if no data set can be had.
+    Raises DataUnavailable if there is no such run.
     """
     unavailable = {}
     for run in {(type(run), run.dataset): run for run in runs}.values():

@@ -22,8 +22,7 @@ def filters(table):
         table: of `results.load_table`. Of each kernel size, the networks with the most E are taken.
 
     Returns:
-        A `Shown`. Its text is a table of accuracies and similarities. Without a frozen LC network
-        beside its plain, learnable one, it says so.
+        A `Shown`, whose text has accuracies and similarities, or says that rows are missing.
     """
     rows = _networks(table)
     sizes = {int(k): _of_size(part) for k, part in rows.groupby("kernel_size")}

@@ -30,7 +30,7 @@ def least_squares(targets, banks):
 
 
 def errors_of(target, bank):
-    """The squared errors of the best combinations of the first 1, 2, ... filters of a bank.
+    """Squared errors of the best combinations of a bank's first 1, 2, ... filters.
 
     They are divided by the target's squared norm.
     """

@@ -18,8 +18,7 @@ COMMON = {"profile", "train", "data_dir", "device"}  # parameters of all that re
 def chosen(names, parameters):
     """The notebooks whose names begin so, or all: `{path: those of the parameters that it has}`.
 
-    Raises:
-        ValueError: if a name or a parameter is unknown.
+    Raises ValueError if a name or a parameter is unknown.
     """
     if not NOTEBOOKS.is_dir():
         raise ValueError(no_project())

@@ -7,10 +7,8 @@ from ..utils.device import resolve_device, said_name
 def report(experiments=(), profile=None, device="auto"):
     """Yields the state of each experiment as a line of text, and a named profile's missing runs.
 
-    The hours are those of one run after another.
-
-    Raises:
-        ValueError: if a name is unknown or the results are damaged.
+    The hours are those of one run after another. Raises ValueError if a name is unknown or the
+    results are damaged.
     """
     profiles, names = [profile] if profile else study.GRIDS, experiments or study.EXPERIMENTS
     wanted = {(chosen, name): study.everything(chosen, [name])

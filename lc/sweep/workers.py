@@ -17,19 +17,10 @@ from ..utils.fresh_process import in_fresh_process
 
 def sweep(experiments=(), profile="paper", *, seeds=None, shard=None, workers=None,
           data_dir=None, device="auto", precision="auto", stop=None, **options):
-    """Trains the runs of experiments that the results lack, with one process or several.
+    """Trains what the results lack of experiments, with one process or several; returns the ids.
 
-    Most arguments are options of the command `lc sweep`, whose help describes them.
-
-    Args:
-        options: those of `study.train_missing`.
-
-    Returns:
-        The ids of the runs that were trained.
-
-    Raises:
-        ValueError: before any training, as `study.train_missing`, or if an option is bad.
-        TrainingError: at the end, naming each run that failed and each process that died.
+    The arguments are those of the command `lc sweep` and of `study.train_missing`, which says what
+    is raised. TrainingError also names each process that died.
     """
     began = time.monotonic()
     study.check_options(**options)

@@ -43,8 +43,7 @@ def expanded(path):
 def results_folder(folder=None):
     """The folder of the results: `folder`, else $LC_RESULTS_DIR, else `results` of this project.
 
-    Raises:
-        ValueError: if it would be the project's, and `lc` does not lie in its project folder.
+    Raises ValueError if `lc` would need its project folder, and does not lie there.
     """
     if chosen := folder or os.environ.get("LC_RESULTS_DIR"):
         return expanded(chosen)
@@ -73,12 +72,11 @@ def lock(path, timeout=-1):
 def replacing(path):
     """Yields a binary file that replaces `path` at the end. After an error, `path` is unchanged.
 
-    A link stays a link, and the file that it names is replaced. That file's mode, group, access
-    list and, as far as this user may, owner stay. Only one process at a time may write to a path. A
-    process that is killed leaves `unfinished(path)`, which the next writer replaces.
+    A link stays a link: its file is replaced, whose mode, group, access list and, as far as this
+    user may, owner stay. Only one process at a time may write to a path. One that is killed leaves
+    `unfinished(path)`, which the next writer replaces.
 
-    Raises:
-        OSError: as `check_replaceable`, or if the disk is full or not writable.
+    Raises OSError as `check_replaceable`, or if the disk is full or not writable.
     """
     path = Path(os.path.realpath(expanded(path)))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +118,6 @@ def check_replaceable(path):
 
 
 def _keep_attributes(old, new):
-    """Gives a new file the old one's owner, group, mode and access list, as far as possible."""
     there = os.stat(old)
     try:
         os.chown(new, there.st_uid, there.st_gid)

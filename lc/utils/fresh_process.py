@@ -17,18 +17,15 @@ CODE = (f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
 
 
 def in_fresh_process(function, *arguments, environment=None, stop=None, **options):
-    """Calls a function of a module of `lc` in a new process.
+    """Calls a function of a module of `lc` in a new process. What it raises is raised.
+
+    What it takes and returns is pickled; tensors come back on the CPU.
 
     Args:
-        function: what it takes and returns must be able to be pickled.
         environment: variables besides those of this process.
         stop: if given, the function gets a `stop` of its own, which returns True once this has.
 
-    Returns:
-        What the function returns, with all tensors on the CPU. What it raises is raised.
-
-    Raises:
-        ChildProcessError: if the process dies.
+    Raises ChildProcessError if the process dies.
     """
     with tempfile.TemporaryDirectory(prefix="lc-") as folder:
         torch.save((function, arguments, options, stop is not None), Path(folder, "call"))

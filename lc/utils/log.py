@@ -7,8 +7,8 @@ import sys
 def log(text, *values):
     """Logs a line: `text % values`.
 
-    Unless the program has configured logging, the line goes to standard error, in a notebook to the
-    log of its kernel, which papermill's own log shows.
+    Unless the program has configured logging, it goes to standard error, in a notebook to the log
+    of its kernel, which papermill's own log shows.
     """
     logger, notebook = logging.getLogger("lc"), kernel()
     if not logger.hasHandlers():

@@ -2,13 +2,10 @@
 
 import ast
 import contextlib
-import io
-import os
 import re
 import subprocess
 import sys
 import time
-import types
 from unittest import mock
 
 import nbformat
@@ -38,72 +35,39 @@ def write(folder, name, *cells, parameters=PARAMETERS, kernel="python3"):
     nbformat.write(notebook, folder / f"{name}.ipynb")
 
 
-@contextlib.contextmanager
-def stderr_of_processes(path):
-    """Writes the standard error of this process and of those that it starts to a file."""
-    kept = os.dup(2)
-    with open(path, "w") as file:
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory):
-    """Four notebooks, of which two fail, executed once by the command line."""
-    folder = tmp_path_factory.mktemp("batch")
-    sources = folder / "notebooks"
-    sources.mkdir()
-    write(sources, "1_stranger", "import sys; print(sys.executable)", "print(profile, size)",
-          kernel="no-such-kernel")
-    write(sources, "2_error", "print('before')", "raise KeyError('what\\nis missing')",
-          "print('after')")
-    write(sources, "3_dead", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    write(sources, "5_last", "print('good')", "get_ipython().kernel.log.error('caught in kernel')")
-    (folder / "out").mkdir()
-    (folder / "out" / "3_dead.html").write_text("of last time")
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out, \
-            contextlib.redirect_stderr(Terminal()) as terminal, \
-            stderr_of_processes(folder / "stderr"), pytest.raises(SystemExit) as end:
-        patch.setattr(notebooks, "NOTEBOOKS", sources)
-        main(["notebooks", "--profile", "smoke", "-p", "size", "2", "--out", str(folder / "out")])
-    return types.SimpleNamespace(
-        out=folder / "out", end=end.value, text=out.getvalue(), terminal=terminal.getvalue(),
-        stderr=(folder / "stderr").read_text())
-
-
-def test_a_failing_notebook_stops_no_other_and_the_exit_status_says_so(session):
-    assert session.end.code == "lc: failed: 2_error, 3_dead"  # text: printed, and exit status 1
-    assert {path.name for path in session.out.iterdir()} == {
-        f"{name}.{kind}" for name in ("1_stranger", "2_error", "3_dead", "5_last")
-        for kind in ("ipynb", "html", "log")}
-    assert "good" in (session.out / "5_last.html").read_text()
-    assert "of last time" not in (session.out / "3_dead.html").read_text()
-    stranger = nbformat.read(session.out / "1_stranger.ipynb", as_version=4)
-    printed = [output.text for cell in stranger.cells for output in cell.get("outputs", [])]
-    assert [text.strip() for text in printed] == [sys.executable, "smoke 2"]  # not its own kernel
-
-
-def test_each_notebook_has_its_own_log_with_what_stopped_it(session):
-    logs = {path.name[0]: path.read_text() for path in session.out.glob("*.log")}
-    assert "smoke 2" in logs["1"] and "before" not in logs["1"]
-    assert all(word in logs["2"] for word in ("before", "Traceback", "raise KeyError"))
-    assert "Kernel died" in logs["3"] and "good" in logs["5"] and "Traceback" not in logs["5"]
-    for log in logs.values():
-        assert re.match("Figures: /.* Rows: /", log.splitlines()[-1])
-
-
-def test_a_line_for_each_says_how_it_ended_and_a_terminal_how_much_time_is_left(session):
-    *lines, last = session.text.rstrip().splitlines()
-    expected = ["1_stranger: done", "2_error: KeyError: 'what", "3_dead: Kernel died",
-                "5_last: done"]
+def test_a_failing_notebook_stops_no_other_and_each_has_a_page_a_log_and_a_line(
+        tmp_path, monkeypatch, capfd):
+    sources, made = tmp_path / "notebooks", tmp_path / "out"
+    for folder in (sources, made):
+        folder.mkdir()
+    write(sources, "1_error", "print('before')", "raise KeyError('what\\nis missing')")
+    write(sources, "2_dead", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    write(sources, "3_stranger", "import sys; print(sys.executable)", "print(profile, size)",
+          "get_ipython().kernel.log.error('caught in kernel')", kernel="no-such-kernel")
+    (made / "2_dead.html").write_text("of last time")
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", sources)
+    with contextlib.redirect_stderr(Terminal()) as terminal, pytest.raises(SystemExit) as end:
+        main(["notebooks", "--profile", "smoke", "-p", "size", "2", "--out", str(made)])
+    out, err = capfd.readouterr()
+    *lines, last = out.rstrip().splitlines()
+    expected = ["1_error: KeyError: 'what", "2_dead: Kernel died", "3_stranger: done"]
     assert all(line.startswith(begin) for line, begin in zip(lines, expected, strict=True))
-    assert last == f"notebooks, pages and logs: {session.out}"
-    assert re.search(r" 3/4 \[\d\d:\d\d<\d\d:\d\d", session.terminal)
-    assert "caught in kernel" not in session.stderr  # what kernels log is not shown
+    assert last == f"notebooks, pages and logs: {made}"
+    assert end.value.code == "lc: failed: 1_error, 2_dead"  # text: printed, and exit status 1
+    assert re.search(r" 2/3 \[\d\d:\d\d<\d\d:\d\d", terminal.getvalue())  # how much is left
+    assert "caught in kernel" not in err  # what kernels log is not shown
+
+    names = "1_error", "2_dead", "3_stranger"
+    assert {path.name for path in made.iterdir()} == {
+        f"{name}.{kind}" for name in names for kind in ("ipynb", "html", "log")}
+    pages, logs = ([(made / f"{name}.{kind}").read_text() for name in names]
+                   for kind in ("html", "log"))
+    assert "before" in pages[0] and "of last time" not in pages[1] and "smoke 2" in pages[2]
+    assert all(word in logs[0] for word in ("before", "Traceback", "raise KeyError"))
+    assert "Kernel died" in logs[1] and "before" not in logs[2] and "Traceback" not in logs[2]
+    assert f"{sys.executable}\n" in logs[2] and "smoke 2" in logs[2]  # not its own kernel
+    for log in logs:
+        assert re.match("Figures: /.* Rows: /", log.splitlines()[-1])
 
 
 @pytest.fixture
@@ -136,32 +100,21 @@ def test_mistakes_are_answered_in_one_line_before_anything_runs(
     assert before == {path: path.read_bytes() for path in two.iterdir()}
 
 
-@pytest.mark.parametrize("text, value", [
-    ("True", True), ("None", None), ("3", 3), ("1e-2", 0.01), ("[1, 2]", [1, 2]),
-    ("quick", "quick"), ("", ""), ("[1, 2", "[1, 2")])
-def test_a_value_on_the_command_line_is_a_literal_or_text(text, value):
-    assert literal(text) == value and type(literal(text)) is type(value)
+def test_a_value_on_the_command_line_is_a_literal_or_text():
+    texts = "True", "3", "1e-2", "[1, 2]", "quick", "[1, 2", ""
+    assert repr([*map(literal, texts)]) == repr([True, 3, 0.01, [1, 2], "quick", "[1, 2", ""])
 
 
-def test_a_notebook_gets_only_the_common_parameters_that_it_has(two, tmp_path, monkeypatch):
+def test_a_notebook_gets_the_common_parameters_that_it_has_and_trains_after_the_other(
+        two, tmp_path, monkeypatch):
     write(two, "1_first", parameters="seed: int = 0")
-
-    def execute(path, target, own, **_):
-        given[path.stem] = own
-
-    given = {}
-    monkeypatch.setattr(notebooks.papermill, "execute_notebook", execute)
-    main(["notebooks", "--profile", "smoke", "--out", str(tmp_path)])
-    assert given == {"1_first": {}, "2_second": {"profile": "smoke", "device": "auto"}}
-
-
-@pytest.mark.parametrize("options, at_once", [([], 2), (["--train"], 1)])
-def test_two_notebooks_read_at_once_but_one_trains_after_the_other(
-        options, at_once, two, tmp_path, monkeypatch):
     execute = mock.Mock(return_value={})
     monkeypatch.setattr(notebooks, "execute", execute)
-    main(["notebooks", "--out", str(tmp_path), *options])
-    assert execute.call_args.args[2] == at_once
+    own = {"profile": "smoke", "device": "auto"}
+    for options, trains, at_once in ([], {}, 2), (["--train"], {"train": True}, 1):
+        main(["notebooks", "--profile", "smoke", "--out", str(tmp_path), *options])
+        execute.assert_called_with(
+            {two / "1_first.ipynb": {}, two / "2_second.ipynb": own | trains}, tmp_path, at_once)
 
 
 def test_papermill_finds_every_parameter_with_its_type():
