@@ -59,17 +59,14 @@ def lay_out(target, root=ROOT):
 
 
 def called(notebooks):
-    """The functions and classes of `lc` that notebooks call, module by module, for docs/api.md."""
+    """The functions of `lc` that notebooks call, module by module, for docs/api.md."""
     code = "\n".join(code_of(path) for path in notebooks)
     lines = []
     for module, title in TASKS.items():
-        known = vars(importlib.import_module(f"lc.{module}"))
-        directives = []
-        for name in sorted(set(re.findall(rf"\b{module}\.([a-z]\w*)", code)) & known.keys()):
-            if inspect.isfunction(known[name]):
-                directives.append(f".. autofunction:: lc.{module}.{name}")
-            elif inspect.isclass(known[name]):
-                directives.append(f".. autoclass:: lc.{module}.{name}")
+        functions = dict(inspect.getmembers(importlib.import_module(f"lc.{module}"),
+                                            inspect.isfunction))
+        names = sorted(functions.keys() & re.findall(rf"\b{module}\.([a-z]\w*)", code))
+        directives = [f".. autofunction:: lc.{module}.{name}" for name in names]
         lines += [f"**{title}: `lc.{module}`**",
                   "\n".join(["```{eval-rst}", *directives, "```"])]
     return "\n\n".join(lines)
@@ -96,15 +93,11 @@ def start_page(entries, root=ROOT):
 
 
 def read(path):
-    """What the start page shows of a notebook.
+    """What the start page shows of a notebook. Raises ValueError without a title or outputs.
 
     Returns:
         A dictionary: `name`, of the file; `title` and `place` in the paper, Markdown; `figure`, the
-        name of the first figure that it saves, or None; `picture`, the first PNG in its outputs,
-        base64, or None.
-
-    Raises:
-        ValueError: if the notebook has no title or no outputs.
+        name of the first figure that it saves, or None; `picture`, its first PNG, base64, or None.
     """
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     heading, _, rest = "".join(cells[0]["source"]).strip().partition("\n")
@@ -114,9 +107,9 @@ def read(path):
                          "`make notebooks`")
     saved = re.search(r"plots\.save\(.*[\"'](\w+)[\"']\)", code_of(path))
     pictures = (output.get("data", {}).get("image/png") for output in outputs)
-    return {"name": path.stem, "title": heading.removeprefix("# "),
-            "place": re.split(r"\n\s*\n", rest.strip())[0],
-            "figure": saved and saved[1], "picture": next(filter(None, pictures), None)}
+    return dict(name=path.stem, title=heading.removeprefix("# "),
+                place=re.split(r"\n\s*\n", rest.strip())[0],
+                figure=saved and saved[1], picture=next(filter(None, pictures), None))
 
 
 def thumbnail(entry, root=ROOT):

@@ -15,7 +15,7 @@ from .utils.fresh_process import stop_on_signals
 
 @contextmanager
 def _claimed(run, again):
-    """Lets no other process train the run. Raises ValueError if one does, or its row is there."""
+    """Claims a run. Raises ValueError if another process has it, or its row is there."""
     row = results.load_rows().get(run.id)
     if row and not again:
         raise ValueError(f"{run.id} is in the results already; --again trains it anew")

@@ -73,9 +73,8 @@ GRIDS = {
 def figure4(profile="paper", expansions=None, seeds=None):
     """Figures 4 and 5: ResNet-LC-20-16x{E} and the plain ResNet-20-16, frozen and learnable."""
     grid = grid_of(GRIDS, profile, expansions=expansions, seeds=seeds)
-    models = [f"ResNet-{grid.depth}-16"]
-    models += [f"ResNet-LC-{grid.depth}-16x{e}" for e in grid.expansions]
-    return pairs(models, grid.dataset, profile, grid.seeds)
+    models = [f"ResNet-LC-{grid.depth}-16x{e}" for e in grid.expansions]
+    return pairs([f"ResNet-{grid.depth}-16", *models], grid.dataset, profile, grid.seeds)
 
 
 def table1(profile="paper", datasets=None, expansion=None, seeds=None):
@@ -90,11 +89,7 @@ def figure8(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
     """Figures 7, 8, 10, 11 and 12: LC networks by k and E, and the plain networks, learnable."""
     grid = grid_of(GRIDS, profile, kernel_sizes=kernel_sizes, kernel_expansions=expansions,
                    seeds=seeds)
-    shape, models = f"{grid.small_depth}-{grid.kernel_width}", []
-    for k in grid.kernel_sizes:
-        models.append(f"ResNet-{shape}-k{k}")
-        models += [f"ResNet-LC-{shape}x{e}-k{k}" for e in grid.kernel_expansions]
-    return _without_frozen_plain(pairs(models, grid.dataset, profile, grid.seeds))
+    return _by_kernel(grid, profile, grid.kernel_sizes, grid.kernel_expansions, [""])
 
 
 def initialisation(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
@@ -104,13 +99,19 @@ def initialisation(profile="paper", kernel_sizes=None, expansions=None, seeds=No
     """
     grid = grid_of(GRIDS, profile, initial_kernel_sizes=kernel_sizes,
                    initial_expansions=expansions, seeds=seeds)
-    shape, models = f"{grid.small_depth}-{grid.kernel_width}", []
-    for k in sorted(grid.initial_kernel_sizes, reverse=True):
-        models.append(f"ResNet-{shape}-k{k}")
-        models += [f"ResNet-LC-{shape}x{e}-k{k}{kind}" for e in grid.initial_expansions
-                   for kind in ("", *(f"~{kind}" for kind in ABLATIONS))]
-    runs = _without_frozen_plain(pairs(models, grid.dataset, profile, grid.seeds))
+    kinds = "", *(f"~{kind}" for kind in ABLATIONS)
+    runs = _by_kernel(grid, profile, sorted(grid.initial_kernel_sizes, reverse=True),
+                      grid.initial_expansions, kinds)
     return [run for run in runs if run.frozen or run.architecture.initial in ("", "covariance")]
+
+
+def _by_kernel(grid, profile, sizes, expansions, kinds):
+    """LC networks of these kernel sizes, and of each the plain network, learnable."""
+    shape, models = f"{grid.small_depth}-{grid.kernel_width}", []
+    for k in sizes:
+        models.append(f"ResNet-{shape}-k{k}")
+        models += [f"ResNet-LC-{shape}x{e}-k{k}{kind}" for e in expansions for kind in kinds]
+    return _without_frozen_plain(pairs(models, grid.dataset, profile, grid.seeds))
 
 
 def decay(profile="paper", decays=None, seeds=None):
@@ -186,9 +187,8 @@ def precisions(profile="paper", seeds=None):
 
 def pairs(models, dataset, recipe, seeds, kind=Run):
     """Every model, learnable and frozen, with every seed, as runs of `kind`. Whole seeds first."""
-    runs = (kind(model, dataset, frozen, seed, recipe)
-            for seed in seeds for model in models for frozen in (False, True))
-    return list(dict.fromkeys(runs))
+    return list(dict.fromkeys(kind(model, dataset, frozen, seed, recipe) for seed in seeds
+                              for model in models for frozen in (False, True)))
 
 
 def grid_of(grids, profile, **own):

@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import cache
 from statistics import median
 
@@ -94,8 +95,7 @@ def _operations(build, name, size=64):
 def _measured(device, steps=10):
     """A run, and its seconds as in a row, by steps without the optimiser: its import is slow."""
     batch = 2048 if device.type == "cuda" else 32  # a small one would measure launches of kernels
-    bf16 = resolve_precision("auto", device) == "bf16"
-    times = []
+    bf16, times = resolve_precision("auto", device) == "bf16", []
     with own_randomness(0, device), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         network = to_device(build_model(MEASURED.model), device)
         images = torch.randn(batch, 3, 32, 32, device=device)
@@ -142,9 +142,8 @@ def announce(runs, device, workers=1, gpus=1):
 
 
 def _words(seconds):
-    if seconds >= 3600:
-        return f"{seconds / 3600:.1f} hours"
-    return f"{max(1, round(seconds / 60))} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} hours" if hours >= 1 else f"{max(1, round(60 * hours))} min"
 
 
 def log_run(i, runs, expected, began):
@@ -154,6 +153,6 @@ def log_run(i, runs, expected, began):
     """
     done = sum(expected[:i])
     pace = (time.monotonic() - began) / done if done else 1.0
-    ends = time.localtime(time.time() + pace * sum(expected[i:]))
+    ends = datetime.now() + timedelta(seconds=pace * sum(expected[i:]))
     log("run %d of %d: %s; the last ends at about %s", i + 1, len(runs), runs[i].id,
-        time.strftime("%Y-%m-%d %H:%M", ends))
+        f"{ends:%Y-%m-%d %H:%M}")

@@ -23,7 +23,7 @@ from .utils.files import (ROOT, check_replaceable, lock, open_npz, replacing, re
                           save_npz, unfinished)
 
 SCRATCH = ROOT / "build" / "results"
-ROOM = 1 << 20  # bytes that the disk must take before a run is trained
+ROOM = 1 << 20  # bytes for which the disk must have room
 CONFLICT = "<<<<<<<", "=======", ">>>>>>>"  # what git writes between the rows of two sides
 READ = {bool: {"True": True, "False": False}.__getitem__, int: int, str: str,
         float: lambda text: float(text or "nan")}
@@ -40,8 +40,7 @@ def load_table(folder=None):
     Args:
         folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project.
 
-    Raises:
-        ResultsError: if the file is damaged or of another version, naming the line.
+    Raises ResultsError if the file is damaged or of another version, naming the line.
     """
     return pd.DataFrame(load_rows(folder).values(), columns=list(COLUMNS))
 
@@ -72,8 +71,7 @@ def _read(path, version):
                 if "".join(fields[:1]).startswith(CONFLICT):
                     raise ValueError("a merge conflict: keep both sides without the markers")
                 if header is None:
-                    header = fields
-                    _check_columns(header)
+                    header = _checked(fields)
                     continue
                 row = _row(header, fields)
                 if row["id"] in rows:
@@ -88,13 +86,14 @@ def _read(path, version):
     return rows
 
 
-def _check_columns(header):
+def _checked(header):
     for i, name in enumerate(header):
         if name not in {*COLUMNS, FORMER} or name in header[:i]:
             raise ValueError(f"unknown column {name[:40]!r}")
     for name in COLUMNS:
         if name not in {*header, *OPTIONAL}:
             raise ValueError(f"missing column {name!r}")
+    return header
 
 
 def _row(header, fields):
@@ -115,14 +114,12 @@ def _row(header, fields):
 def append(result, folder=None):
     """Records a `Result` in place of an earlier one of the same id, and deletes its checkpoint.
 
-    Raises:
-        ResultsError: if the results are damaged or cannot be written. The rows are then unchanged.
+    Raises ResultsError, the rows unchanged, if they are damaged or cannot be written.
     """
     folder = folder_of(result.id, folder)
     with _writing(folder):
-        rows = load_rows(folder)
+        rows = load_rows(folder) | {result.id: result.row()}
         save_npz(arrays_path(result.id, folder), **result.arrays)
-        rows[result.id] = result.row()
         _write(rows, folder)
         kept = checkpoint_path(result.id, folder)
         for path in (kept, unfinished(kept)):
@@ -164,9 +161,9 @@ def _path(folder, kind, run_id, suffix):
 
 def folder_of(run_id, folder):
     """The folder of a run: `folder`, else $LC_RESULTS_DIR, else one of the project."""
-    chosen = results_folder(folder)
-    by_default = not folder and not os.environ.get("LC_RESULTS_DIR")
-    return SCRATCH if by_default and "/smoke" in run_id else chosen
+    chosen = results_folder(folder)  # raises where there is no project
+    named = folder or os.environ.get("LC_RESULTS_DIR")
+    return chosen if named or "/smoke" not in run_id else SCRATCH
 
 
 def merge(source, folder=None, replace=False):
@@ -178,9 +175,8 @@ def merge(source, folder=None, replace=False):
     Returns:
         Two lists of ids: those taken over, and those that both have with different values.
 
-    Raises:
-        ResultsError: if either folder is damaged, the other has no rows, both are the same, or this
-            one cannot be written. Its rows are then unchanged.
+    Raises ResultsError, the rows unchanged, if either folder is damaged, `source` has no rows or is
+    this folder, or this one cannot be written.
     """
     folder, source = results_folder(folder), results_folder(source)
     if source.resolve() == folder.resolve():
@@ -191,7 +187,7 @@ def merge(source, folder=None, replace=False):
     with _writing(folder):
         rows = load_rows(folder)
         differing = [i for i in theirs if i in rows and repr(rows[i]) != repr(theirs[i])]
-        taken = [i for i in theirs if i not in rows] + (differing if replace else [])
+        taken = [i for i in theirs if i not in rows] + differing * replace
         for each in taken:
             load_arrays(each, source)  # they must be whole
             with replacing(arrays_path(each, folder)) as f:
@@ -212,7 +208,7 @@ def claim(run_id, folder=None):
     try:
         with _disk(folder):
             Path(claimed.lock_file).parent.mkdir(parents=True, exist_ok=True)
-            # better before hours of training than after
+            # now, not after hours of training
             with tempfile.TemporaryFile(dir=folder, suffix=".partial") as f:
                 f.write(bytes(ROOM))
             for path in (folder / "runs.csv", folder / "filters" / f"{run_id}.npz"):

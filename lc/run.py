@@ -23,10 +23,9 @@ class Stopped(Exception):
 
 
 def check_part(value):
-    """Raises ValueError if the text cannot be part of a run's id."""
-    if not isinstance(value, str) or not re.fullmatch(PART, value):
-        raise ValueError(f"{value!r} cannot be part of a run's id: use letters, digits, '.', '_', "
-                         "'-'")
+    """Raises ValueError if the value cannot be part of a run's id."""
+    if not re.fullmatch(PART, value if isinstance(value, str) else ""):
+        raise ValueError(f"{value!r} cannot be part of a run's id: use letters, digits, . _ -")
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ class Run:
 
 
 def complete(run, model, kind, profiles):
-    """Checks a new run, and sets its network's canonical name and its recipe, of class `kind`."""
+    """Checks a new run, and sets its network's name and its recipe, of class `kind`."""
     if not isinstance(run.recipe, kind):
         object.__setattr__(run, "recipe", recipe_named(run.recipe, profiles))
     object.__setattr__(run, "model", model)

@@ -113,7 +113,7 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
     """
     recipe_named(profile, GRIDS)
     if FLAGS[str(train).lower()]:
-        # bars only where a person who can answer a prompt has this notebook open
+        # bars only where a person has this notebook open, who could answer a prompt
         train_missing(experiment(profile, **lists), data_dir=data_dir or None, device=device,
                       progress=getattr(kernel(), "_allow_stdin", None))
     names = list(GRIDS)
@@ -167,7 +167,7 @@ def _networks(ids):
 
 
 def covered(runs, table):
-    """The share of the networks of `runs` of which the table has a row, as `collect` counts."""
+    """The share of the networks of `runs` of which the table has a row."""
     return len(_networks(table["id"])) / max(1, len(_networks(run.id for run in runs)))
 
 
@@ -214,7 +214,7 @@ def train_missing(runs, *, expected=None, device="auto", precision="auto", fuse=
     shows_bars = sys.stderr.isatty() if progress is None else progress
 
     def end():
-        return stopped or time.monotonic() > deadline or stop is not None and stop()
+        return stopped or time.monotonic() > deadline or stop and stop()
 
     def one(i, run):
         nonlocal stopped
@@ -240,14 +240,14 @@ def train_missing(runs, *, expected=None, device="auto", precision="auto", fuse=
         trained.append(run.id)
 
     not_ended = itertools.takewhile(lambda _: not end(), enumerate(runs))
-    in_turn((one(i, run) for i, run in not_ended), together, resolve_device(device))
+    in_turn(itertools.starmap(one, not_ended), together, resolve_device(device))
     if failed:
         raise TrainingError("; ".join(failed))
     return trained
 
 
 def stepwise_run(run, *, fuse=False, **options):
-    """A training of either kind, as a generator that pauses after each step but on ImageNet."""
+    """A training of either kind, as a generator that pauses after each step, but on ImageNet."""
     if isinstance(run, ImageNetRun):
         from .imagenet.training import train_imagenet  # timm takes seconds to import
         return train_imagenet(run, **options)

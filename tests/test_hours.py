@@ -86,8 +86,7 @@ def low(model):
 
 
 @pytest.mark.parametrize("run", [
-    *map(low, ["ResNet-8-16", "ResNet-14-16-k5", "ResNet-LC-8-16x99", "ResNet-LC-8-8x4+BN+ReLU",
-               "ResNet-14"]),
+    *map(low, ["ResNet-14-16-k5", "ResNet-LC-8-16x99", "ResNet-LC-8-8x4+BN+ReLU", "ResNet-14"]),
     imagenet.ImageNetRun("ResNet-18d-LCx64", "imagenet", True, 0),
     imagenet.ImageNetRun("ResNet-18d-LCx64", "imagenet", True, 0, "short")],
     ids=lambda run: f"{run.model}-{run.recipe.profile}")

@@ -1,5 +1,6 @@
 """The notebooks on other stores: the paper's whole grid, single rows, one kind alone, none."""
 
+import functools
 import json
 import re
 import warnings
@@ -14,12 +15,12 @@ from helpers import result_of
 from safetensors.torch import load_file
 
 from lc import plots, results, study
-from lc.data import save_npz
 from lc.utils.files import ROOT
 
 matplotlib.use("Agg")
 PATHS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
-         if not path.stem.startswith(("00", "17"))}
+         if not path.stem.startswith("00")}
+ON_RESULTS = [name for name in PATHS if not name.startswith("17")]
 # A list of a reader's own for each notebook, with values that the paper does not have
 LISTS = [
     ("01_off_the_shelf", study.figure1a, dict(networks=["ResNet-50", "ResNet-26-16"])),
@@ -51,43 +52,53 @@ def fill(folder, runs):
             accuracy=rng.uniform(50, 90), robust_accuracy=rng.uniform(20, 50),
             accuracy_top5=rng.uniform(90, 99), learnable_parameters=1000 + i, seconds=100.0,
             epochs=run.recipe.epochs).row()
-        save_npz(results.arrays_path(run.id, folder), first=rng.normal(size=(16, 3, k, k)),
-                 variance_map=rng.uniform(size=(k, k)),
+        path = results.arrays_path(run.id, folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, first=rng.normal(size=(16, 3, k, k)), variance_map=rng.uniform(size=(k, k)),
                  singular_values=np.sort(rng.uniform(size=64))[::-1])
     results._write(rows, folder)
 
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
+    """Makes a store of one of these kinds, once."""
     paper = study.everything("paper")
-    chosen = {
-        "whole": list(dict.fromkeys(paper + [run for _, experiment, lists in LISTS
-                                             for run in experiment(**lists)])),
+    kinds = {
+        "whole": paper,
         "one row each": [experiment("paper")[0] for experiment in study.EXPERIMENTS.values()],
         "frozen alone": [run for run in paper if run.frozen and run.seed < 2],
         "learnable alone": [run for run in paper if not run.frozen and run.seed == 0],
-        "empty": [],
     }
-    folders = {name: tmp_path_factory.mktemp("store") for name in chosen}
-    for name, runs in chosen.items():
-        fill(folders[name], runs)
-    return folders
+
+    @functools.cache
+    def make(kind):
+        folder = tmp_path_factory.mktemp("store")
+        fill(folder, kinds[kind])
+        return folder
+
+    return make
 
 
-def execute(name, monkeypatch, tmp_path, store):
-    """Run a notebook's cells one after another; returns its names."""
-    monkeypatch.setenv("LC_RESULTS_DIR", str(store))
-    monkeypatch.setenv("LC_FIGURES_DIR", str(tmp_path))
-    names = {}
-    try:
+@pytest.fixture
+def execute(monkeypatch, tmp_path):
+    """Runs a notebook's cells one after another; returns its names."""
+    def run(name, store=tmp_path, **parameters):
+        monkeypatch.setenv("LC_RESULTS_DIR", str(store))
+        monkeypatch.setenv("LC_FIGURES_DIR", str(tmp_path))
+        monkeypatch.chdir(tmp_path)
+        names = {}
         for cell in json.loads(PATHS[name].read_text())["cells"]:
             if cell["cell_type"] == "code":
                 with warnings.catch_warnings():
                     warnings.simplefilter("error")
                     exec("".join(cell["source"]), names)
-    finally:
-        plt.close("all")
-    return names
+                if "parameters" in cell["metadata"].get("tags", ()):
+                    assert parameters.keys() <= names.keys()
+                    names |= parameters  # as papermill does
+        return names
+
+    yield run
+    plt.close("all")
 
 
 def drawn(names):
@@ -99,28 +110,27 @@ def drawn(names):
 @pytest.mark.parametrize("store", ["one row each", *(
     pytest.param(name, marks=pytest.mark.slow)
     for name in ("whole", "frozen alone", "learnable alone"))])
-@pytest.mark.parametrize("name", PATHS)
-def test_notebooks_draw_whatever_rows_there_are(name, store, stores, monkeypatch, tmp_path, capsys):
-    names = execute(name, monkeypatch, tmp_path, stores[store])
-    shown = drawn(names)
+@pytest.mark.parametrize("name", ON_RESULTS)
+def test_notebooks_draw_whatever_rows_there_are(name, store, stores, execute, capsys):
+    shown = drawn(execute(name, stores(store)))
     profiles = {re.sub(r"-(fp32|bf16|decay.*)", "", name) for name in shown["profile"]}
     assert profiles <= {"paper", "a2"} and len(shown) > 0
     of, runs = re.search(r"Shown: .* (\d+) of (\d+) runs", capsys.readouterr().out).groups()
     assert (of == runs) == (store == "whole")
 
 
-def test_figures_by_kernel_size_have_room_for_rows_that_only_some_sizes_have(monkeypatch, tmp_path):
+def test_figures_by_kernel_size_have_room_for_rows_that_only_some_sizes_have(execute, tmp_path):
     small = [run for run in study.figure8("short", seeds=[0]) if run.architecture.expansion < 64]
     fill(tmp_path, small + study.figure8("short", kernel_sizes=[3], expansions=[64], seeds=[0]))
-    last = execute("12_fve_by_kernel_size", monkeypatch, tmp_path, tmp_path)["axes"][-1, -1]
+    last = execute("12_fve_by_kernel_size")["axes"][-1, -1]
     assert [label.get_text() for label in last.get_xticklabels()] == ["1", "8", "64"]
     assert last.get_xlim()[1] > 64
-    assert len(execute("11_variance_maps", monkeypatch, tmp_path, tmp_path)["maps"]) == 8
+    assert len(execute("11_variance_maps")["maps"]) == 8
 
 
-def test_table_3_has_an_axis_for_each_recipe_of_the_same_span(monkeypatch, tmp_path):
+def test_table_3_has_an_axis_for_each_recipe_of_the_same_span(execute, tmp_path):
     fill(tmp_path, study.table3("short", seeds=[0]) + study.table3("paper", seeds=[0])[:1])
-    axes = execute("13_intermediate_operations", monkeypatch, tmp_path, tmp_path)["axes"]
+    axes = execute("13_intermediate_operations")["axes"]
     left, right = ({each.lines[0].get_xdata()[0] for each in axis.containers} for axis in axes)
     assert len(left) == 8 and {91.71, 94.72} < right and len(right) == 9
     assert np.isclose(*(np.ptp(axis.get_xlim()) for axis in axes))
@@ -132,30 +142,21 @@ def test_table_3_has_an_axis_for_each_recipe_of_the_same_span(monkeypatch, tmp_p
 
 
 def test_the_notebook_on_your_own_network_takes_a_folder_of_images(
-        flowers, monkeypatch, tmp_path, capsys):
-    text = (ROOT / "notebooks" / "17_your_own_network.ipynb").read_text()
-    saved = tmp_path / "own.safetensors"
-    for old, new in (('images: str = \\"\\"', f'images: str = \\"{flowers / "train"}\\"'),
-                     ("epochs: int = 8", "epochs: int = 2"), ("list = [1, 8, 64]", "list = [2]"),
-                     ("your_network.safetensors", str(saved))):
-        assert old in text
-        text = text.replace(old, new)
-    monkeypatch.setitem(PATHS, "17", tmp_path / "17.ipynb")
-    PATHS["17"].write_text(text)
+        flowers, execute, monkeypatch, tmp_path, capsys):
     shown = Mock()
     monkeypatch.setattr(IPython.display, "display", shown)
-    names = execute("17", monkeypatch, tmp_path, tmp_path)
+    names = execute("17_your_own_network", images=str(flowers / "train"), epochs=2, expansions=[2])
     said = capsys.readouterr().out
     assert "4 classes; 25 images to train on, 7 to test on, each [3, 32, 32]" in said
     assert [len(curve) for curve in names["curves"].values()] == [2, 2, 2] and names["same"]
     assert shown.call_count == 1
     assert shown.return_value.update.call_count == 6  # the curves grow with each epoch
-    weights = load_file(saved)
+    weights = load_file(tmp_path / "your_network.safetensors")
     assert weights["0.weight"].shape == (8, 3, 9, 9)
     assert not any("pointwise" in name for name in weights)
 
 
-@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("name", ON_RESULTS)
 def test_no_markdown_cell_speaks_of_what_depends_on_the_rows(name):
     published = set(re.findall(r"\d+\.\d+", (ROOT / "lc" / "paper.py").read_text()))
     for cell in json.loads(PATHS[name].read_text())["cells"]:
@@ -166,22 +167,15 @@ def test_no_markdown_cell_speaks_of_what_depends_on_the_rows(name):
             assert name > "16" or set(numbers) <= published, text
 
 
-@pytest.mark.parametrize("name", PATHS)
-def test_notebooks_say_what_to_do_when_there_is_no_row(name, stores, monkeypatch, tmp_path):
+@pytest.mark.parametrize("name", ON_RESULTS)
+def test_notebooks_say_what_to_do_when_there_is_no_row(name, execute):
     with pytest.raises(ValueError, match="set train = True"):
-        execute(name, monkeypatch, tmp_path, stores["empty"])
+        execute(name)
 
 
 @pytest.mark.parametrize("name, experiment, lists", LISTS, ids=[name for name, *_ in LISTS])
-def test_a_list_of_a_readers_own_is_drawn(name, experiment, lists, stores, monkeypatch, tmp_path):
-    notebook = json.loads(PATHS[name].read_text())
-    for cell in notebook["cells"]:
-        for parameter, value in lists.items():
-            cell["source"] = re.sub(rf"^({parameter}: [^=]*) = None", rf"\1 = {value!r}",
-                                    "".join(cell["source"]), flags=re.M)
-    changed = tmp_path / f"{name}.ipynb"
-    changed.write_text(json.dumps(notebook))
-    monkeypatch.setitem(PATHS, name, changed)
-    names = execute(name, monkeypatch, tmp_path, stores["whole"])
-    assert set(drawn(names)["id"]) == {run.id for run in experiment(**lists)}
+def test_a_list_of_a_readers_own_is_drawn(name, experiment, lists, execute, tmp_path):
+    runs = [run for run in experiment(**lists) if run.seed == 0]
+    fill(tmp_path, runs)
+    assert set(drawn(execute(name, **lists))["id"]) == {run.id for run in runs}
     assert list(tmp_path.glob("*.png")) or name.startswith(("07", "13"))

@@ -116,15 +116,6 @@ def test_the_numbers_of_the_readme_and_the_guides_are_those_of_the_results():
         assert numbers["filled"](page.read_text()) == page.read_text()  # if not: make notebooks
 
 
-def test_importing_lc_loads_pytorch_only_when_it_is_used():
-    code = ("import sys, lc; assert 'torch' not in sys.modules; lc.LCBlock, lc.train; "
-            "import lc.study; assert callable(lc.train)")
-    run([sys.executable, "-c", code], ROOT)
-    assert all(hasattr(lc, name) for name in lc.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        lc.nothing
-
-
 def test_make_works_in_a_folder_with_a_space_in_its_name(tmp_path):
     folder = tmp_path / "a folder"
     folder.mkdir()

@@ -16,7 +16,7 @@ def least_squares(targets, banks):
         banks: `{k: [k * k, k, k]}`, random filters for each k of a target.
 
     Returns:
-        A `Shown`. Its text is a table of the errors.
+        A `Shown`, whose text is a table of the errors.
     """
     data = dict(targets={name: _listed(target) for name, target in targets.items()},
                 banks={int(k): _listed(bank) for k, bank in banks.items()})

@@ -22,10 +22,10 @@ def fill(name, data):
 
 
 def packed(images):
-    """Images of any shape, one along the first axis, as text: 255 steps, with 0 in the middle.
+    """Images, one along the first axis, as text: 255 steps, with 0 in the middle.
 
-    Each is divided by its own largest magnitude. One that has not a tenth of the largest of all is
-    divided by this tenth, and so is nearly grey.
+    Each is divided by its own largest magnitude, or a tenth of the largest of all, whichever is
+    larger: faint ones stay nearly grey.
     """
     images = np.asarray(images, float)
     largest = np.abs(images).max(tuple(range(1, images.ndim)), keepdims=True)

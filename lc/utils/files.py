@@ -11,12 +11,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-# filelock 3.30 and later would fall back to a lock file, which outlives a process that is killed.
-_NO_FALLBACK = "fallback_to_soft" in inspect.signature(FileLock.__init__).parameters
-_KERNEL_LOCK_ONLY = {"fallback_to_soft": False} if _NO_FALLBACK else {}
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def is_project():
@@ -55,7 +50,7 @@ def results_folder(folder=None):
 def figures_folder():
     """The folder of the figures: $LC_FIGURES_DIR, else `build/figures` of this project.
 
-    Outside of the project's folder, that is in the results folder or where one works.
+    Where there is no project, it lies in the results folder or where one works.
     """
     if chosen := os.environ.get("LC_FIGURES_DIR"):
         return expanded(chosen)
@@ -65,7 +60,9 @@ def figures_folder():
 
 def lock(path, timeout=-1):
     """A lock of the kernel (flock). It ends with the process that holds it."""
-    return FileLock(path, timeout, **_KERNEL_LOCK_ONLY)
+    # filelock 3.30 and later would fall back to a lock file, which outlives a killed process
+    falls_back = "fallback_to_soft" in inspect.signature(FileLock.__init__).parameters
+    return FileLock(path, timeout, **({"fallback_to_soft": False} if falls_back else {}))
 
 
 @contextmanager
@@ -98,7 +95,7 @@ def replacing(path):
 
 
 def check_replaceable(path):
-    """Raises OSError if a path's file must not be replaced, or not as a whole: see the reasons."""
+    """Raises OSError if a path's file must not be replaced, or not as a whole."""
     try:
         there = os.stat(path)
     except FileNotFoundError:
