@@ -14,9 +14,10 @@ from lc.blocks import is_spatial
 from lc.names import architecture, canonical_name, combines
 
 
-def frozen_counts(name, **options):
-    """Total parameters, and those that are learned when the network is frozen random."""
-    return counts(lc.freeze_spatial(lc.build_model(name, **options)))
+def on_meta(name, **options):
+    """A network whose shapes alone count: it has no values, and so costs no time."""
+    with torch.device("meta"):
+        return lc.build_model(name, **options)
 
 
 def formula(depth, width, expansion=None, kernel=3, classes=10, channels=3, norm=False):
@@ -44,56 +45,53 @@ OFF_THE_SHELF = {
     "MobileNet-v2": (2_236_682, 2_171_594)}
 
 
+def test_classes_and_channels():
+    network = lc.freeze_spatial(on_meta("ResNet-8-4", num_classes=100, in_channels=1))
+    assert counts(network) == formula(8, 4, classes=100, channels=1)
+
+
 @pytest.mark.parametrize("name, expected", [
-    ("ResNet-8-4", formula(8, 4)), ("ResNet-20-64", formula(20, 64)),
+    ("ResNet-20-64", formula(20, 64)),
     ("ResNet-20", (272_474, 272_474 - 267_696)),  # He et al. (2016) give 0.27M
     ("ResNet-20-16-k9", formula(20, 16, kernel=9)),
     ("ResNet-LC-20-16x128", formula(20, 16, 128)), ("ResNet-LC-260-16x1", formula(260, 16, 1)),
     ("ResNet-LC-20-16x8-k7", formula(20, 16, 8, kernel=7)),
     ("ResNet-LC-20-16x64+ReLU", formula(20, 16, 64)),
-    ("ResNet-LC-20-16x64+BN", formula(20, 16, 64, norm=True)),
     ("ResNet-LC-20-16x64+BN+ReLU", formula(20, 16, 64, norm=True)), *OFF_THE_SHELF.items(),
 ])
 def test_parameters(name, expected):
-    assert frozen_counts(name) == expected
-
-
-def test_classes_and_channels():
-    expected = formula(20, 16, classes=100, channels=1)
-    assert frozen_counts("ResNet-20-16", num_classes=100, in_channels=1) == expected
+    """All, and those that are learned when the network is frozen random."""
+    assert counts(lc.freeze_spatial(on_meta(name))) == expected
 
 
 @pytest.mark.parametrize("name, depth", [
-    ("ResNet-20", 20), ("ResNet-LC-32-4x1-k5", 32), ("ResNet-LC-44-4x1+BN+ReLU", 44),
-    ("ResNet-164-2", 164), ("ResNet-14", 14), ("ResNet-18", 18), ("ResNet-34", 34),
-    ("ResNet-50", 1 + 16 + 1), ("ResNet-101", 1 + 33 + 1),  # without their 1x1 convolutions
+    ("ResNet-20", 20), ("ResNet-LC-44-4x1+BN+ReLU", 44), ("ResNet-14", 14), ("ResNet-18", 18),
+    ("ResNet-34", 34), ("ResNet-50", 1 + 16 + 1), ("ResNet-101", 1 + 33 + 1),  # without their 1x1
 ])
 def test_depth_counts_spatial_and_fully_connected_layers(name, depth):
-    assert len(lc.combined_filters(lc.build_model(name))) + 1 == depth
+    assert len(lc.combined_filters(on_meta(name))) + 1 == depth
 
 
 def shapes(model, layers):
-    """Output `(channels, height)` of each layer, for grey images of 32x32 pixels."""
+    """Output `(channels, height)` of each layer, for grey images of 32x32 pixels, and of all."""
     seen = []
     for name in layers:
         model.get_submodule(name).register_forward_hook(
             lambda module, x, y: seen.append((y.shape[1], y.shape[2])))
-    assert model.eval()(torch.randn(2, 1, 32, 32)).isfinite().all()
-    return seen
+    logits = model.eval()(torch.empty(2, 1, 32, 32, device="meta"))
+    return [*seen, logits.shape]
 
 
-@pytest.mark.parametrize("name", ["ResNet-20-16", "ResNet-LC-20-16x2-k7",
-                                  "ResNet-LC-20-16x2+BN+ReLU"])
-def test_cifar_resnet_shapes(name):
-    model = lc.build_model(name, num_classes=7, in_channels=1)
+@pytest.mark.parametrize("name, kernel, between", [
+    ("ResNet-20-16", 3, []), ("ResNet-LC-20-16x2-k7", 7, []),
+    ("ResNet-LC-20-16x2+BN+ReLU", 3, [nn.BatchNorm2d, nn.ReLU])])
+def test_cifar_resnet_shapes(name, kernel, between):
+    model = on_meta(name, num_classes=7, in_channels=1)
     layers = ["conv1", *(f"blocks.{i}" for i in range(9))]
-    assert shapes(model, layers) == [(16, 32)] * 4 + [(32, 16)] * 3 + [(64, 8)] * 3
-    assert model(torch.randn(2, 1, 28, 28)).shape == (2, 7)
-    kernel = int(name.split("-k")[1]) if "-k" in name else 3
+    assert shapes(model, layers) == [(16, 32)] * 4 + [(32, 16)] * 3 + [(64, 8)] * 3 + [(2, 7)]
     strides = [2 if b in (3, 6) and c == 1 else 1 for b in range(9) for c in (1, 2)]
     spatial = [m for m in model.modules() if is_spatial(m)]
     assert [m.stride for m in spatial] == [(s, s) for s in [1, *strides]]
-    between = [nn.BatchNorm2d, nn.ReLU] if "+BN+ReLU" in name else []
     for block in (m for m in model.modules() if isinstance(m, lc.LCBlock)):
         assert [type(m) for m in block.between] == between
     for m in spatial:
@@ -119,7 +117,7 @@ def test_cifar_resnet_forward_written_out(name):
     torch.testing.assert_close(model(x), expected, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", ["ResNet-LC-8-1x2", "ResNet-8-4", "ResNet-LC-8-7x2-k5"])
+@pytest.mark.parametrize("name", ["ResNet-LC-8-1x2", "ResNet-8-4"])
 def test_networks_narrower_than_a_vector_register_train(name):
     model = lc.build_model(name).train()
     for _ in range(4):
@@ -136,9 +134,8 @@ def test_networks_narrower_than_a_vector_register_train(name):
      [(32, 32), (16, 32), (24, 32), (32, 16), (64, 8), (96, 8), (160, 4), (320, 4), (1280, 4)]),
 ])
 def test_off_the_shelf_shapes(name, layers, expected):
-    model = lc.build_model(name, num_classes=100, in_channels=1)
-    assert shapes(model, layers) == expected
-    assert model(torch.randn(2, 1, 32, 32)).shape == (2, 100)
+    model = on_meta(name, num_classes=100, in_channels=1)
+    assert shapes(model, layers) == [*expected, (2, 100)]
 
 
 def test_mobilenet_has_torchvisions_initialisation():
@@ -146,7 +143,7 @@ def test_mobilenet_has_torchvisions_initialisation():
     assert deviation == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.1)
 
 
-@pytest.mark.parametrize("name", ["ResNet-14", "ResNet-50", "ResNet-20"])
+@pytest.mark.parametrize("name", ["ResNet-14", "ResNet-20"])
 def test_resnets_have_default_initialisation(name):
     for module in lc.build_model(name).modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -163,19 +160,17 @@ def test_resnets_have_default_initialisation(name):
     ("ResNet-LC-20-16", "ResNet-LC-20-16x1"), ("ResNet-LC-20-16-k3", "ResNet-LC-20-16x1"),
     ("ResNet-LC-8-16-k3+BN~gauss", "ResNet-LC-8-16x1+BN~gauss"),
     ("ResNet-LC-8-16~identity", "ResNet-LC-8-16x1~identity"),
-    *((name, name) for name in ("ResNet-20-16-k9", "ResNet-LC-20-16x128", "ResNet-LC-20-16x8-k9",
-                                "ResNet-LC-20-16x64+BN+ReLU", "ResNet-LC-20-16x64-k5+ReLU",
-                                "ResNet-8-16-k9~covariance", *OFF_THE_SHELF)),
+    *((name, name) for name in ("ResNet-LC-20-16x64-k5+BN+ReLU", "ResNet-8-16-k9~covariance",
+                                *OFF_THE_SHELF)),
 ])
 def test_canonical_name(name, canonical):
     assert canonical_name(name) == canonical == canonical_name(canonical)
 
 
 @pytest.mark.parametrize("name", [
-    "ResNet-152", "resnet-18", "", "ResNet-LC-18", "ResNet-20-16x4", "ResNet-20-16+BN",
-    "ResNet-LC-20-16x4+GELU", "ResNet-LC-20-16x4+BN-k9", "ResNet-LC-20-16x4 ",
-    "ResNet-LC-20-16x1.5", "ResNet-LC-20-16x-1", "ResNet-20-16~gaussian", "ResNet-20-16~",
-    "ResNet-18~gauss", "ResNet-LC-20-16x4~gauss-k9",
+    "resnet-18", "", "ResNet-LC-18", "ResNet-20-16x4", "ResNet-20-16+BN", "ResNet-LC-20-16x4+GELU",
+    "ResNet-LC-20-16x4+BN-k9", "ResNet-LC-20-16x4 ", "ResNet-LC-20-16x1.5", "ResNet-20-16~",
+    "ResNet-18~gauss",
 ])
 def test_unknown_names_list_the_known(name):
     with pytest.raises(ValueError, match=re.escape(repr(name))) as error:
