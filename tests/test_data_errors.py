@@ -32,15 +32,14 @@ def test_several_at_once_download_once(tmp_path, monkeypatch):
     assert made == ["cifar10"] and (tmp_path / "cifar10.npz").exists()
 
 
-@pytest.mark.parametrize("error", [URLError("no network"), RuntimeError("File not found.")])
-def test_a_set_that_cannot_be_downloaded(tmp_path, monkeypatch, error):
+def test_a_set_that_cannot_be_downloaded(tmp_path, monkeypatch):
     def fail(*_, **__):
-        raise error
+        raise URLError("no network")
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", fail)
-    with pytest.raises(lc.DataError, match=r"cifar10.npz is missing.*LC_DATA_DIR") as raised:
+    with pytest.raises(lc.DataError, match="cifar10.npz is missing.*no network.*LC_DATA_DIR"):
         lc.load_data("cifar10", tmp_path)
-    assert str(error) in str(raised.value) and not list(tmp_path.rglob("*.npz"))
+    assert not list(tmp_path.rglob("*.npz"))
 
 
 def test_unknown_sets_list_the_known(tmp_path):
@@ -52,18 +51,15 @@ def test_unknown_sets_list_the_known(tmp_path):
 
 
 @pytest.mark.parametrize("change, message", [
-    (dict(x_train=None), "x_train"), (dict(y_test=None), "y_test"), (dict(classes=None), "classes"),
+    (dict(y_test=None), "y_test"), (dict(classes=None), "classes"),
     (dict(x_train=np.zeros((12, 32, 32, 3), np.float32)), r"float32 \[12, 32, 32, 3\]"),
     (dict(x_test=images(6, 32, 30, 3)), r"x_test is uint8 \[6, 32, 30, 3\]"),
     (dict(x_train=images(12, 32, 32, 4)), r"x_train .*\[12, 32, 32, 4\]"),
-    (dict(x_train=images(12, 3, 32, 32)), r"x_train .*\[12, 3, 32, 32\]"),
     (dict(x_test=images(0, 32, 32, 3), y_test=np.zeros(0, int)), r"x_test .*\[0, 32, 32, 3\]"),
     (dict(x_test=images(6, 28, 28, 3)), "differ in shape"),
-    (dict(x_test=images(6, 32, 32)), "differ in shape"),
     (dict(y_train=np.arange(12) % 5), "y_train has labels 0 to 4, for 4 classes"),
     (dict(y_test=np.arange(6) % 4 - 1), "y_test has labels -1 to 2"),
     (dict(y_train=np.arange(11) % 4), "y_train is int64 .*12 images"),
-    (dict(y_train=np.zeros((12, 1), int)), r"y_train .*\[12, 1\]"),
     (dict(y_test=np.zeros(6)), "y_test is float64"),
     (dict(classes=np.array(["a", "b", "c", {}], dtype=object)), "pickle"),
     (dict(classes=np.array("abcd")), "classes"),
@@ -84,20 +80,19 @@ def test_names_of_classes_are_text(tmp_path, layout, dtype):
     assert lc.load_data("mine", tmp_path).classes == tuple(names)
 
 
-@pytest.mark.parametrize("kind", ["empty", "truncated", "text", "npy", "folder"])
-@pytest.mark.parametrize("name, advice", [("mine", "x_train and x_test"), ("cifar10", "delete it")])
-def test_files_that_are_no_npz(tmp_path, layout, kind, name, advice):
+@pytest.mark.parametrize("name, advice, content", [
+    ("mine", "x_train and x_test", b""), ("mine", "x_train and x_test", b"x_train = 1"),
+    ("mine", "x_train and x_test", None), ("cifar10", "delete it", slice(99))],
+    ids=["empty", "text", "folder", "truncated"])
+def test_files_that_are_no_npz(tmp_path, layout, name, advice, content):
     path = tmp_path / f"{name}.npz"
-    save_npz(path, **layout())
-    half = path.read_bytes()[:path.stat().st_size // 2]
-    if kind == "npy":
-        with path.open("wb") as f:
-            np.save(f, np.zeros((2, 2), np.uint8))
-    elif kind == "folder":
-        path.unlink()
+    if content is None:
         path.mkdir()
+    elif isinstance(content, slice):
+        save_npz(path, **layout())
+        path.write_bytes(path.read_bytes()[content])
     else:
-        path.write_bytes({"empty": b"", "truncated": half, "text": b"x_train = 1"}[kind])
+        path.write_bytes(content)
     with pytest.raises(lc.DataError, match=f"{name}.npz is damaged.*{advice}") as error:
         lc.load_data(name, tmp_path)
     assert ("delete" in str(error.value)) == (name == "cifar10")  # which lc can make again

@@ -12,7 +12,7 @@ from lc import evaluate
 from lc.evaluate import fgsm
 from lc.utils.device import arithmetic
 
-N = 617  # more than one batch of the evaluation, and no multiple of it
+N = 267  # more than one batch of the evaluation, and no multiple of it
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
 
@@ -43,13 +43,13 @@ def test_accuracy_equals_a_hand_count():
     images[torch.arange(N), torch.arange(N) % 3] = 1  # the model answers i % 3
     labels = torch.arange(N) % 3
     assert lc.accuracy(nn.Flatten(), images, labels) == 100
-    wrong = [0, 1, 7, 499, 500, N - 1]
+    wrong = [0, 1, 7, 49, 50, N - 1]
     labels[wrong] = (labels[wrong] + 1) % 3
     assert lc.accuracy(nn.Flatten(), images, labels) == 100 * (N - 6) / N
-    assert lc.accuracy(nn.Flatten(), images, torch.zeros(N, dtype=torch.int64)) == 100 * 206 / N
+    assert lc.accuracy(nn.Flatten(), images, torch.zeros(N, dtype=torch.int64)) == 100 * 89 / N
 
 
-@pytest.mark.parametrize("eps", [0, 1 / 255, 8 / 255, 0.3])
+@pytest.mark.parametrize("eps", [0, 8 / 255])
 def test_fgsm_equals_a_plain_loop(case, eps):
     model, images, labels = case
     expected = plain_fgsm(copy.deepcopy(model).eval(), images, labels, eps)
@@ -62,7 +62,7 @@ def test_fgsm_equals_a_plain_loop(case, eps):
 
 
 def test_fgsm_default_is_the_papers(case):
-    default, *others = (lc.fgsm_accuracy(*case, *eps) for eps in ((), (1 / 255,), (2 / 255,)))
+    default, *others = (lc.fgsm_accuracy(*case, *eps) for eps in ((), (1 / 255,), (4 / 255,)))
     assert default == others[0] != others[1]
 
 
@@ -114,19 +114,16 @@ def test_evaluation_leaves_no_trace(case, evaluate):
     assert not any(m.training for m in model.modules())
 
 
-@pytest.mark.parametrize("value", [1.001, -0.001, float("nan")])
-def test_images_outside_the_unit_box_are_refused(value):
-    with pytest.raises(ValueError, match=r"in \[0, 1\].*normalisation into the model"):
-        lc.fgsm_accuracy(nn.Flatten(), torch.full((2, 3, 6, 6), value), torch.zeros(2).long())
-
-
 @pytest.mark.parametrize("evaluate", [lc.accuracy, lc.fgsm_accuracy])
-def test_a_network_that_normalises_takes_images_in_the_unit_box_only(case, evaluate):
+def test_images_outside_the_unit_box_are_refused(case, evaluate):
     model, images, labels = case
     normalized = model[0](images)
-    for wrong in (255 * images, (255 * images).to(torch.uint8), normalized, images - 0.01):
+    for wrong in (255 * images, (255 * images).to(torch.uint8), normalized, images + 0.001,
+                  torch.full_like(images, float("nan"))):
         with pytest.raises(ValueError, match=r"in \[0, 1\]"):
             evaluate(model, wrong, labels)
+    with pytest.raises(ValueError, match=r"in \[0, 1\].*normalisation into the model"):
+        lc.fgsm_accuracy(model[1], normalized, labels)
     without = lc.accuracy(model[1], normalized, labels)  # such a network takes any images
     assert lc.accuracy(model, images, labels) == without
 

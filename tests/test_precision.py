@@ -4,7 +4,6 @@ import pytest
 import torch
 
 import lc
-from lc import study
 from lc.fast import FastTrainer
 from lc.training import Trainer
 
@@ -26,14 +25,6 @@ def test_a_recipes_own_precision_is_what_its_runs_are_trained_in(own, asked, use
     monkeypatch.setattr(Trainer, "step", step)
     assert lc.train(run(own), device="cpu", precision=asked, progress=False).precision == used
     assert given == [used] * 2
-
-
-def test_a_sweep_with_a_precision_trains_both_kinds(store):
-    runs = [run("fp32"), run("bf16")]
-    study.train_missing(runs, device="cpu", precision="fp32")
-    table, missing = study.found_and_missing(runs)
-    assert not missing and dict(zip(table["profile"], table["precision"])) == {
-        "tiny-fp32": "fp32", "tiny-bf16": "bf16"}
 
 
 @pytest.mark.gpu
