@@ -2,6 +2,9 @@
 
 import csv
 import io
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +16,7 @@ from lc import imagenet, results
 from lc.names import Architecture, architecture
 from lc.run import COLUMNS
 from lc.training import Trainer, finish
+from lc.utils.files import ROOT
 
 CPU = torch.device("cpu")
 EXACT = {"rtol": 1e-9, "atol": 1e-11}  # another order of summation in float64, nothing else
@@ -102,6 +106,14 @@ def epochs(trainer):
     return [epoch(trainer) for _ in range(trainer.recipe.epochs)]
 
 
+def same_bits(result, expected):
+    """Checks that two trainings left the same accuracy, loss, arrays and network."""
+    assert result.accuracy == expected.accuracy and result.train_loss == expected.train_loss
+    for ours, theirs in ((result.arrays, expected.arrays),
+                         (result.network.state_dict(), expected.network.state_dict())):
+        torch.testing.assert_close({**ours}, {**theirs}, rtol=0, atol=0)
+
+
 def counts(network):
     """The number of all parameters, and of those that are learned."""
     parameters = list(network.parameters())
@@ -115,6 +127,17 @@ def at_once(function):
         yield
 
     return steps
+
+
+def torchrun(script, *arguments):
+    """What a script prints in two processes, which find `lc` and this folder of tests."""
+    folders = ROOT, ROOT / "tests", ROOT / "tests" / "imagenet"
+    path = os.pathsep.join(map(str, folders))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run([*command, script, *arguments], capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 class After:

@@ -1,14 +1,10 @@
 """Sharded networks (FSDP2): two processes on this machine, under torchrun."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
+from helpers import torchrun
 
 import lc
-from lc.utils.files import ROOT
 
 
 def in_each_process():
@@ -32,11 +28,7 @@ def in_each_process():
 
 @pytest.mark.slow
 def test_a_sharded_network_is_evaluated():
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run([*command, __file__], env=os.environ | {"PYTHONPATH": path},
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    torchrun(__file__)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,6 @@ import lc
 from lc.fast import FastTrainer, compiled_regions
 from lc.models import BasicBlock
 
-MODELS = ["ResNet-14-8", "ResNet-LC-14-8x3", "ResNet-LC-8-8x2+BN+ReLU"]
 IMAGES = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)).double()
 
 
@@ -39,10 +39,8 @@ def graphs(monkeypatch):
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_outputs_gradients_and_statistics_are_the_networks_own(model, graphs):
-    torch.manual_seed(0)
-    network = lc.build_model(model).double().train()
+def test_outputs_gradients_and_statistics_are_the_networks_own(graphs):
+    network = lc.build_model("ResNet-LC-14-8x3").double().train()
     other = copy.deepcopy(network)
     blocks = [m for m in network.modules() if isinstance(m, BasicBlock)]
     assert compiled_regions.compile_regions(other) == 1 + len(blocks)
@@ -51,10 +49,9 @@ def test_outputs_gradients_and_statistics_are_the_networks_own(model, graphs):
         torch.testing.assert_close(*outputs, rtol=1e-9, atol=1e-9)
         for output in outputs:
             output.square().sum().backward()
-    for p, mine in zip(network.parameters(), other.parameters()):
-        torch.testing.assert_close(mine.grad, p.grad, rtol=1e-7, atol=1e-7)
-    for buffer, mine in zip(network.buffers(), other.buffers()):
-        torch.testing.assert_close(mine, buffer)
+    gradients = [[p.grad for p in each.parameters()] for each in (other, network)]
+    torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close([*other.buffers()], [*network.buffers()])
     assert graphs
     torch.testing.assert_close(other.eval()(IMAGES), network.eval()(IMAGES), rtol=1e-9, atol=1e-9)
     assert torch.equal(copy.deepcopy(other)(IMAGES), other(IMAGES))
@@ -68,30 +65,29 @@ def test_networks_of_all_expansions_share_what_is_compiled(graphs):
     first = graphs_after("ResNet-LC-8-8x1", True)
     # the augmentation; of each stage's shape a region with a shortcut and one without
     assert first == 1 + 3 * 2
-    for model, frozen in (("ResNet-LC-8-8x4", True), ("ResNet-LC-8-8x2", False),
-                          ("ResNet-8-8", False), ("ResNet-14-8", False)):
+    for model, frozen in (("ResNet-LC-8-8x4", False), ("ResNet-14-8", False)):
         assert graphs_after(model, frozen) == first
     assert graphs_after("ResNet-8-16", False) > first
 
 
-@pytest.mark.parametrize("precision, dtype, tolerance", [
-    ("fp32", torch.float64, 1e-6), ("bf16", torch.float32, 0.05)])
-def test_a_compiled_training_follows_one_that_is_not(precision, dtype, tolerance, graphs):
-    plain = trainer_of(short_run(), precision=precision, dtype=dtype)
-    other = trainer_of(short_run(), precision=precision, dtype=dtype, kind=FastTrainer, fuse=True)
+def test_a_compiled_training_follows_one_that_is_not(graphs):
+    plain = trainer_of(short_run(), precision="bf16")
+    other = trainer_of(short_run(), precision="bf16", kind=FastTrainer, fuse=True)
     epochs(plain)
     epochs(other)
     assert graphs
-    torch.testing.assert_close(other.losses, plain.losses, rtol=0, atol=tolerance)
+    torch.testing.assert_close(other.losses, plain.losses, rtol=0, atol=0.05)
 
 
-def test_a_run_can_be_trained_compiled(graphs):
+def test_a_run_can_be_trained_compiled_but_not_the_reference_in_fp32(graphs):
     options = dict(device="cpu", precision="fp32", progress=False)
-    plain, other = (lc.train(short_run(), fuse=fuse, **options) for fuse in (False, True))
-    assert graphs and other.train_loss == pytest.approx(plain.train_loss, rel=1e-3)
-    kept = len(graphs)
-    lc.train(short_run("ResNet-8-24", precision="fp32"), fuse=True, **options)
-    assert len(graphs) == kept  # the reference in fp32 is never compiled
+    run = short_run("ResNet-8-24", epochs=1)
+    plain = lc.train(replace(run, recipe=replace(run.recipe, precision="fp32")), fuse=True,
+                     **options)
+    assert not graphs
+    compiled = lc.train(run, fuse=True, **options)
+    assert len(graphs) > 1  # the first only shows that there is a compiler
+    assert compiled.train_loss == pytest.approx(plain.train_loss, rel=1e-3)
 
 
 def test_a_machine_without_a_compiler_is_told_before_any_training(monkeypatch):
@@ -111,24 +107,18 @@ def test_other_networks_have_nothing_to_compile():
     assert compiled_regions.compile_regions(lc.build_model("MobileNet-v2")) == 0
 
 
-def plain_normalize_relu(norm, x, shortcut=0):
-    return torch.relu(norm(x) + shortcut)
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.cuda.is_available() and not shutil.which("g++"),
                     reason="needs a compiler")
-@pytest.mark.parametrize("shortcut", [False, True])
-def test_the_compiled_code_computes_the_same(shortcut):
+def test_the_compiled_code_computes_the_same():
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    x, y = (torch.randn(8, 16, 8, 8, device=device).contiguous(memory_format=torch.channels_last)
-            for _ in range(2))
-    results = []
-    for function in (plain_normalize_relu, compiled_regions.normalize_relu):
-        torch.manual_seed(0)
-        norm = torch.nn.BatchNorm2d(16).to(device)
-        inputs = [t.clone().requires_grad_() for t in ((x, y) if shortcut else (x,))]
-        output = function(norm, *inputs)
+    block = lc.build_model("ResNet-8-8").blocks[0].to(device, memory_format=torch.channels_last)
+    other, results = copy.deepcopy(block), []
+    assert compiled_regions.compile_regions(other) == 1
+    x = torch.randn(8, 8, 8, 8, device=device).contiguous(memory_format=torch.channels_last)
+    for each in (block, other):
+        y = x.clone().requires_grad_()
+        output = each(y)
         output.square().sum().backward()
-        results.append([output, *(t.grad for t in (*inputs, *norm.parameters())), *norm.buffers()])
+        results.append([output, y.grad, *(p.grad for p in each.parameters()), *each.buffers()])
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)

@@ -1,20 +1,19 @@
-"""Every network takes its step on a GPU that is not there: on PyTorch's fake tensors."""
+"""Networks take their step on a GPU that is not there: on PyTorch's fake tensors."""
 
 import pytest
 import torch
-from helpers import MODELS, short_run
+from helpers import short_run
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import lc
 from lc import training
 from lc.fast import FastTrainer, trainer
-from lc.names import OFF_THE_SHELF
 from lc.utils.device import to_device
 
 GPU = torch.device("cuda", 1)
 SGD = torch.optim.SGD
-NAMES = ["ResNet-20-16", "ResNet-LC-20-16x128", "ResNet-LC-20-16x2-k9", "ResNet-LC-20-16x64+BN",
-         *MODELS, *OFF_THE_SHELF]
+NAMES = ["ResNet-20-16", "ResNet-LC-20-16x128", "ResNet-LC-8-8x2+BN+ReLU", "ResNet-50",
+         "MobileNet-v2"]  # one of each kind
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def fake(monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_network_takes_its_step_on_a_gpu(name, fake, monkeypatch):
+def test_a_network_takes_its_step_on_a_gpu(name, fake, monkeypatch):
     def forward(self, images, forward=FastTrainer.forward):
         logits.append(forward(self, images))
         return logits[0]

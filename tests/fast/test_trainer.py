@@ -1,12 +1,13 @@
-"""The step of a GPU: stacked weights and CUDA graphs take the same steps as the core's trainer."""
+"""The step of a GPU: what it computes, and the CUDA graph of it."""
 
 import types
 from contextlib import contextmanager, nullcontext
+from unittest.mock import Mock
 
 import pytest
 import torch
 from fast_helpers import Operations
-from helpers import MODELS, epochs, short_run, trainer_of
+from helpers import MODELS, epochs, same_bits, short_run, trainer_of
 
 import lc
 from lc.fast import FastTrainer, trainer
@@ -16,34 +17,11 @@ from lc.training import Trainer
 
 # these differ from time to time
 MEASURED = dict.fromkeys(("seconds", "setup_seconds", "images_per_second"))
-WARM_UP = FastTrainer.warm_up
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 def state(trained):
     return {name: tensor.clone() for name, tensor in trained.network.state_dict().items()}
-
-
-def assert_same(trained, expected):
-    actual = state(trained)
-    for name, tensor in expected.items():
-        assert torch.equal(actual[name], tensor), name
-
-
-@pytest.mark.parametrize("frozen", [True, False])
-@pytest.mark.parametrize("model", ["ResNet-8-8", *MODELS])
-def test_it_takes_the_steps_of_the_cores_trainer(model, frozen):
-    core, fast = (trainer_of(short_run(model, frozen), dtype=torch.float64, kind=kind)
-                  for kind in (Trainer, FastTrainer))
-    before = state(core)
-    epochs(core)
-    epochs(fast)
-    torch.testing.assert_close(fast.losses, core.losses, rtol=1e-6, atol=1e-6)
-    expected, actual = state(core), state(fast)
-    assert list(actual) == list(expected)
-    for name, start in before.items():
-        update = (expected[name] - start).double().norm()  # zero where frozen
-        assert (actual[name] - expected[name]).double().norm() <= 1e-6 * update, name
 
 
 @pytest.mark.parametrize("kind", [Trainer, FastTrainer])
@@ -85,30 +63,21 @@ def test_warm_up_is_undone(model):
     epochs(plain)
     epochs(warmed)
     assert torch.equal(plain.losses, warmed.losses)
-    assert_same(warmed, state(plain))
+    torch.testing.assert_close(state(warmed), state(plain), rtol=0, atol=0)
 
 
-def test_warm_up_is_undone_after_an_error(monkeypatch):
+def test_warm_up_is_undone_after_an_error_and_draws_no_dropout(monkeypatch):
     def step(self, batch, step=Trainer.step):
         step(self, batch)
-        if next(fails):
-            raise RuntimeError("out of order")
+        raise RuntimeError("out of order")
 
-    fails = iter([False, True])
-    warmed = trainer_of(short_run(), kind=FastTrainer)
-    before = state(warmed)
+    warmed = trainer_of(short_run("MobileNet-v2", train_images=24), kind=FastTrainer)
+    before, drawn = state(warmed), torch.get_rng_state()
     monkeypatch.setattr(Trainer, "step", step)
     with pytest.raises(RuntimeError, match="out of order"):
         warmed.warm_up(24)
-    assert warmed.count.item() == 0
-    assert_same(warmed, before)
-
-
-def test_warm_up_draws_no_dropout():
-    warmed = trainer_of(short_run("MobileNet-v2", train_images=24), kind=FastTrainer)
-    drawn = torch.get_rng_state()
-    warmed.warm_up(24, steps=1)
-    assert torch.equal(torch.get_rng_state(), drawn)
+    assert warmed.count.item() == 0 and torch.equal(torch.get_rng_state(), drawn)
+    torch.testing.assert_close(state(warmed), before, rtol=0, atol=0)
 
 
 @pytest.mark.gpu
@@ -132,9 +101,7 @@ def test_a_step_in_a_cuda_graph_equals_an_eager_one(model, fuse, precision, froz
         generator.set_state(drawn)  # both drop the same
         epochs(captured)
     torch.testing.assert_close(captured.losses, eager.losses, rtol=1e-5, atol=1e-6)
-    after = state(captured)
-    for name, tensor in state(eager).items():
-        torch.testing.assert_close(after[name], tensor, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(state(captured), state(eager), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.gpu
@@ -167,9 +134,7 @@ def test_a_failed_capture_trains_the_run_step_by_step_in_a_fresh_process(monkeyp
         again = lc.train(run, **options)
     plain = lc.train(run, graph=False, **options)
     assert str(again.row() | MEASURED) == str(plain.row() | MEASURED)  # nan differs from nan
-    assert again.arrays.keys() == plain.arrays.keys()
-    parameters = (result.network.parameters() for result in (again, plain))
-    assert all(torch.equal(a, b) for a, b in zip(*parameters, strict=True))
+    same_bits(again, plain)
     # later runs of this process are trained in another one at once
     with pytest.raises(Stopped):
         lc.train(run, stop=lambda: True, checkpoint=tmp_path / "kept.pt", **options)
@@ -178,35 +143,10 @@ def test_a_failed_capture_trains_the_run_step_by_step_in_a_fresh_process(monkeyp
         lc.train(run, **options | {"precision": "fp64"})
 
 
-def test_cudnn_measures_alike_in_warm_up_capture_and_single_steps(streams, monkeypatch):
-    def step(self, batch):
-        cudnn = torch.backends.cudnn
-        seen.append((cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32))
-
-    seen, trained = [], trainer_of(short_run(), kind=FastTrainer)
-    monkeypatch.setattr(Trainer, "step", step)
-    before = torch.backends.cudnn.benchmark
-    trained.step(24)
-    trained.capture()
-    WARM_UP(trained, 24)
-    assert len(seen) == 6 and len(set(seen)) == 1 and seen[0][1]
-    assert torch.backends.cudnn.benchmark == before
-
-
-class Stream:
-    """In place of `torch.cuda.Stream`."""
-
-    def wait_stream(self, other):
-        pass
-
-
 @pytest.fixture
 def streams(monkeypatch):
-    """PyTorch's streams and graphs, played.
-
-    It has the `current` stream, and those in which steps were `warmed` and `captured`.
-    """
-    played = types.SimpleNamespace(current=Stream(), warmed=[], captured=[])
+    """PyTorch's streams and graphs, played. It has the `current` stream."""
+    played = types.SimpleNamespace(current=Mock())
 
     @contextmanager
     def stream(other):
@@ -217,27 +157,33 @@ def streams(monkeypatch):
             played.current = before
 
     @contextmanager
-    def graph(graph, stream=None):
+    def graph(graph, stream):
         before, played.current = played.current, stream
-        played.captured.append(stream)
         yield
         played.current = before  # after an error, PyTorch 2.11 does not
 
-    for name, value in dict(
-            device=nullcontext, Stream=Stream, stream=stream, CUDAGraph=object, graph=graph,
-            current_stream=lambda: played.current).items():
+    for name, value in dict(device=nullcontext, Stream=Mock, stream=stream, CUDAGraph=object,
+                            graph=graph, current_stream=lambda: played.current).items():
         monkeypatch.setattr(torch.cuda, name, value)
-    monkeypatch.setattr(FastTrainer, "warm_up",
-                        lambda self, batch: played.warmed.append(played.current))
     return played
 
 
-def test_a_step_is_captured_in_the_stream_that_warmed_up_on_its_gpu(streams):
-    trained, before = trainer_of(short_run(), kind=FastTrainer), streams.current
+def test_a_step_is_captured_in_the_stream_that_warmed_up_and_measures_as_single_steps(
+        streams, monkeypatch):
+    def step(self, batch):
+        cudnn = torch.backends.cudnn
+        flags.append((cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32))
+        used.append(streams.current)
+
+    flags, used, before = [], [], (streams.current, torch.backends.cudnn.benchmark)
+    trained = trainer_of(short_run(), kind=FastTrainer)
+    monkeypatch.setattr(Trainer, "step", step)
+    trained.step(24)
     trained.capture()
-    assert set(trained.graphs) == {24, 16} and streams.current is before
-    assert len(streams.captured) == 2 and streams.captured == streams.warmed
-    assert before not in streams.captured
+    assert set(trained.graphs) == {24, 16} and len(used) == 1 + 2 * (3 + 1)
+    assert len(set(flags)) == 1 and flags[0][1]
+    assert used[0] is before[0] and len(set(used)) == 2 and before[0] not in used[1:]
+    assert (streams.current, torch.backends.cudnn.benchmark) == before
 
 
 @pytest.mark.parametrize("error, raised", [
@@ -245,11 +191,9 @@ def test_a_step_is_captured_in_the_stream_that_warmed_up_on_its_gpu(streams):
     (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError),
     (torch.AcceleratorError("CUDA error: out of memory"), torch.AcceleratorError)])
 def test_an_error_of_the_capture_leaves_its_stream(error, raised, streams, monkeypatch):
-    def step(self, batch):
-        raise error
-
     trained, before = trainer_of(short_run(), kind=FastTrainer), streams.current
-    monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr(FastTrainer, "warm_up", Mock())
+    monkeypatch.setattr(Trainer, "step", Mock(side_effect=error))
     with pytest.raises(raised, match=str(error)):
         trained.capture()
     assert streams.current is before

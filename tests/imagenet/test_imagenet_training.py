@@ -1,27 +1,41 @@
-"""Training on images: with one process and two, in one go and interrupted, and what is kept."""
+"""Training on images: with one process and two, interrupted, what is kept, and what goes wrong."""
 
-import os
 import re
-import socket
-import subprocess
-import sys
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, IMAGENET_TINY as TINY, After, counts
-from imagenet_helpers import RESIDUAL, RUN, SHORT, command, go
+from helpers import CPU, IMAGENET_TINY as TINY, After, counts, torchrun
 from torch import nn
 
 import lc
 from lc import evaluate, results
 from lc.__main__ import main
-from lc.imagenet import RECIPES, build_imagenet_model, images
+from lc.data import DataError
+from lc.imagenet import RECIPES, ImageNetRun, build_imagenet_model, images
 from lc.imagenet.step import ImageNetTrainer
-from lc.imagenet.training import MEAN, STD
+from lc.imagenet.training import MEAN, STD, train_imagenet
 from lc.run import Stopped
-from lc.utils.files import ROOT
+from lc.utils.checkpoint import CheckpointError
+
+# six steps, each of four batches
+RUN = ImageNetRun("MobileNet-v3-S-LCx2", "flowers", True, 0, TINY)
+# only reading its images is random
+RESIDUAL = ImageNetRun("ResNet-18d-LCx1", "flowers", True, 0, replace(
+    TINY, profile="smoke-tiny", epochs=1, warmup_epochs=0, drop_path=0.0, mixup=0.0, cutmix=0.0))
+SHORT = replace(TINY, profile="short-tiny", epochs=1, warmup_epochs=0, batch_size=4)
+
+
+def go(run, folder, checkpoint=None, **options):
+    default = dict(data=folder, device="cpu", precision="fp32", batch=4, progress=False)
+    return train_imagenet(run, checkpoint=checkpoint, **default | options)
+
+
+def command(folder, store, model="MobileNet-v3-S"):
+    return ["imagenet", model, "--data", str(folder), "--recipe", "smoke", "--device", "cpu",
+            "--precision", "fp32", "--batch", "4", "--results", str(store)]
 
 
 def state(checkpoint):
@@ -48,39 +62,23 @@ def reference(flowers, tmp_path_factory):
     return go(RUN, flowers, path, log=lines.append), lines, path
 
 
-def on_two_processes(arguments, out):
-    """What the command line prints under torchrun. Each process keeps its state in `out`."""
-    script = out / "script.py"
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_all_their_batches(flowers, tmp_path, monkeypatch):
+    script = tmp_path / "script.py"  # each process keeps its state
     script.write_text(f"""
 import sys, torch
 from lc.__main__ import main
 from lc.imagenet import RECIPES, processes, step
-from imagenet_helpers import RESIDUAL
+from test_imagenet_training import RESIDUAL
 
 def keep(self, state=step.ImageNetTrainer.state):
-    torch.save(state(self), {str(out)!r} + f"/{{processes.rank()}}.pt")
+    torch.save(state(self), {str(tmp_path)!r} + f"/{{processes.rank()}}.pt")
     return state(self)
 
 RECIPES["smoke"], step.ImageNetTrainer.state = RESIDUAL.recipe, keep
 main(sys.argv[1:])
 """)
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        port = str(s.getsockname()[1])
-    folders = ROOT, ROOT / "tests", ROOT / "tests" / "imagenet"
-    environment = {"PYTHONPATH": ":".join(map(str, folders)), "OMP_NUM_THREADS": "1"}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-                "--master-port", port]
-    done = subprocess.run([*torchrun, script, *arguments], env=os.environ | environment,
-                          capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.mark.slow
-def test_two_processes_take_the_steps_of_all_their_batches(flowers, tmp_path, monkeypatch):
-    arguments = [*command(flowers, tmp_path / "store", RESIDUAL.model), "--frozen"]
-    said = on_two_processes(arguments, tmp_path)
+    said = torchrun(script, *command(flowers, tmp_path / "store", RESIDUAL.model), "--frozen")
     # only the first process prints
     assert said.count("epoch 1/1: loss ") == said.count("network: ") == 1
     row, = results.load_rows(tmp_path / "store").values()
@@ -128,6 +126,17 @@ def test_a_training_that_was_stopped_goes_on_with_the_same_bits(flowers, referen
     assert again.robust_accuracy == result.robust_accuracy
 
 
+def test_a_checkpoint_that_does_not_fit_is_refused(flowers, copied, reference, tmp_path):
+    for split in ("train", "val"):
+        shutil.rmtree(copied / split / "d")
+    path = shutil.copy(reference[2], tmp_path)
+    other = f"{path}: checkpoint of another training .* 4 classes, batches of 4, fp32, cpu.*;"
+    with pytest.raises(CheckpointError, match=other):
+        go(RUN, copied, path)
+    with pytest.raises(CheckpointError, match=other):
+        go(RUN, flowers, path, batch=8)
+
+
 def test_the_best_epoch_counts_and_its_plain_network_is_kept(flowers, reference, tmp_path):
     result, lines, path = reference
     top1 = [float(re.search(r"top-1 ([\d.]+)", line)[1]) for line in lines]
@@ -158,17 +167,12 @@ def test_the_row_says_what_was_trained(reference):
     row = reference[0].row()
     total, learnable = counts(lc.freeze_spatial(build_imagenet_model(RUN.model, 4)))
     assert learnable < total
-    expected = dict(
+    assert row | dict(
         id=RUN.id, dataset="flowers", model=RUN.model, frozen=True, profile="tiny", seed=0,
         total_parameters=total, learnable_parameters=learnable, train_images=32, epochs=3,
-        precision="fp32", accuracy_top5=100)
-    assert {column: row[column] for column in expected} == expected
+        precision="fp32", accuracy_top5=100) == row
     assert 0 <= row["robust_accuracy"] <= row["accuracy"] <= 100
     assert 0 < row["train_loss"] < 2 and "CPU" in row["device"]
-    # its frozen filters stay
-    trained = state(reference[2])["trainer"]["network"]
-    for name, parameter in untrained(RUN).named_parameters():
-        assert torch.equal(trained[name], parameter) == (not parameter.requires_grad), name
 
 
 def test_half_precision_trains_and_its_weights_are_evaluated_without_an_average(flowers, tmp_path):
@@ -195,9 +199,50 @@ def test_the_command_line_trains_records_and_prints(flowers, tmp_path, monkeypat
     assert lc.load_network(path).row["accuracy"] == row["accuracy"]
     with pytest.raises(SystemExit, match="smoke/seed0 is in the results already; --again trains"):
         main(command(flowers, tmp_path))
-    main([*command(flowers, tmp_path), "--again"])
-    again, = results.load_rows(tmp_path).values()
-    assert again["train_loss"] == row["train_loss"] and again["accuracy"] == row["accuracy"]
+
+
+def test_a_loss_that_is_not_finite_ends_a_training_unrecorded(flowers, tmp_path, monkeypatch):
+    recipe = replace(SHORT, profile="smoke", epochs=2, learning_rate=1e30, warmup_epochs=0)
+    monkeypatch.setitem(RECIPES, "smoke", recipe)
+    with pytest.raises(SystemExit, match="smoke/seed0: the loss was not finite in epoch 1"):
+        main(command(flowers, tmp_path))
+    assert not results.load_rows(tmp_path) and not list(tmp_path.rglob("*.pt"))
+
+
+def test_memory_that_runs_out_is_said_with_the_way_out(flowers, monkeypatch):
+    def step(self, batches):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(ImageNetTrainer, "step", step)
+    with pytest.raises(lc.TrainingError, match="out of memory on cpu; .* Use a smaller --batch"):
+        go(RUN, flowers)
+
+
+@pytest.mark.parametrize("workers, kept", [(0, -500), (1, 0)], ids=["cut off", "empty"])
+def test_an_image_that_cannot_be_read_is_reported_in_one_line(workers, kept, copied):
+    for path in copied.glob("train/[b-d]/*"):
+        path.write_bytes(path.read_bytes()[:kept])
+    message = r"^\S+.JPEG cannot be read as an image \([^\n]+\); replace or delete it$"
+    with pytest.raises(DataError, match=message):
+        go(RUN, copied, workers=workers)
+
+
+@pytest.mark.parametrize("run, options, message", [
+    (lc.Run("ResNet-8-8", "digits", False, 0, "smoke"), {}, "takes an lc.imagenet.ImageNetRun"),
+    (RUN, {"batch": 5}, "the recipe's batch of 16 is no multiple of 1 x 5"),
+    (RUN, {"batch": 0}, "batch must be an integer"),
+    (RUN, {"batch": 1}, "batches of 1 cannot be mixed in pairs"),
+    (RUN, {"workers": -1}, "workers must be an integer"),
+    (RUN, {"precision": "fp8"}, "unknown precision 'fp8'"),
+    (RUN, {"device": "tpu"}, "unknown device 'tpu'"),
+    (RUN, {"data": "/nowhere"}, "/nowhere must hold train/ and val/"),
+    (replace(RUN, recipe=replace(SHORT, batch_size=64)), {},
+     "flowers/train: 32 images are fewer than the 64 of a step"),
+])
+def test_a_training_that_is_not_possible_is_refused(run, options, message, flowers, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        go(run, flowers, tmp_path / "run.pt", **options)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.gpu

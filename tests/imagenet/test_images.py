@@ -36,14 +36,12 @@ def batches(folder, recipe=TINY, seed=0, epoch=0, batch=4, workers=0):
 
 
 def same(a, b):
-    assert len(a) == len(b)
-    return all(torch.equal(x, u) and torch.equal(y, v) for (x, y), (u, v) in zip(a, b))
+    return all(torch.equal(x, u) and torch.equal(y, v)
+               for (x, y), (u, v) in zip(a, b, strict=True))
 
 
 def test_the_images_are_transformed_as_the_recipe_says(flowers):
     train, val = folders.open_folder(flowers, RECIPES["a2"])
-    image, label = train[9]
-    assert (image.shape, image.dtype, label) == ((3, 224, 224), torch.uint8, 1)
     crop, flip, augment, _ = train.transform.transforms
     assert (crop.size, crop.scale, crop.interpolation.value) == ((224, 224), (0.08, 1), "bicubic")
     assert flip.p == 0.5 and len(augment.ops) == 15 and augment.num_layers == 2
@@ -77,7 +75,7 @@ def test_an_epoch_follows_from_its_seed_and_number(workers, flowers):
         assert not same(first, batches(flowers, workers=workers, **other))
 
 
-@pytest.mark.parametrize("world, seen", [(1, [3] * 10 + [2]), (2, [3] * 10 + [2]), (3, [3] * 8)])
+@pytest.mark.parametrize("world, seen", [(1, [3] * 10 + [2]), (3, [3] * 8)])
 def test_a_third_of_the_images_comes_three_times_each_in_its_own_pixels(
         world, seen, flowers, process):
     shares = []
@@ -120,23 +118,15 @@ def loose(folder):
     shutil.copy(folder / "val/a/0.JPEG", folder / "train")
 
 
-def empty(folder):
-    for path in (folder / "val/c").iterdir():
-        path.rename(path.with_suffix(".txt"))
-
-
 def no_image(folder):
     (folder / "val/a/0.JPEG").write_text("version https://git-lfs.github.com/spec/v1")
 
 
 @pytest.mark.parametrize("damage, changes, message", [
-    (remove("."), {}, "flowers must hold train/ and val/, each with a folder .*No such file"),
-    (remove("train"), {}, "flowers must hold .*No such file or directory: '.*flowers/train'"),
-    (remove("val"), {}, "flowers must hold .*flowers/val'"),
+    (remove("train"), {}, "flowers must hold train/ and val/, each with a folder .*"
+     "No such file or directory: '.*flowers/train'"),
     (loose, {}, "Couldn't find any class folder in .*flowers/train"),
-    (empty, {}, "no valid file for the classes c. Supported extensions are: .jpg"),
-    (remove("train/b"), {}, "train/ and val/ must have the same classes; only one has b"),
-    (remove("val/a", "val/d"), {}, "must have the same classes; only one has a, d"),
+    (remove("val/a", "val/d"), {}, "train/ and val/ must have the same classes; only one has a, d"),
     (no_image, {}, "flowers/val/a/0.JPEG cannot be read as an image .*; replace or delete it"),
     (remove(), {"classes": 5}, "flowers/train: the recipe takes 5 classes"),
     (remove(), {"images_per_class": 9}, "flowers/train: the recipe takes all classes and 9"),
@@ -148,12 +138,11 @@ def test_an_incomplete_folder_is_reported_in_one_line(damage, changes, message, 
     assert "\n" not in str(told.value)
 
 
-def test_digits_are_written_once(tmp_path, no_data_folder):
+def test_digits_are_written_once_and_a_data_set_that_is_not_there_is_named(
+        tmp_path, no_data_folder):
     folder = folders.find("digits-folder", tmp_path)
-    before = folder.stat()
-    assert folders.find("digits-folder", tmp_path) == folder
-    after = folder.stat()
-    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    before = folder.stat().st_ino
+    assert folders.find("digits-folder", tmp_path) == folder and folder.stat().st_ino == before
     train, val = folders.open_folder(folder, RECIPES["short"])
     digits = lc.load_data("digits")
     assert tuple(train.classes) == digits.classes and (len(train), len(val)) == (1437, 360)
@@ -162,9 +151,6 @@ def test_digits_are_written_once(tmp_path, no_data_folder):
     assert label == digits.y_test[i] == 9
     assert np.array_equal(image, np.repeat(digits.x_test[i].numpy(), 3, axis=-1))
     assert {path.name for path in tmp_path.iterdir()} - {"cache"} == {"digits-folder"}
-
-
-def test_a_data_set_that_is_not_there_is_named(tmp_path, no_data_folder):
     message = f"{tmp_path}/imagenet is missing; put the folder of imagenet"
     with pytest.raises(DataUnavailable, match=message):
         folders.find("imagenet", tmp_path)

@@ -17,6 +17,8 @@ from lc.imagenet.step import ImageNetTrainer
 PARAMETERS = {  # of 1000 classes: all, and those that are learned where spatial filters are frozen
     "ResNet-18": (11_689_512, 694_632),
     "ResNet-18d": (11_708_744, 694_760),
+    "ResNet-18d-LCx1": (13_107_528, 2_093_544),
+    "ResNet-18d-LCx128": (1_589_529_064, 179_739_112),
     "ResNet-50": (25_557_032, 14_230_376),
     "ResNet-50d": (25_576_264, 14_230_504),
     "ResNeXt-50-32x4d": (25_028_904, 23_604_840),
@@ -36,23 +38,18 @@ def one_batch(size=32):
 
 
 def test_every_network_has_its_parameters():
-    expected = dict(PARAMETERS)
-    assert set(expected) == set(NETWORKS)
-    convolutions = [(3, 32), (32, 32), (32, 64), *[(64, 64)] * 4, (64, 128), *[(128, 128)] * 3,
-                    (128, 256), *[(256, 256)] * 3, (256, 512), *[(512, 512)] * 3]  # of ResNet-18d
-    for e in (1, 8, 64, 128):
-        learned = PARAMETERS["ResNet-18d"][1] + e * sum(o * o for i, o in convolutions)
-        total = learned + e * sum(9 * i * o for i, o in convolutions)
-        expected[f"ResNet-18d-LCx{e}"] = total, learned
-    assert expected["ResNet-18d-LCx128"] == (1_589_529_064, 179_739_112)
+    assert set(NETWORKS) == {name for name in PARAMETERS if "LC" not in name}
     with torch.device("meta"):
-        found = {name: counts(lc.freeze_spatial(build_imagenet_model(name))) for name in expected}
-    assert found == expected
+        found = {name: counts(lc.freeze_spatial(build_imagenet_model(name))) for name in PARAMETERS}
+    assert found == PARAMETERS
 
 
-@pytest.mark.parametrize("name", [*NETWORKS, "ResNet-18d-LCx2", "MobileNet-v2-LCx2"])
+# grouped, depthwise, and depthwise beside LC-Blocks
+@pytest.mark.parametrize("name", ["ResNeXt-50-32x4d", "MobileNet-v3-S", "MobileNet-v2-LCx2"])
 def test_a_step_moves_no_frozen_filter(name):
     network = lc.freeze_spatial(build_imagenet_model(name, 4, 0.05))
+    blocks = [m for m in network.modules() if isinstance(m, lc.LCBlock)]
+    assert [m.spatial.out_channels for m in blocks] == ([2 * 32] if "LC" in name else [])
     spatial = {f"{at}.weight" for at, m in network.named_modules()
                if isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1}
     parameters = dict(network.named_parameters())
@@ -69,16 +66,7 @@ def test_a_step_moves_no_frozen_filter(name):
         id(parameters[at]) for at in moved}
 
 
-def test_depthwise_convolutions_stay_beside_lc_blocks():
-    network = build_imagenet_model("MobileNet-v2-LCx2", 4)
-    blocks = [m for m in network.modules() if isinstance(m, lc.LCBlock)]
-    depthwise = [m for m in network.modules() if type(m) is nn.Conv2d and m.groups > 1]
-    assert len(blocks) == 1 and len(depthwise) == 17 and blocks[0].spatial.out_channels == 2 * 32
-    assert network(torch.randn(2, 3, 32, 32)).shape == (2, 4)
-
-
-@pytest.mark.parametrize("name", [
-    "ResNet-20-16", "resnet18", "ResNet-18-LCx0", "ResNet-18-LCx1.5", "ResNet-18-LCx100000", None])
+@pytest.mark.parametrize("name", ["resnet18", "ResNet-18-LCx0", "ResNet-18-LCx100000", None])
 def test_an_unknown_network_is_answered_with_those_that_are_known(name):
     known = "unknown ImageNet network .*; known: ResNet-18, .*MobileNet-v3-L, each also with -LCx"
     with pytest.raises(ValueError, match=known):
@@ -115,12 +103,12 @@ def test_the_step_has_the_recipes_parts():
     assert (mixup.mix_prob, mixup.switch_prob, mixup.mode) == (1, 0.5, "batch")
     rates = [m.drop_prob for m in network.modules() if isinstance(m, timm.layers.DropPath)]
     assert max(rates) == pytest.approx(0.05)
-    assert not trainer_of(build_imagenet_model("ResNet-18", 4), RECIPES["short"]).mixup
+    assert not trainer_of(network, RECIPES["short"]).mixup
 
 
 @pytest.mark.parametrize("name", ["a2", "short"])
 def test_the_learning_rate_warms_up_and_falls_along_a_cosine(name):
-    recipe, steps = RECIPES[name], 3
+    recipe, steps = replace(RECIPES[name], profile="twelve", epochs=12), 3
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
     trainer, rates = trainer_of(network, recipe, steps), []
     for _ in range(recipe.epochs * steps):
@@ -150,10 +138,9 @@ def test_gradients_accumulate_to_those_of_the_whole_batch():
 
 
 @pytest.mark.parametrize("changed", [
-    {"image_size": 31}, {"epochs": True}, {"batch_size": -1}, {"repeats": 0},
-    {"warmup_epochs": 300}, {"crop_ratio": 1.1}, {"min_crop": 0}, {"learning_rate": math.nan},
-    {"weight_decay": -1}, {"mixup": "0.1"}, {"cutmix": -0.1}, {"target_threshold": 1},
-    {"drop_path": 1}, {"classes": 0}, {"images_per_class": 0.5}, {"profile": "../a"}], ids=str)
+    {"image_size": 31}, {"epochs": True}, {"warmup_epochs": 300}, {"min_crop": 0},
+    {"learning_rate": math.nan}, {"mixup": "0.1"}, {"target_threshold": 1},
+    {"images_per_class": 0.5}, {"profile": "../a"}], ids=str)
 def test_a_recipe_with_which_nothing_can_be_trained_is_refused(changed):
     with pytest.raises(ValueError):
         ImageNetRecipe(**{"profile": "own"} | changed)
@@ -162,8 +149,6 @@ def test_a_recipe_with_which_nothing_can_be_trained_is_refused(changed):
 def test_a_run_has_an_id_and_a_changed_recipe_its_own_profile():
     run = ImageNetRun("ResNet-18d-LCx64", "imagenet", True, 0)
     assert run.id == "imagenet/ResNet-18d-LCx64/frozen/a2/seed0"
-    run = ImageNetRun("MobileNet-v3-S", "my-flowers", False, 3, "short")
-    assert run.id == "my-flowers/MobileNet-v3-S/learnable/short/seed3"
     for recipe, message in (
             (ImageNetRecipe(epochs=100), "not the profile 'a2': give it a profile name of its own"),
             ("paper", "unknown profile 'paper'; known: a2, short, quick, smoke"),

@@ -1,16 +1,14 @@
 """Checkpoints: a training that is cut off anywhere ends with the bits of one that was not."""
 
+import functools
 import itertools
 import os
 import signal
-import time
 import types
-from functools import partial
 
-import numpy as np
 import pytest
 import torch
-from helpers import MODELS, After, short_run
+from helpers import MODELS, After, same_bits, short_run
 
 import lc
 from lc import results, study, training
@@ -18,11 +16,16 @@ from lc.utils import checkpoint
 from lc.utils.checkpoint import CheckpointError
 from lc.utils.fresh_process import stop_on_signals
 
-nine_steps = partial(short_run, frozen=False, epochs=3)
+nine_steps = functools.partial(short_run, frozen=False, epochs=3)
 
 
 def train(run, **arguments):
     return lc.train(run, device="cpu", progress=False, **arguments)
+
+
+@functools.cache
+def whole(run):
+    return train(run)
 
 
 def cut_off(run, path, steps=1):
@@ -30,28 +33,18 @@ def cut_off(run, path, steps=1):
         train(run, checkpoint=path, stop=After(steps))
 
 
-def same_bits(a, b):
-    for name in ("accuracy", "robust_accuracy", "train_loss"):
-        assert getattr(a, name) == getattr(b, name)
-    torch.testing.assert_close(a.network.state_dict(), b.network.state_dict(), rtol=0, atol=0)
-    assert all(np.array_equal(a.arrays[name], b.arrays[name]) for name in a.arrays)
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_a_training_cut_off_at_every_kind_of_step_ends_with_the_same_bits(model, tmp_path):
-    run, path = nine_steps(model), tmp_path / "run.pt"
+@pytest.mark.parametrize("model, frozen", [(MODELS[0], True), (MODELS[1], False)])
+def test_a_training_cut_off_at_every_kind_of_step_ends_with_the_same_bits(model, frozen, tmp_path):
+    run, path = nine_steps(model, frozen=frozen), tmp_path / "run.pt"
     for steps in (1, 2, 4, 1):  # in the first epoch, at its end, in the middle, before the end
         torch.rand(7)  # what else the process draws does not matter
         cut_off(run, path, steps)
-    same_bits(train(run, checkpoint=path), train(run))
+    same_bits(train(run, checkpoint=path), whole(run))
     assert path.exists()  # until the result is recorded
 
 
-@pytest.mark.parametrize("model, frozen", [
-    pytest.param("ResNet-LC-260-16x1", False, marks=pytest.mark.slow), ("MobileNet-v2", False),
-    ("ResNet-LC-8-8x2", True)])
-def test_each_kind_of_network_goes_on_from_a_checkpoint(model, frozen, tmp_path):
-    run = short_run(model, frozen, epochs=1, batch_size=8, train_images=16, test_images=8)
+def test_dropout_goes_on_from_a_checkpoint(tmp_path):
+    run = short_run("MobileNet-v2", epochs=1, batch_size=8, train_images=16, test_images=8)
     cut_off(run, tmp_path / "run.pt")
     torch.rand(7)
     same_bits(train(run, checkpoint=tmp_path / "run.pt"), train(run))
@@ -101,29 +94,20 @@ def test_a_checkpoint_of_another_recipe_or_of_other_data_or_weights_is_refused(p
         train(nine_steps(), checkpoint=path)
 
 
-def test_a_disk_that_takes_no_checkpoint_does_not_stop_the_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "INTERVAL", -1.0)
-    (tmp_path / "file").touch()
-    with pytest.warns(UserWarning, match="no checkpoint could be written"):
-        result = train(nine_steps(), checkpoint=tmp_path / "file" / "run.pt")
-    same_bits(result, train(nine_steps()))
-
-
 def test_a_sweep_stops_at_its_time_limit_and_goes_on_from_there(store, monkeypatch):
     runs, ticks = [nine_steps(frozen=frozen) for frozen in (False, True)], itertools.count()
-    clock = vars(time) | {"monotonic": lambda: next(ticks)}  # a second passes at each question
+    clock = types.SimpleNamespace(monotonic=lambda: next(ticks))  # a second at each question
     with monkeypatch.context() as patch:
-        patch.setattr(study, "time", types.SimpleNamespace(**clock))
+        patch.setattr(study, "time", clock)
         assert study.train_missing(runs, device="cpu", time_limit=5 / 60) == []
     path = results.checkpoint_path(runs[0].id)
     done = torch.load(path, weights_only=True)["state"]["trainer"]["done"]
     assert done == (1, 2)  # of three steps an epoch, the fifth
-    assert not results.load_rows()
-    assert not results.checkpoint_path(runs[1].id).exists()
+    assert not results.load_rows() and not results.checkpoint_path(runs[1].id).exists()
     ids = [run.id for run in runs]
     assert study.train_missing(runs, device="cpu", time_limit=60) == ids
     loss = results.load_rows()[ids[0]]["train_loss"]
-    assert loss == pytest.approx(train(runs[0]).train_loss, rel=1e-5)
+    assert loss == pytest.approx(whole(runs[0]).train_loss, rel=1e-5)
 
 
 def test_a_damaged_checkpoint_does_not_keep_the_other_runs_of_a_sweep(store):
