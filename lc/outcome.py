@@ -19,10 +19,12 @@ def measure(network, data, recipe, device):
     Its `answers` have one bit a test image: whether its class was found, clean and attacked.
     """
     attacked = nn.Sequential(evaluate.Normalize(data.mean, data.std), fold(network)).to(device)
-    seen = slice(min(10_000, recipe.train_images or len(data.x_train)))
-    tested = slice(recipe.test_images)
-    test = to_unit(data.x_test[tested].to(device)), data.y_test[tested].to(device)
-    train = to_unit(data.x_train[seen].to(device)), data.y_train[seen].to(device)
+
+    def first(images, labels, n):
+        return to_unit(images[:n].to(device)), labels[:n].to(device)
+
+    test = first(data.x_test, data.y_test, recipe.test_images)
+    train = first(data.x_train, data.y_train, min(10_000, recipe.train_images or 10_000))
     right = evaluate.right(attacked, *test)
     robust = evaluate.right_under_fgsm(attacked, *test, eps=1 / 255)
     return {"accuracy": evaluate.percent(right), "robust_accuracy": evaluate.percent(robust),
@@ -34,14 +36,13 @@ def to_result(run, network, trained, spent, images, answers, **measured):
     """The `Result` of a run.
 
     Args:
-        network: was evaluated. Its filters are summarised.
-        trained: its parameters are counted; it may have LC-Blocks or other weights.
+        network: was evaluated, perhaps folded. Its filters are summarised.
+        trained: its parameters are counted.
         spent: of a `Meter`.
         images: how many were seen in training, over all epochs.
-        answers, measured: arrays besides those of the filters, and the other columns.
+        answers, measured: further arrays and columns.
     """
-    weights = list(filters.combined_filters(network).values())
-    first, last = weights[0], weights[-1]
+    first, *_, last = filters.combined_filters(network).values()
     normalized = [filters.variance_entropy(w, normalize=True) if w.shape[-1] == 3 else math.nan
                   for w in (first, last)]
     parameters = list(trained.parameters())

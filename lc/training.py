@@ -1,6 +1,7 @@
 """Training one network by the paper's recipe (Appendix A), from its initialisation to its row."""
 
 import math
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +13,13 @@ from .data import draw_epoch, gather, load_data, pad
 from .models import build_model
 from .outcome import measure, to_result
 from .run import Run, Stopped, TrainingError
-from .utils.checkpoint import Checkpoint, CheckpointError
+from .utils.checkpoint import Checkpoint
 from .utils.device import (Meter, arithmetic, device_name, out_of_memory, own_randomness,
                            resolve_device, resolve_precision, to_device)
 
 
 def make_batch(images, labels, plan, rows, size, mean, std):
-    """The images and labels of some rows of an epoch's plan: see `data.draw_epoch`."""
+    """The images and labels of some rows of a plan: see `data.draw_epoch`."""
     plan = plan[rows]
     return ((gather(images, plan, size) - mean) / std).permute(0, 3, 1, 2), labels[plan[:, 0]]
 
@@ -26,15 +27,8 @@ def make_batch(images, labels, plan, rows, size, mean, std):
 class Trainer:
     """A network, its data and its optimiser on one device, and the step that trains it.
 
-    All that a step reads or writes lies on the device, the position in the schedule too, so a CUDA
-    graph can hold it. The data set stays uint8. Order, crops and flips are drawn once an epoch on
-    the CPU, so a seed means the same on every device.
-
-    Args:
-        network: takes normalised images in its parameters' dtype; it is moved to the device. Its
-            parameters with `requires_grad` are trained.
-        seed: for the order, crops and flips.
-        precision: "fp32" or "bf16".
+    All that a step reads or writes lies on the device, so a CUDA graph can hold it. What is random
+    is drawn once an epoch on the CPU, so a seed means the same on every device.
     """
 
     def __init__(self, network, data, recipe, seed, device, precision):
@@ -50,8 +44,7 @@ class Trainer:
         self.mean = 255 * torch.tensor(data.mean, dtype=dtype, device=device)
         self.std = 255 * torch.tensor(data.std, dtype=dtype, device=device)
 
-        full, rest = divmod(self.n, recipe.batch_size)
-        self.batches = [recipe.batch_size] * full + [rest] * (rest > 0)
+        self.batches = [len(part) for part in torch.arange(self.n).split(recipe.batch_size)]
         steps = len(self.batches) * recipe.epochs
         cosine = torch.cos(torch.pi * (torch.arange(steps, dtype=torch.float64) / steps))
         self.schedule = (recipe.learning_rate / 2 * (1 + cosine)).float().to(device)
@@ -60,8 +53,7 @@ class Trainer:
             self.decayed_groups(), lr=self.learning_rate,
             momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay, fused=True)
 
-        # this epoch's order and augmentation: see `draw_epoch`
-        self.plan = torch.zeros(self.n, 4, dtype=torch.int64, device=device)
+        self.plan = torch.zeros(self.n, 4, dtype=torch.int64, device=device)  # this epoch's
         self.along = torch.arange(recipe.batch_size, device=device)
         self.row = torch.zeros(1, dtype=torch.int64, device=device)  # of the plan, the next step's
         self.count = torch.zeros(1, dtype=torch.int64, device=device)  # steps done
@@ -74,38 +66,36 @@ class Trainer:
         return [p for p in self.network.parameters() if p.requires_grad]
 
     def factors(self):
-        """Lists of the LC-Blocks' spatial weights, pointwise weights and products, as optimised.
-
-        Raises:
-            ValueError: if a block has no combined filters.
-        """
+        """The LC-Blocks' spatial weights, pointwise weights and products: three lists."""
         blocks = [m for m in self.network.modules() if isinstance(m, LCBlock)]
         return ([b.spatial.weight for b in blocks], [b.pointwise.weight for b in blocks],
                 [b.combined_weight() for b in blocks])
 
     def decayed_groups(self):
-        """The optimiser's groups: those tensors that do not decay have one of their own."""
-        learned, decayed = self.learned(), self.recipe.decayed
-        if decayed == "factors":
+        """The optimiser's groups: what does not decay has one of its own."""
+        learned = self.learned()
+        if self.recipe.decayed == "factors":
             return [{"params": learned}]
         spatial, pointwise, _ = self.factors()
-        spared = {*(pointwise if decayed != "pointwise" else []),
-                  *(spatial if decayed != "spatial" else [])}
+        decay = {"spatial": spatial, "pointwise": pointwise}.get(self.recipe.decayed, [])
+        spared = {*spatial, *pointwise} - {*decay}
         groups = [{"params": [p for p in learned if p not in spared]},
                   {"params": [p for p in learned if p in spared], "weight_decay": 0.0}]
         return [group for group in groups if group["params"]]
 
-    def product_decay(self):
-        """The term of the loss by which the combined filters decay."""
-        combined = self.factors()[2]
-        return self.recipe.weight_decay / 2 * sum(filters.square().sum() for filters in combined)
+    def decayed(self, loss):
+        """The loss, with the decay of the combined filters if these are to decay."""
+        if self.recipe.decayed != "product":
+            return loss
+        squares = sum(filters.square().sum() for filters in self.factors()[2])
+        return loss + self.recipe.weight_decay / 2 * squares
 
     def forward(self, images):
-        """The network's logits in training mode."""
+        """The logits in training mode."""
         return self.network(images)
 
     def next_batch(self, batch, make=make_batch):
-        """The next `batch` images, augmented and normalised, `[batch, c, h, w]`, and labels."""
+        """The next images, augmented and normalised, `[batch, c, h, w]`, and their labels."""
         rows = self.row + self.along[:batch]
         return make(self.images, self.labels, self.plan, rows, self.size, self.mean, self.std)
 
@@ -118,8 +108,7 @@ class Trainer:
                 loss = F.cross_entropy(self.forward(images), labels,
                                        label_smoothing=self.recipe.label_smoothing)
             self.optimizer.zero_grad(set_to_none=True)
-            decayed = loss + self.product_decay() if self.recipe.decayed == "product" else loss
-            decayed.backward()
+            self.decayed(loss).backward()
         self.learning_rate.copy_(self.schedule[self.count][0])
         self.optimizer.step()
         self.losses.index_copy_(0, self.count, loss.detach().float()[None])
@@ -127,16 +116,10 @@ class Trainer:
         self.count += 1
 
     def steps(self, after_step=None):
-        """One pass over the training images, or what `load` leaves of it, pausing after each step.
+        """A generator: an epoch, or what `load` leaves of it. It returns the mean loss.
 
-        Args:
-            after_step: called after each step with its number of images.
-
-        Returns:
-            The mean loss over the pass.
-
-        Raises:
-            TrainingError: if a loss was not finite, naming the step, or a step was not taken.
+        It pauses after each step, and calls `after_step` with the number of images. It raises
+        TrainingError if a loss was not finite or a step was not taken.
         """
         if self.position == 0:
             self.plan.copy_(draw_epoch(self.n, self.augment, self.generator))
@@ -147,8 +130,8 @@ class Trainer:
             if after_step:
                 after_step(batch)
             yield
-        end = len(self.batches) * (self.epochs + 1)
-        start = end - len(self.batches)
+        start = len(self.batches) * self.epochs
+        end = start + len(self.batches)
         done = self.count.item()  # the only time in an epoch that the host waits for the device
         if done != end:
             raise TrainingError(f"{self.device} took {done} of {end} steps; nothing was recorded. "
@@ -173,17 +156,12 @@ class Trainer:
         }
 
     def load(self, state):
-        """Continues from a `state()`, in place, so that captured graphs see the change.
-
-        Raises:
-            CheckpointError: if the state is of another network, data set or number of steps.
-        """
+        """Continues from a `state()`, in place: captured graphs see it. Raises ValueError."""
         tensors, optimized = self.state()["tensors"], self.optimized()
         saved, momenta = state["tensors"], state["momentum"]
         if ([t.shape for t in tensors] != [t.shape for t in saved] or len(momenta) != len(optimized)
                 or any(m is not None and m.shape != p.shape for p, m in zip(optimized, momenta))):
-            raise CheckpointError("checkpoint of another network or data set; delete it to train "
-                                  "from the start")
+            raise ValueError("checkpoint of another network or data set")
         for tensor, value in zip(tensors, saved):
             tensor.copy_(value)
         for p, value in zip(optimized, momenta):
@@ -199,19 +177,33 @@ class Trainer:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def generators(self):
-        """The generator of order and augmentation, and PyTorch's own, which dropout draws from."""
+        """The generator of order and augmentation, and PyTorch's own, of dropout."""
         if self.device.type == "cuda":
             return self.generator, torch.cuda.default_generators[self.device.index or 0]
         return self.generator, torch.default_generator
 
 
 def finish(steps):
-    """Runs a generator to its end, and returns what it returns."""
+    """What a generator returns at its end."""
     while True:
         try:
             next(steps)
         except StopIteration as end:
             return end.value
+
+
+@contextmanager
+def named_errors(run, device, way_out):
+    """Lets errors of a training name its run, and one of memory the way out."""
+    try:
+        yield
+    except TrainingError as error:
+        raise TrainingError(f"{run.id}: {error}") from None
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise TrainingError(f"{run.id}: out of memory on {device}; nothing was recorded. "
+                            f"{way_out}") from error
 
 
 def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="auto",
@@ -224,18 +216,18 @@ def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="aut
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
         precision: "fp32", "bf16" (autocast; weights and the optimiser stay fp32), or "auto" (bf16
             if the device computes it natively). A recipe's own goes first. Evaluation is in fp32.
-        progress: whether to show a progress bar; by default on a terminal only.
-        label: text before the run's id in the progress bar.
-        checkpoint: a file that is written every two minutes and from which training continues. The
-            caller deletes it.
+        progress: whether to show a progress bar, with `label` before the run's id; by default on a
+            terminal only.
+        checkpoint: a file, written every two minutes, from which training continues. The caller
+            deletes it.
         stop: called after every step. If it returns True, training ends with a checkpoint.
 
     Returns:
         A `Result`. On one machine's CPU the same run gives the same bits, interrupted or not.
 
     Raises:
-        ValueError: before any training, if `run` is no `Run`, the device, precision or data set is
-            unknown, or the checkpoint is damaged or of another run.
+        ValueError: before any training, if an argument is unknown, or the checkpoint is damaged or
+            of another run.
         TrainingError: if a loss is not finite, or memory runs out.
         Stopped: if `stop` returned True.
     """
@@ -259,14 +251,18 @@ def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="aut
         if stopping:
             raise Stopped(run.id)
 
-    try:
+    way_out = "Use a device with more memory or stop what else runs there"
+    with named_errors(run, device, way_out):
         with own_randomness(run.seed, device):
             network = build_model(run.model, len(data.classes), data.channels)
             if run.frozen:
                 freeze_spatial(network)
             trainer = trainer_class(network, data, run.recipe, run.seed, device, precision)
             if saved:
-                trainer.load(saved["trainer"])
+                try:
+                    trainer.load(saved["trainer"])
+                except ValueError as error:
+                    raise kept.error(error) from None
                 meter.add(saved["spent"])
             meter.lap("setup")
             total = trainer.n * run.recipe.epochs
@@ -278,16 +274,6 @@ def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="aut
                     loss = yield from trainer.steps(after_step)
             meter.lap("training")
         measured = measure(network.eval(), data, run.recipe, device)
-    except TrainingError as error:
-        raise TrainingError(f"{run.id}: {error}") from None
-    except CheckpointError as error:
-        raise CheckpointError(f"{checkpoint}: {error}") from None
-    except RuntimeError as error:
-        if out_of_memory(error):
-            raise TrainingError(f"{run.id}: out of memory on {device}; nothing was recorded. Use "
-                                "a device with more memory or stop what else runs "
-                                "there") from error
-        raise
     meter.lap()
     return to_result(run, network, network, meter.spent, **measured, train_loss=loss,
                      train_images=trainer.n, images=total, device=device_name(device),

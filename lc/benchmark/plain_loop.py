@@ -27,10 +27,7 @@ class Images(Dataset):
 
 
 def plain_loop(network, data, recipe, device):
-    """A generator that trains with a DataLoader, fp32 and PyTorch's defaults.
-
-    It yields its optimiser after each step.
-    """
+    """A generator that trains in fp32, with PyTorch's defaults, and yields its optimiser."""
     # as long an epoch as CIFAR's: the workers start anew in each
     sampler = RandomSampler(data.y_train, num_samples=50_000)
     loader = DataLoader(

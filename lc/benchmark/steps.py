@@ -28,7 +28,7 @@ from .table import COLUMNS, RATIOS, load_table, save, sweep_options, with_ratios
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would print messages of its own
 CHUNK = 16  # steps on a GPU between two looks at the clock
-ROUNDS = 3  # of timing every case; its best counts, as other programs only ever slow a step down
+ROUNDS = 3  # of timing every case; its best counts, as other programs only slow a step down
 UNFOLDED_CPU_BATCH = 16  # more expanded features would not fit; images/s hardly depend on it
 MODELS = "ResNet-20-16", "ResNet-LC-20-16x1", "ResNet-LC-20-16x8", "ResNet-LC-20-16x128"
 TOGETHER = {f"graphs-{n}": n for n in (2, 4, 8)}
@@ -41,6 +41,7 @@ PATHS = (
     "loop",  # by a plain PyTorch loop: DataLoader, fp32, operation by operation
 )
 ON_A_GPU = {"graph", "fused", *TOGETHER}
+KIND = {True: "frozen", False: "learnable"}
 
 
 def benchmark(device="auto", precision="auto", batch=256, models=None, paths=None, seconds=1.0):
@@ -54,7 +55,7 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
         seconds: how long each case is timed in each round; at least one step.
 
     Returns:
-        A DataFrame of the cases that fitted, with their ratios: see `table.with_ratios`.
+        A DataFrame of the cases that fitted: see `table.with_ratios`.
 
     Raises:
         ValueError: before anything is measured, if an argument is unknown or `speed.csv` has other
@@ -79,8 +80,7 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
         raise ValueError(f"nothing of this fits on {device}; use a smaller batch")
     save(rows)
     table = with_ratios(pd.DataFrame(rows, columns=COLUMNS))
-    shown = table.assign(frozen=table["frozen"].map({True: "frozen", False: "learnable"}),
-                         memory_mib=table["memory_mib"].round())
+    shown = table.assign(frozen=table["frozen"].map(KIND), memory_mib=table["memory_mib"].round())
     shown = shown[["model", "frozen", "path", *COLUMNS[8:], *RATIOS]]
     text = shown.to_string(index=False, float_format="{:.2f}".format, na_rep="")
     print(f"\n{text}", flush=True)
@@ -93,9 +93,8 @@ def _cases(names, paths, device, precision, batch):
     """What is measured, as rows without their measurements."""
     for name, frozen, path in itertools.product(names, (False, True), paths):
         network, images = architecture(name), batch * TOGETHER.get(path, 1)
-        if path == "unfolded" and not network.expansion:  # only LC-Blocks unfold
-            continue
-        if path == "fused" and not network.depth:  # only CIFAR-ResNets are fused
+        # only LC-Blocks unfold, and only CIFAR-ResNets are fused
+        if path == "unfolded" and not network.expansion or path == "fused" and not network.depth:
             continue
         if path == "unfolded" and device.type == "cpu":
             images = min(batch, UNFOLDED_CPU_BATCH)
@@ -104,20 +103,18 @@ def _cases(names, paths, device, precision, batch):
 
 
 def _measure(cases, device, seconds):
-    """Measures cases in turns. Returns the rows of those that fitted."""
+    """Measures cases in turns. The rows of those that fitted."""
     rows, steps = [], []
     for case in tqdm(cases, "setting up", unit="case", leave=False, disable=None):
         try:
             memory, step = _set_up(case, device)
         except RuntimeError as error:
+            why = check.one_line(error)  # of "fused": nothing can be compiled here
             if out_of_memory(error):
                 why = f"{case['batch']} images do not fit on {device}"
-            elif case["path"] == "fused":  # nothing can be compiled here
-                why = check.one_line(error)
-            else:
+            elif case["path"] != "fused":
                 raise
-            kind = "frozen" if case["frozen"] else "learnable"
-            print(f"{case['model']} {kind}, {case['path']}: {why}")
+            print(f"{case['model']} {KIND[case['frozen']]}, {case['path']}: {why}")
         else:
             rows.append(case | {"memory_mib": memory / 2**20})
             steps.append(step)
@@ -156,10 +153,8 @@ def _set_up(case, device):
 def make_step(case, device):
     """What trains a network on random images, without a CUDA graph yet, and its next step."""
     path, batch = case["path"], case["batch"]
-    generator = torch.Generator().manual_seed(0)
-    shape = CHUNK * batch, 32, 32, 3
-    images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
-    labels = torch.randint(10, (len(images),), generator=generator)
+    images = torch.randint(256, (CHUNK * batch, 32, 32, 3), dtype=torch.uint8)
+    labels = torch.randint(10, (len(images),))
     data = Data("random", images, labels, images, labels, tuple("0123456789"),
                 (0.5,) * 3, (0.25,) * 3, augment=True)
     recipe = Recipe("benchmark", epochs=1, batch_size=batch)
@@ -178,21 +173,17 @@ def make_step(case, device):
 
     def step():
         if next(positions) == 0:  # the images are used up
-            trainer.row.zero_()
-            trainer.count.zero_()
+            trainer.row.zero_(), trainer.count.zero_()
         trainer.step(batch)
 
     return trainer, step
 
 
 def seconds_of(step, device, seconds):
-    """The mean seconds of a step that is repeated for about `seconds`.
-
-    One step before that is not timed: it allocates memory.
-    """
+    """The mean seconds of a step that is repeated for about `seconds`."""
     wait = torch.get_device_module(device).synchronize
     chunk = CHUNK if device.type == "cuda" else 1
-    step()
+    step()  # allocates memory
     wait(device)
     steps, start = 0, time.perf_counter()
     while not steps or time.perf_counter() - start < seconds:

@@ -18,11 +18,8 @@ RATIOS = ["of_plain", "of_unfolded", "of_loop", "memory_of_plain"]
 def load_table(folder=None):
     """The rows of `speed.csv` as a DataFrame, empty if there is no file yet.
 
-    Args:
-        folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project.
-
-    Raises:
-        ValueError: if the file has other columns.
+    `folder` is that of the results: see `results_folder`. Raises ValueError if the file has other
+    columns.
     """
     path = results_folder(folder) / "speed.csv"
     table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
@@ -41,37 +38,33 @@ def save(rows):
 def with_ratios(table):
     """Adds to rows of `speed.csv` the columns `RATIOS`, nan where there is nothing to compare.
 
-    Only rows that were measured together are compared. The ratios of images/s are to the plain,
-    learnable network of the same depth, width and kernel size, to the same network through its
-    expanded features, and to the same network in the plain PyTorch loop. The ratio of memory is to
-    the plain, learnable network.
+    Only rows that were measured together are compared: images/s with those of the plain, learnable
+    network of the same depth, width and kernel size, of the same network through its expanded
+    features, and of the same network in the plain PyTorch loop; memory with the plain network's.
     """
     rows = table.to_dict("records")
     for row in rows:
         depth, width, expansion, kernel_size, *_ = architecture(row["model"])
         row["shape"] = (depth, width, kernel_size) if depth else row["model"]
         row["plain"] = not expansion and not row["frozen"]
-    plain = [row for row in rows if row["plain"]]
-    unfolded, loop = ([row for row in rows if row["path"] == path] for path in ("unfolded", "loop"))
 
-    def ratios(column, others, *keys):
-        values = {tuple(row[key] for key in keys): row[column] for row in others}
-        return [row[column] / values.get(tuple(row[key] for key in keys), math.nan) for row in rows]
+    def ratios(column, to, value, *keys):
+        others = {tuple(row[key] for key in keys): row[column] for row in rows if row[to] == value}
+        return [row[column] / others.get(tuple(row[key] for key in keys), math.nan) for row in rows]
 
-    same_shape = "started", "shape", "path"
-    same_network = "started", "model", "frozen"
+    shape, network = ("started", "shape", "path"), ("started", "model", "frozen")
     return table.assign(
-        of_plain=ratios("images_per_second", plain, *same_shape),
-        of_unfolded=ratios("images_per_second", unfolded, *same_network),
-        of_loop=ratios("images_per_second", loop, *same_network),
-        memory_of_plain=ratios("memory_mib", plain, *same_shape))
+        of_plain=ratios("images_per_second", "plain", True, *shape),
+        of_unfolded=ratios("images_per_second", "path", "unfolded", *network),
+        of_loop=ratios("images_per_second", "path", "loop", *network),
+        memory_of_plain=ratios("memory_mib", "plain", True, *shape))
 
 
 def sweep_options(table):
-    """The options of `lc sweep` that train most images a second, from the rows of one benchmark.
+    """The options of `lc sweep` that train most images a second, from one benchmark's rows.
 
-    A path counts if every network that was measured as a single CUDA graph was measured with it
-    too, and if it is at least 2 % faster over all of them. The text is empty if none is.
+    A path counts if it is at least 2 % faster over all networks that were measured as a single CUDA
+    graph. The text is empty if none is.
     """
     rates = table.pivot_table("images_per_second", ["model", "frozen"], "path")
     if "graph" not in rates:

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from contextlib import suppress
+from functools import partial
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
@@ -25,10 +26,8 @@ from .processes import rank, world
 def find(dataset, data_dir=None):
     """The image folder of a data set: `data_dir/NAME`, with `data_dir` as for `load_data`.
 
-    "digits-folder", scikit-learn's handwritten digits as files, is written if it is missing.
-
-    Raises:
-        DataUnavailable: if the folder is missing.
+    "digits-folder", the handwritten digits as files, is written if it is missing. For any other,
+    this raises DataUnavailable.
     """
     folder = data_folder(data_dir) / dataset
     if dataset == "digits-folder" and not folder.exists():
@@ -47,9 +46,10 @@ def _write_digits(folder):
         written = Path(temporary, "digits")
         for split, images, labels in (("train", data.x_train, data.y_train),
                                       ("val", data.x_test, data.y_test)):
-            for i, (image, label) in enumerate(zip(images, labels.tolist())):
+            for name in data.classes:
+                (written / split / name).mkdir(parents=True)
+            for i, (image, label) in enumerate(zip(images, labels)):
                 path = written / split / data.classes[label] / f"{i:04}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(image.squeeze(-1).numpy()).save(path)
         with suppress(OSError):  # another process may have been faster
             os.rename(written, folder)
@@ -61,15 +61,15 @@ def open_folder(folder, recipe):
     An item is an image, uint8 `[3, image_size, image_size]`, and the number of its class.
 
     Raises:
-        DataError: if the folder is incomplete, the two splits differ in their classes, the recipe
-            takes more classes or images than there are, or a split's first image cannot be read.
+        DataError: if the folder is incomplete, the splits differ in their classes, the recipe takes
+            more than there is, or a split's first image cannot be read.
     """
     folder = expanded(folder)
-    options = dict(input_size=recipe.image_size, interpolation="bicubic", use_prefetcher=True)
-    augmented = create_transform(
-        **options, is_training=True, scale=(recipe.min_crop, 1), color_jitter=None,
-        auto_augment=recipe.rand_augment)
-    cropped = create_transform(**options, crop_pct=recipe.crop_ratio)
+    transform = partial(create_transform, recipe.image_size, interpolation="bicubic",
+                        use_prefetcher=True)
+    augmented = transform(is_training=True, scale=(recipe.min_crop, 1), color_jitter=None,
+                          auto_augment=recipe.rand_augment)
+    cropped = transform(crop_pct=recipe.crop_ratio)
     try:
         train = ImageFolder(folder / "train", augmented, loader=decode)
         val = ImageFolder(folder / "val", cropped, loader=decode)
@@ -104,21 +104,23 @@ def decode(path):
 def training_batches(images, recipe, seed, epoch, batch, device, workers=0):
     """This process's mini-batches of one epoch: normalised images `[batch, 3, h, w]` and labels.
 
-    It seeds PyTorch, NumPy and Python, from which the augmentation, Mixup and stochastic depth
-    draw. So an epoch depends on the seed, its number, the rank and the number of workers alone.
+    It seeds PyTorch, NumPy and Python, from which augmentation, Mixup and stochastic depth draw: an
+    epoch depends on the seed, its number, the rank and the number of workers alone.
     """
     numbers = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]) // 2  # rank is added
     random_seed(numbers, rank())
     sampler = RepeatAugSampler(images, world(), rank(), num_repeats=recipe.repeats)
     sampler.set_epoch(numbers)
-    loader = DataLoader(images, batch, sampler=sampler, num_workers=workers,
-                        pin_memory=device.type == "cuda", drop_last=True)
-    return PrefetchLoader(loader, device=device)
+    return PrefetchLoader(_loader(images, batch, device, workers, sampler, True), device=device)
 
 
 def validation_batches(images, batch, device, workers=0):
     """This process's part of the validation images: images `[n, 3, h, w]` in [0, 1], and labels."""
     part = range(rank(), len(images), world())
-    loader = DataLoader(images, batch, sampler=part, num_workers=workers,
-                        pin_memory=device.type == "cuda")
+    loader = _loader(images, batch, device, workers, part, False)
     return PrefetchLoader(loader, mean=(0, 0, 0), std=(1, 1, 1), device=device)
+
+
+def _loader(images, batch, device, workers, sampler, drop_last):
+    return DataLoader(images, batch, sampler=sampler, num_workers=workers, drop_last=drop_last,
+                      pin_memory=device.type == "cuda")

@@ -29,7 +29,7 @@ def build_imagenet_model(name, num_classes=1000, drop_path=0.0):
         drop_path: the rate of stochastic depth at the last block, in [0, 1).
 
     Raises:
-        ValueError: if the name is unknown, or another value bad.
+        ValueError: if an argument is unknown or bad.
     """
     import timm  # takes seconds
 
@@ -41,10 +41,9 @@ def build_imagenet_model(name, num_classes=1000, drop_path=0.0):
 
 
 def parse(name):
-    """The name of the network without LC-Blocks, and their expansion E, 0 if it has none.
+    """The network's name without LC-Blocks, and their expansion E, 0 if it has none.
 
-    Raises:
-        ValueError: if the name is unknown.
+    Raises ValueError if the name is unknown.
     """
     parsed = NOTATION.fullmatch(name) if isinstance(name, str) else None
     if not parsed or parsed["network"] not in NETWORKS:

@@ -23,7 +23,7 @@ def rank():
 def joined(device="auto"):
     """Connects the processes of torchrun, and yields this one's device.
 
-    That is the GPU of its local rank, or the CPU. Raises ValueError if there is no such device.
+    That is the GPU of its local rank, or the CPU. Raises ValueError if it is not there.
     """
     device = resolve_device(device)
     if world() == 1:
@@ -42,8 +42,7 @@ def joined(device="auto"):
 
 def gathered(value):
     """A list of the values of all processes, by rank."""
-    if world() == 1:
-        return [value]
-    values = [None] * world()
-    dist.all_gather_object(values, value)
+    values = [value] * world()
+    if world() > 1:
+        dist.all_gather_object(values, value)
     return values

@@ -19,12 +19,10 @@ class ImageNetRecipe:
     """The hyperparameters of a training on images. The defaults are procedure A2 (Appendix A).
 
     Sources: [RSB] Wightman, Touvron and Jegou, "ResNet strikes back" (2021), Table 2, column A2;
-    [timm] where the table leaves a value open, what its authors published for timm's training
-    script, or that script's default.
-
-    A2 has no moving average of the weights, label smoothing, colour jitter, random erasing or
-    dropout. LAMB has timm's defaults: betas 0.9 and 0.999, eps 1e-6, gradient norm at most 1. The
-    checkpoint with the best top-1 accuracy counts.
+    [timm] where the table leaves a value open, its authors' command for timm's training script, or
+    that script's default. LAMB has timm's defaults: betas 0.9 and 0.999, eps 1e-6, gradient norm at
+    most 1. There is no moving average, label smoothing, colour jitter, random erasing or dropout.
+    The checkpoint with the best top-1 accuracy counts.
 
     Raises:
         ValueError: if nothing can be trained with a value.
@@ -89,9 +87,6 @@ class ImageNetRun(Run):
         model: a name that `build_imagenet_model` knows.
         dataset: the name of an image folder: see `images.find`.
         recipe: an `ImageNetRecipe`, or the name of one of `RECIPES`.
-
-    Raises:
-        ValueError: as `lc.Run`.
     """
 
     recipe: ImageNetRecipe = ImageNetRecipe()
@@ -102,7 +97,7 @@ class ImageNetRun(Run):
 
     @property
     def training_images(self):
-        """The number of images of one epoch. An image folder of your own counts as ImageNet."""
+        """The images of one epoch. A folder of your own counts as large as ImageNet."""
         classes, images = SIZES.get(self.dataset, SIZES["imagenet"])
         of_a_class = min(self.recipe.images_per_class or math.inf, images / classes)
         return (self.recipe.classes or classes) * of_a_class

@@ -18,8 +18,7 @@ class ImageNetTrainer:
     """A network and its optimiser on the device of this process. All processes hold the same.
 
     Args:
-        network: takes normalised images `[n, 3, h, w]`. It lies on the device, best in
-            channels-last layout.
+        network: on the device, best in channels-last layout. It takes normalised images.
         steps: optimiser steps in an epoch.
         precision: "fp32", "bf16" or "fp16".
         accumulate: mini-batches of this process in each step.
@@ -38,8 +37,8 @@ class ImageNetTrainer:
         self.criterion = BinaryCrossEntropy(smoothing=0.0, target_threshold=recipe.target_threshold)
         self.mixup = None
         if recipe.mixup + recipe.cutmix > 0:
-            self.mixup = Mixup(mixup_alpha=recipe.mixup, cutmix_alpha=recipe.cutmix,
-                               label_smoothing=0.0, num_classes=num_classes)
+            self.mixup = Mixup(recipe.mixup, recipe.cutmix, label_smoothing=0.0,
+                               num_classes=num_classes)
         self.parallel = network
         if dist.is_initialized():
             # 1x1 kernels have several equivalent strides
@@ -51,10 +50,8 @@ class ImageNetTrainer:
     def step(self, batches):
         """One optimisation step on the next `accumulate` mini-batches of an iterator.
 
-        A mini-batch is normalised images `[n, 3, h, w]` and labels int64 `[n]`, on the device.
-
-        Returns:
-            The mean loss of this process's mini-batches, on the device.
+        A mini-batch is images `[n, 3, h, w]` and labels int64 `[n]`, on the device. Returns the
+        mean loss of this process's mini-batches, on the device.
         """
         # These depend on the number of the epoch or step alone: a checkpoint needs nothing of them.
         self.scheduler.step(self.updates // self.steps)

@@ -18,10 +18,10 @@ from ..conversion import freeze_spatial
 from ..data import DataError
 from ..outcome import to_result
 from ..run import Stopped, TrainingError
+from ..training import named_errors
 from ..utils import check
 from ..utils.checkpoint import Checkpoint, CheckpointError
-from ..utils.device import (Meter, arithmetic, device_name, out_of_memory, own_randomness,
-                            resolve_precision)
+from ..utils.device import Meter, arithmetic, device_name, own_randomness, resolve_precision
 from .images import find, open_folder, training_batches, validation_batches
 from .networks import build_imagenet_model, parse
 from .processes import gathered, joined, rank, world
@@ -43,18 +43,17 @@ def train_imagenet(run, *, data=None, data_dir=None, device="auto", precision="a
         batch: images of a process at a time, over which BatchNorm normalises, by default at most
             256. Gradients accumulate to the recipe's batch.
         workers: each process's workers that read images, by default 8 on a GPU, none on a CPU.
-        log: a function that is called with a line of text after each epoch.
-        checkpoint: it is written after each epoch. All processes must see it.
+        log: is called with a line of text after each epoch.
+        checkpoint: is written after each epoch. All processes must see it.
         stop: for a single process. It writes no checkpoint.
 
     Returns:
-        A `Result`. Its accuracies and its network, folded, are those of the epoch with the best
-        top-1 accuracy. On one machine's CPU the same run with as many processes and workers gives
-        the same bits, also if it was interrupted.
+        A `Result`, whose accuracies and folded network are those of the epoch with the best top-1
+        accuracy. With as many processes and workers, a CPU gives the same bits, interrupted or not.
 
     Raises:
-        ValueError: before any training, as `lc.train`, or if the batch does not divide the recipe's
-            or the image folder is incomplete. During the training, if an image cannot be read.
+        ValueError: as `lc.train`, or if the batch does not divide the recipe's or the image folder
+            is incomplete; later, if an image cannot be read.
         TrainingError, Stopped: as `lc.train`.
     """
     if not isinstance(run, ImageNetRun):
@@ -66,9 +65,7 @@ def train_imagenet(run, *, data=None, data_dir=None, device="auto", precision="a
         precision = resolve_precision(precision, device, "fp16")
         batch = _mini_batch(run.recipe, batch)
         torch.backends.cudnn.benchmark |= on_gpu  # as timm: the images' sizes do not change
-        if workers is None:
-            workers = 8 if on_gpu else 0
-        check.integer("workers", workers, 0)
+        workers = check.integer("workers", 8 * on_gpu if workers is None else workers, 0)
         train, val = open_folder(data or find(run.dataset, data_dir), run.recipe)
         kept = Checkpoint(checkpoint, f"{run}, {len(train.classes)} classes, batches of {batch}, "
                                       f"{precision}, {device.type}")
@@ -76,8 +73,10 @@ def train_imagenet(run, *, data=None, data_dir=None, device="auto", precision="a
         if len(set(gathered(saved and saved["epochs"]))) > 1:
             raise CheckpointError(f"{kept.path}: not all processes see the same checkpoint; the "
                                   "results must lie on a file system that all nodes share")
+        way_out = "Use a smaller --batch: the recipe's is kept, by accumulating gradients"
         try:
-            with own_randomness(run.seed, device), arithmetic(precision, device):
+            with (named_errors(run, device, way_out), own_randomness(run.seed, device),
+                  arithmetic(precision, device)):
                 training = Training(run, train, val, device, precision, batch, workers)
                 if saved:
                     training.load(saved)
@@ -94,14 +93,7 @@ def train_imagenet(run, *, data=None, data_dir=None, device="auto", precision="a
                 return training.result()
         except DataError as error:
             # a worker's message holds its traceback; the last line is the error's own
-            last = str(error).strip().splitlines()[-1]
-            raise DataError(last.rpartition("DataError: ")[2]) from None
-        except RuntimeError as error:
-            if out_of_memory(error):
-                raise TrainingError(
-                    f"{run.id}: out of memory on {device}; nothing was recorded. Use a smaller "
-                    "--batch: the recipe's is kept, by accumulating gradients") from error
-            raise
+            raise DataError(str(error).strip().rpartition("DataError: ")[2]) from None
 
 
 def _mini_batch(recipe, batch):
@@ -119,15 +111,15 @@ def _mini_batch(recipe, batch):
 
 
 class Training:
-    """One run in this process: its trainer, its best epoch so far, and what it costs."""
+    """One run in this process: its trainer, its best epoch, its cost."""
 
     def __init__(self, run, train, val, device, precision, batch, workers):
         self.meter = Meter()
         self.run, self.train, self.val = run, train, val
         self.device, self.precision = device, precision
         self.reading = dict(batch=batch, device=device, workers=workers)
-        recipe, classes = run.recipe, len(train.classes)
-        network = build_imagenet_model(run.model, classes, recipe.drop_path)
+        recipe, self.classes = run.recipe, tuple(train.classes)
+        network = build_imagenet_model(run.model, len(self.classes), recipe.drop_path)
         if run.frozen:
             freeze_spatial(network)
         network.to(device, memory_format=torch.channels_last)
@@ -138,7 +130,7 @@ class Training:
                 f"{train.root}: {len(train)} images are fewer than the {recipe.batch_size} of a "
                 "step; use a recipe with a smaller batch_size")
         self.trainer = ImageNetTrainer(
-            network, classes, recipe, self.steps, device, precision, accumulate)
+            network, len(self.classes), recipe, self.steps, device, precision, accumulate)
         self.epochs, self.loss, self.best = 0, nan, {"accuracy": -1.0}
         self.meter.lap("setup")
 
@@ -146,18 +138,7 @@ class Training:
         return training_batches(self.train, self.run.recipe, self.run.seed, epoch, **self.reading)
 
     def epoch(self, bar, stop):
-        """Trains an epoch, validates the network, and returns a line of text about both."""
-        self._train(bar, stop)
-        self.meter.lap("training")
-        top1, top5 = self._validate()
-        self.meter.lap()
-        recipe, best = self.run.recipe, self.best
-        rate = self.epochs * self.steps * recipe.batch_size / self.meter.spent["training"]
-        return (f"epoch {self.epochs}/{recipe.epochs}: loss {self.loss:.4f}, top-1 {top1:.2f}, "
-                f"top-5 {top5:.2f} (best top-1 {best['accuracy']:.2f} in epoch {best['epoch']}), "
-                f"{rate:.0f} images/s")
-
-    def _train(self, bar, stop):
+        """Trains an epoch, validates, and returns a line of text about both."""
         batches, losses = iter(self._batches(self.epochs)), []
         for _ in range(self.steps):
             losses.append(self.trainer.step(batches))
@@ -169,12 +150,20 @@ class Training:
         finite = [loss for loss in losses if isfinite(loss)]
         # fp16's gradient scaler skips a step that overflows
         if len(finite) < (1 if self.precision == "fp16" else len(losses)):
-            raise TrainingError(f"{self.run.id}: the loss was not finite in epoch {self.epochs}; "
-                                "nothing was recorded. Lower the learning rate or check the data")
+            raise TrainingError(f"the loss was not finite in epoch {self.epochs}; nothing was "
+                                "recorded. Lower the learning rate or check the data")
         self.loss = fmean(finite)
+        self.meter.lap("training")
+        top1, top5 = self._validate()
+        self.meter.lap()
+        recipe, best = self.run.recipe, self.best
+        rate = self.epochs * self.steps * recipe.batch_size / self.meter.spent["training"]
+        return (f"epoch {self.epochs}/{recipe.epochs}: loss {self.loss:.4f}, top-1 {top1:.2f}, "
+                f"top-5 {top5:.2f} (best top-1 {best['accuracy']:.2f} in epoch {best['epoch']}), "
+                f"{rate:.0f} images/s")
 
     def _validate(self):
-        """The top-1 and top-5 accuracy in percent. Keeps the network if it is the best so far."""
+        """The top-1 and top-5 accuracy in percent. Keeps the best network so far."""
         if world() > 1:
             distribute_bn(self.trainer.network, world(), reduce=True)
         with arithmetic("fp32", self.device):  # as `lc.fold` combines the filters later
@@ -188,7 +177,7 @@ class Training:
         return top1, top5
 
     def _right(self, network, attack=False):
-        """Whether the first class, and one of the first five, is right: bool `[images, 2]`."""
+        """Whether the first class, and one of the first five, is right: `[images, 2]`."""
         model = nn.Sequential(evaluate.Normalize(MEAN, STD), network).to(self.device).eval()
         mine = []
         with arithmetic("fp32", self.device):
@@ -197,7 +186,7 @@ class Training:
                 if attack:
                     images = evaluate.fgsm(model, images, labels, 1 / 255)
                 with torch.no_grad():
-                    first = model(images).topk(min(5, len(self.val.classes))).indices
+                    first = model(images).topk(min(5, len(self.classes))).indices
                 hits = first == labels[:, None]
                 mine.append(torch.stack([hits[:, 0], hits.any(1)], 1).cpu())
         right = torch.empty(len(self.val), 2, dtype=torch.bool)
@@ -220,7 +209,7 @@ class Training:
 
     def result(self):
         """The `Result` of the best epoch."""
-        network = build_imagenet_model(parse(self.run.model)[0], len(self.train.classes))
+        network = build_imagenet_model(parse(self.run.model)[0], len(self.classes))
         network.load_state_dict(self.best["network"])
         robust = self._right(network, attack=True)[:, 0]
         device = device_name(self.device)
@@ -233,4 +222,4 @@ class Training:
             robust_accuracy=evaluate.percent(robust), train_loss=self.loss,
             train_images=len(self.train), precision=self.precision,
             device=device if world() == 1 else f"{world()} x {device}",
-            classes=tuple(self.train.classes), mean=MEAN, std=STD)
+            classes=self.classes, mean=MEAN, std=STD)

@@ -24,28 +24,25 @@ class Checkpoint:
     """
 
     def __init__(self, path, training):
-        self.path = path and expanded(path)
-        self.training = training
+        self.path, self.training = path and expanded(path), training
         self.written = time.monotonic()
 
     def load(self):
-        """The state that was saved last, with all tensors on the CPU, or None if there is no file.
-
-        Raises:
-            CheckpointError: if the file is damaged or belongs to another training.
-        """
+        """The state that was saved last, its tensors on the CPU, or None without a file."""
         if not self.path or not self.path.exists():
             return None
         try:
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
             training, state = saved["training"], saved["state"]
         except Exception as error:  # zipfile and pickle raise many kinds
-            raise CheckpointError(f"{self.path}: damaged checkpoint ({one_line(error)[:80]}); "
-                                  "delete it to train from the start") from None
+            raise self.error(f"damaged checkpoint ({one_line(error)[:80]})") from None
         if training != self.training:
-            raise CheckpointError(f"{self.path}: checkpoint of another training ({training}); "
-                                  "delete it to train from the start")
+            raise self.error(f"checkpoint of another training ({training})")
         return state
+
+    def error(self, why):
+        """The error to raise if the file does not fit."""
+        return CheckpointError(f"{self.path}: {why}; delete it to train from the start")
 
     def due(self):
         """Whether it is time for the next checkpoint."""

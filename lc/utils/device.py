@@ -18,20 +18,20 @@ def resolve_device(device="auto"):
     """The `torch.device` of that name. "auto" is a GPU if there is one.
 
     Raises:
-        ValueError: if the device is unknown or not on this machine, or if PyTorch cannot use the
-            GPU that is there.
+        ValueError: if it is unknown or not on this machine, or PyTorch cannot use the GPU there.
     """
-    if str(device).startswith("mps"):
+    device = str(device)
+    if device.startswith("mps"):
         raise ValueError("an Apple GPU (mps) is not used yet; choose the device cpu")
-    if not re.fullmatch("auto|cpu|cuda(:[0-9]+)?", str(device)):
+    if not re.fullmatch("auto|cpu|cuda(:[0-9]+)?", device):
         raise ValueError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:0, ...")
     usable = torch.cuda.is_available()
-    if str(device) != "cpu" and not usable and (gpu := seen_by_driver()):
+    if device != "cpu" and not usable and (gpu := seen_by_driver()):
         raise ValueError(f"PyTorch {torch.__version__} (CUDA {torch.version.cuda}) cannot use "
                          f"{gpu}; install what docs/gpu_server.md names, or choose the device cpu")
     if device == "auto":
         device = "cuda" if usable else "cpu"
-    kind, _, index = str(device).partition(":")
+    kind, _, index = device.partition(":")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {device!r} is not on this machine; use auto or cpu")
     return torch.device(device)
@@ -40,8 +40,7 @@ def resolve_device(device="auto"):
 def seen_by_driver():
     """The first NVIDIA GPU that the driver lets this process use, with driver and CUDA, or None.
 
-    Raises:
-        ValueError: if the driver changed while it was in use.
+    Raises ValueError if the driver changed while it was in use.
     """
     try:
         import pynvml
@@ -67,11 +66,8 @@ def seen_by_driver():
 def resolve_precision(precision, device, *others):
     """The precision of that name. "auto" is bf16 if the device computes it natively, else fp32.
 
-    Args:
-        others: further precisions that the caller knows, such as "fp16".
-
-    Raises:
-        ValueError: if the precision is unknown, or this PyTorch has no code for the device.
+    Raises ValueError if it is unknown, to the caller in `others` too, or if this PyTorch has no
+    code for the device.
     """
     known = ("auto", "fp32", "bf16", *others)
     if precision not in known:
@@ -87,18 +83,17 @@ def resolve_precision(precision, device, *others):
         native = major >= 8
     else:
         native = torch.cpu._is_avx512_bf16_supported()
-    if precision == "auto":
-        return "bf16" if native else "fp32"
-    return precision
+    if precision != "auto":
+        return precision
+    return "bf16" if native else "fp32"
 
 
 @contextmanager
 def arithmetic(precision, device):
     """Computes products of fp32 tensors exactly for "fp32", otherwise as fast as the device can.
 
-    With "bf16", the only such products are those that combine filters (Equation 4). A GPU computes
-    them in TF32 (10 bits of mantissa). A CPU leaves them to oneDNN, which rounds their factors to
-    bf16 (7 bits) if the CPU has AMX, and else computes in fp32, often faster than MKL.
+    With "bf16", only the products that combine filters are of fp32 tensors (Equation 4). A GPU
+    computes them in TF32 (10 bits of mantissa), a CPU by oneDNN, in bf16 (7 bits) if it has AMX.
     """
     convolutions = torch.backends.cudnn.allow_tf32
     products, fast = torch.get_float32_matmul_precision(), "medium"
@@ -113,7 +108,7 @@ def arithmetic(precision, device):
 
 
 def to_device(network, device):
-    """Moves a network to its device, channels_last on a GPU only: a CPU's fused SGD would copy."""
+    """Moves a network, in channels_last to a GPU only: a CPU's fused SGD would copy it."""
     layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
     return network.to(device, memory_format=layout)
 
@@ -130,14 +125,14 @@ def own_randomness(seed, device):
 
 
 def out_of_memory(error):
-    """Whether an exception says that something did not fit into the memory of its device."""
+    """Whether an exception says that something did not fit into a device's memory."""
     texts = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "can't allocate memory",
              "calculation overflowed")
     return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
 
 
 def device_name(device):
-    """The name of the hardware, as in the column `device` of the results."""
+    """The name of the hardware, as in the results."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
@@ -152,14 +147,14 @@ def said_name(device):
 
 
 class Meter:
-    """Counts the seconds of a run, its set-up and its training, also before an interruption."""
+    """Counts the seconds of a run, of its set-up and of its training."""
 
     def __init__(self):
         self.spent = {"seconds": 0.0, "setup": 0.0, "training": 0.0}
         self.last = time.monotonic()
 
     def lap(self, part=None):
-        """Adds the time since the last lap to a part: "setup", "training" or None for others."""
+        """Adds the time since the last lap to the whole, and to a part: "setup" or "training"."""
         before, self.last = self.last, time.monotonic()
         self.spent["seconds"] += self.last - before
         if part:
@@ -175,8 +170,8 @@ class Meter:
 def git_version():
     """The commit of this code, with "-dirty" if `lc` was changed since, or "unknown".
 
-    $LC_GIT names it where the code lies without its repository, as in a container. No other
-    repository counts, around this project or named by git's variables.
+    $LC_GIT names it where there is no repository, as in a container. No other repository counts,
+    around this project or named by git's variables.
     """
     if given := os.environ.get("LC_GIT"):
         return given
