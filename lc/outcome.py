@@ -36,8 +36,8 @@ def to_result(run, network, trained, spent, images, answers, **measured):
     """The `Result` of a run.
 
     Args:
-        network: was evaluated, perhaps folded. Its filters are summarised.
-        trained: its parameters are counted.
+        network, trained: the one that was evaluated, whose filters are summarised, and the one
+            whose parameters are counted.
         spent: of a `Meter`.
         images: how many were seen in training, over all epochs.
         answers, measured: further arrays and columns.

@@ -194,7 +194,7 @@ def finish(steps):
 
 @contextmanager
 def named_errors(run, device, way_out):
-    """Lets errors of a training name its run, and one of memory the way out."""
+    """Names the run in the errors of its training, and the way out if memory runs out."""
     try:
         yield
     except TrainingError as error:

@@ -65,9 +65,8 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
     precision = resolve_precision(precision, device)
     check.integer("batch", batch)
     possible = [path for path in PATHS if device.type == "cuda" or path not in ON_A_GPU]
-    for path in paths or ():
-        if path not in possible:
-            raise ValueError(f"unknown path {path!r}; known on {device}: {', '.join(possible)}")
+    if unknown := [path for path in paths or () if path not in possible]:
+        raise ValueError(f"unknown path {unknown[0]!r}; known on {device}: {', '.join(possible)}")
     names = [canonical_name(name) for name in models or MODELS]
     load_table()  # raises its errors now
     check_replaceable(results_folder() / "speed.csv")

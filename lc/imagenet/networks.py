@@ -23,10 +23,8 @@ def build_imagenet_model(name, num_classes=1000, drop_path=0.0):
     """timm's network of that name, freshly initialised: `[batch, 3, h, w]` to logits.
 
     With `-LCx{E}`, as in `ResNet-18d-LCx64`, `lc.convert` makes LC-Blocks of its ungrouped spatial
-    convolutions. `lc.freeze_spatial` also freezes the others, depthwise and grouped.
-
-    Args:
-        drop_path: the rate of stochastic depth at the last block, in [0, 1).
+    convolutions. `lc.freeze_spatial` also freezes the others, depthwise and grouped. `drop_path` is
+    the rate of stochastic depth at the last block, in [0, 1).
 
     Raises:
         ValueError: if an argument is unknown or bad.

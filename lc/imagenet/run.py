@@ -83,10 +83,8 @@ RECIPES = {
 class ImageNetRun(Run):
     """One training run on images: as `lc.Run`, with other names.
 
-    Args:
-        model: a name that `build_imagenet_model` knows.
-        dataset: the name of an image folder: see `images.find`.
-        recipe: an `ImageNetRecipe`, or the name of one of `RECIPES`.
+    The model is one that `build_imagenet_model` knows, the data set an image folder (see
+    `images.find`), and the recipe an `ImageNetRecipe` or the name of one of `RECIPES`.
     """
 
     recipe: ImageNetRecipe = ImageNetRecipe()

@@ -16,11 +16,9 @@ class CheckpointError(ValueError):
 
 
 class Checkpoint:
-    """The checkpoint file of one training.
+    """The checkpoint file of one training; without a path, there are no checkpoints.
 
-    Args:
-        path: the file, or None for no checkpoints.
-        training: text that identifies the training: run, recipe, precision and kind of device.
+    The text `training` identifies it: run, recipe, precision and kind of device.
     """
 
     def __init__(self, path, training):
@@ -28,7 +26,7 @@ class Checkpoint:
         self.written = time.monotonic()
 
     def load(self):
-        """The state that was saved last, its tensors on the CPU, or None without a file."""
+        """The state that was saved last, on the CPU; None without a file."""
         if not self.path or not self.path.exists():
             return None
         try:

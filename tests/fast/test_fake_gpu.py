@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import short_run
+from helpers import MODELS, short_run
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import lc
@@ -12,8 +12,6 @@ from lc.utils.device import to_device
 
 GPU = torch.device("cuda", 1)
 SGD = torch.optim.SGD
-NAMES = ["ResNet-20-16", "ResNet-LC-20-16x128", "ResNet-LC-8-8x2+BN+ReLU", "ResNet-50",
-         "MobileNet-v2"]  # one of each kind
 
 
 @pytest.fixture
@@ -34,7 +32,7 @@ def fake(monkeypatch):
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*MODELS, "MobileNet-v2"])
 def test_a_network_takes_its_step_on_a_gpu(name, fake, monkeypatch):
     def forward(self, images, forward=FastTrainer.forward):
         logits.append(forward(self, images))
