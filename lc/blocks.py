@@ -1,8 +1,8 @@
 """LC-Blocks: spatial convolutions whose filters a pointwise one combines (Sections 3 and 4).
 
 A pointwise convolution `P` directly after a spatial convolution `S` equals one convolution with the
-*combined filters* `W[i] = sum_j P[i, j] S[j]` (Lemma 3.1). An LC-Block is such a pair. In training
-too, it combines the filters and convolves once, and never computes the expanded feature maps.
+*combined filters* `W[i] = sum_j P[i, j] S[j]` (Lemma 3.1). An LC-Block is such a pair. It always
+combines the filters and convolves once, without the expanded feature maps.
 """
 
 import copy
@@ -25,25 +25,23 @@ BETWEEN = {"BN": nn.BatchNorm2d, "ReLU": lambda channels: nn.ReLU(inplace=True)}
 class LCBlock(nn.Module):
     """A spatial convolution to `out_channels * expansion` channels, a pointwise one (Figure 3).
 
-    Input `[batch, in_channels, height, width]`, output `[batch, out_channels, height', width']`, as
-    of the `nn.Conv2d` that it replaces. Both convolutions keep PyTorch's default initialisation:
-    U(-b, b) with b = 1/sqrt(c_in k^2) (Equation 3).
+    Input, output and read-only attributes are those of the `nn.Conv2d` that it replaces. Both
+    convolutions keep PyTorch's default initialisation: U(-b, b), b = 1/sqrt(c_in k^2) (Equation 3).
 
-    The block has the attributes of that `nn.Conv2d`, read-only. `weight` are the combined filters,
-    computed on each access: to change them, change `spatial` or `pointwise`. These are called only
-    if they have hooks; count operations on `lc.fold(model)`.
+    `weight` are the combined filters, computed on each access: to change them, change `spatial` or
+    `pointwise`. These are called only if they have hooks; count operations on `lc.fold(model)`.
 
     Args:
         kernel_size, stride, dilation: an integer, or a pair (height, width).
         expansion: E, the rate of linear combinations.
         between: names of operations between the two convolutions, in order: "BN", "ReLU" (Table 3).
-            The block then computes its expanded feature maps. The paper's LC-Block has none.
+            The block then computes its expanded feature maps.
         padding: as for `nn.Conv2d`; by default k // 2, which keeps the image size at stride 1.
-        bias: whether the pointwise convolution has a bias. The spatial one never has one.
+        bias: of the pointwise convolution. The spatial one has none.
 
     Raises:
-        ValueError: if a size is not an integer of at least 1, if an operation is unknown, if an
-            even kernel size has no explicit padding, or if the weights do not fit into memory.
+        ValueError: if a size is not an integer of at least 1, an operation is unknown, an even
+            kernel size has no explicit padding, or the weights do not fit into memory.
     """
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, expansion=1, between=(), *,
@@ -77,9 +75,7 @@ class LCBlock(nn.Module):
     def forward(self, x):
         if self.expands:
             return self.pointwise(self.between(self.spatial(x)))
-        weight, bias = self.combine()
-        # nn.Conv2d's own forward is this call with its own weight. It knows all padding modes.
-        return self.spatial._conv_forward(x, weight, bias)
+        return self.spatial._conv_forward(x, *self.combine())  # knows all padding modes
 
     def __setattr__(self, name, value):
         if name in ("weight", "bias"):
@@ -102,8 +98,8 @@ class LCBlock(nn.Module):
         A BatchNorm between the convolutions scales each S[j] as in evaluation mode.
 
         Raises:
-            ValueError: if no combined filters exist, because other operations stand between the two
-                convolutions, or a hook or another kind of layer computes a weight.
+            ValueError: if other operations are between the two convolutions, or a hook or another
+                kind of layer computes a weight.
         """
         return self.combine()[0]
 
@@ -173,7 +169,7 @@ def fold(model):
     The outputs are the same, with a BatchNorm between as in evaluation mode. Blocks stay if they
     have a ReLU between, hooks on their two layers, layers of another kind, or a `forward` of their
     own. A folded weight is trainable only if one of its halves is. A block's mode, hooks,
-    attributes, device, dtype and memory format stay, and tied weights stay tied.
+    attributes, device, dtype, memory format and tied weights stay.
 
     Raises:
         ValueError: if `model` is no `nn.Module` or a scripted one.
@@ -206,8 +202,7 @@ def fold(model):
 def unfold(model):
     """A copy of the model that computes the expanded feature maps of each LC-Block.
 
-    It is the reference for `fold`, and takes about E times the memory and time. By the memory that
-    the paper reports, it was trained this way.
+    It takes about E times the memory and time. By its memory, the paper trained in this way.
     """
     def fill(layers, block, copies):
         take_over(layers, block, copies=copies)
@@ -232,13 +227,10 @@ def combined_filters(model):
     for name, module in model.named_modules():
         if isinstance(module, LCBlock):
             inside.add(module.spatial)
-            weight = module.combined_weight() if module.combines else module.spatial.weight
+            filters[name] = module.combined_weight() if module.combines else module.spatial.weight
         elif is_spatial(module) and module not in inside:
-            weight = module.weight
-        else:
-            continue
-        filters[name] = weight.detach()
-    return filters
+            filters[name] = module.weight
+    return {name: weight.detach() for name, weight in filters.items()}
 
 
 def is_spatial(module):

@@ -1,6 +1,5 @@
 """Any network as the paper's: convolutions as LC-Blocks (Section 4), spatial filters frozen (3)."""
 
-import math
 import warnings
 
 from torch import nn
@@ -13,19 +12,17 @@ from .utils.modules import become, is_plain, take_over
 def convert(model, expansion=1, keep_function=False):
     """Makes an LC-Block of every ungrouped spatial `nn.Conv2d` (k > 1) of a model, in place.
 
-    Each block has its convolution's shape, stride, padding, padding mode, dilation and bias, and
-    keeps its mode, hooks, attributes, device, dtype and memory format. Its weights are drawn anew
-    and have the attributes of the convolution's weight, such as `weight.lr_scale`; the spatial one
-    is frozen if that was. Shared convolutions and weights stay shared. 1x1 and grouped convolutions
-    and LC-Blocks stay as they are, and so do, with a warning that names them, other spatial layers:
-    transposed, one- and three-dimensional ones, and subclasses of `nn.Conv2d` that compute
-    something else.
+    Each block keeps its convolution's geometry, bias, mode, hooks, attributes, device, dtype and
+    memory format. Its weights are drawn anew and have the attributes of the convolution's weight,
+    such as `weight.lr_scale`; the spatial one is frozen if that was. Shared convolutions and
+    weights stay shared. 1x1 and grouped convolutions and LC-Blocks stay as they are, and so do,
+    with a warning that names them, other spatial layers: transposed, one- and three-dimensional
+    ones, and subclasses of `nn.Conv2d` that compute something else.
 
     Make the optimiser after this: one that was made before goes on with the old weights.
 
     Args:
-        model: any `nn.Module`. Its convolutions are also found in attributes that are lists, tuples
-            or dictionaries.
+        model: any `nn.Module`, also one with convolutions in lists, tuples or dictionaries.
         expansion: E, the rate of linear combinations (Section 4).
         keep_function: let the model compute the same as before: a block's first filters are its
             convolution's, and its pointwise weights the identity, then zeros (Section 6).
@@ -45,8 +42,7 @@ def convert(model, expansion=1, keep_function=False):
     if any(isinstance(m.weight, nn.UninitializedParameter) for m in found):
         raise ValueError("a lazy convolution has no weights yet: run one batch through the model")
     if found:
-        values = sum(m.out_channels * (m.in_channels * math.prod(m.kernel_size) + m.out_channels)
-                     for m in found)
+        values = sum(m.weight.numel() + m.out_channels ** 2 for m in found)
         check_memory(expansion * values, found[0].weight.device, found[0].weight.dtype)
     tied, old = {}, {conv.weight for conv in found}
 
@@ -78,12 +74,12 @@ def convert(model, expansion=1, keep_function=False):
 
 
 def freeze_spatial(model):
-    """Freezes the weight of every spatial convolution (k > 1) at its random values (Section 3).
+    """Freezes the weight of every spatial convolution (k > 1) at its values, in place (Section 3).
 
-    This is in place, and includes depthwise, grouped and transposed convolutions and the spatial
-    half of LC-Blocks. Everything else stays as it is, biases too. A warning names spatial layers
-    that are no two-dimensional convolutions of PyTorch's. Frozen weights have `requires_grad=False`
-    and no gradient, so that an optimiser that has them does not change them.
+    These are also depthwise, grouped and transposed convolutions and the spatial half of LC-Blocks.
+    Biases stay learned. A warning names spatial layers that are no two-dimensional convolutions of
+    PyTorch's. Frozen weights have `requires_grad=False` and no gradient, so that an optimiser that
+    has them does not change them.
 
     Returns:
         The model.

@@ -61,7 +61,7 @@ class Data:
 
 
 def data_folder(data_dir=None):
-    """The folder: `data_dir`, else $LC_DATA_DIR, else `lc` in the user's cache directory."""
+    """The folder of the data sets, as `load_data` says."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
         return expanded(data_dir or os.environ.get("LC_DATA_DIR") or Path(cache, "lc"))
@@ -87,8 +87,7 @@ def load_data(name, data_dir=None):
         32x32 are upscaled (bilinear) to 32x32, as Appendix A does with Fashion-MNIST.
 
     Raises:
-        DataError: if the data set is unknown or unreachable, its file is damaged or has wrong
-            shapes, or a label is outside the classes.
+        DataError: if the data set is unknown or unreachable, or its file damaged or wrong.
     """
     if name == "digits":
         return _load(name, None, None)
@@ -105,7 +104,7 @@ def _load(name, path, changed):
     if name in KNOWN:
         _, mean, std, augment = KNOWN[name]
     else:
-        pixels = x_train.numpy().reshape(-1, x_train.shape[-1])
+        pixels = x_train.flatten(0, 2).numpy()
         mean, std, augment = tuple(pixels.mean(0) / 255), tuple(pixels.std(0) / 255), False
         if not all(std):
             raise DataError(f"{path}: a channel of x_train is the same everywhere; leave it out, "

@@ -60,38 +60,14 @@ def fgsm_accuracy(model, images, labels, eps=1 / 255):
 
     Args:
         model: has its normalisation inside: `nn.Sequential(Normalize(mean, std), network)`.
-        images: float `[N, c, h, w]` in [0, 1], on the model's device.
-        labels: int64 `[N]`.
+        images, labels: as for `accuracy`, in [0, 1].
 
     Raises:
         ValueError: as `accuracy`, if the images or `eps` are outside [0, 1], or if the model was
             built under `torch.inference_mode`.
     """
-    return percent(right_under_fgsm(model, images, labels, eps))
-
-
-def right(model, images, labels):
-    """Which images the model classifies right, bool `[N]`, as `accuracy`."""
-    _check(model, images, labels)
-    return _right(model, images, labels, lambda x, y: x)
-
-
-def right_under_fgsm(model, images, labels, eps=1 / 255):
-    """Which images the model classifies right under attack, bool `[N]`, as `fgsm_accuracy`."""
-    _check(model, images, labels)
-    if not _in_unit_box(images):
-        raise ValueError("FGSM needs floating-point images in [0, 1]; put the normalisation into "
-                         "the model")
     check.number("eps", eps, 0, 1)
-    if any(p.is_inference() for p in model.parameters()):
-        raise ValueError("FGSM needs gradients: build or load the model outside of "
-                         "torch.inference_mode")
-    return _right(model, images, labels, lambda x, y: fgsm(model, x, y, eps))
-
-
-def percent(right):
-    """The share of True in a bool tensor, in percent."""
-    return 100 * right.sum().item() / len(right)
+    return percent(right(model, images, labels, eps))
 
 
 def fgsm(model, images, labels, eps):
@@ -102,7 +78,33 @@ def fgsm(model, images, labels, eps):
     return (images + eps * gradient.sign()).clamp(0, 1)
 
 
-def _check(model, images, labels):
+def percent(right):
+    """The share of True in a bool tensor, in percent."""
+    return 100 * right.sum().item() / len(right)
+
+
+def right(model, images, labels, eps=None):
+    """Which images the model classifies right, bool `[N]`, attacked if there is an `eps`.
+
+    In evaluation mode, in fp32 and not TF32. Arguments and errors are those of `fgsm_accuracy`.
+    """
+    _check(model, images, labels, attacked=eps is not None)
+    was_training = [m for m in model.modules() if m.training]
+    model.eval()
+    try:
+        with torch.inference_mode(False), torch.no_grad(), arithmetic("fp32", images.device):
+            _check_logits(model(images[:1]), labels)
+            expanded = any(isinstance(m, LCBlock) and m.expands for m in model.modules())
+            size = LARGE if images.device.type == "cuda" and not expanded else SMALL
+            return torch.cat([
+                model(x if eps is None else fgsm(model, x, y, eps)).argmax(1) == y
+                for x, y in zip(images.split(size), labels.split(size))])
+    finally:
+        for module in was_training:
+            module.training = True
+
+
+def _check(model, images, labels, attacked):
     check.kind("the model", model, nn.Module, "an nn.Module")
     check.kind("images", images, torch.Tensor, "a tensor")
     check.kind("labels", labels, torch.Tensor, "a tensor")
@@ -117,26 +119,16 @@ def _check(model, images, labels):
         raise ValueError("the model normalises floating-point images in [0, 1] itself, not "
                          f"{images.dtype} from {images.min():g} to {images.max():g}: make them so, "
                          "as lc.data.to_unit does")
+    if attacked and not _in_unit_box(images):
+        raise ValueError("FGSM needs floating-point images in [0, 1]; put the normalisation into "
+                         "the model")
+    if attacked and any(p.is_inference() for p in model.parameters()):
+        raise ValueError("FGSM needs gradients: build or load the model outside of "
+                         "torch.inference_mode")
 
 
 def _in_unit_box(images):
     return images.is_floating_point() and images.min() >= 0 and images.max() <= 1  # no nan
-
-
-def _right(model, images, labels, attack):
-    """Right answers in evaluation mode, in fp32 and not TF32, to `attack(images, labels)`."""
-    was_training = [m for m in model.modules() if m.training]
-    model.eval()
-    try:
-        with torch.inference_mode(False), torch.no_grad(), arithmetic("fp32", images.device):
-            _check_logits(model(images[:1]), labels)
-            expanded = any(isinstance(m, LCBlock) and m.expands for m in model.modules())
-            size = LARGE if images.device.type == "cuda" and not expanded else SMALL
-            return torch.cat([model(attack(x, y)).argmax(1) == y
-                              for x, y in zip(images.split(size), labels.split(size))])
-    finally:
-        for module in was_training:
-            module.training = True
 
 
 def _check_logits(logits, labels):

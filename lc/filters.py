@@ -15,13 +15,13 @@ def variance_entropy(weight, normalize=False):
     """Filter variance entropy (FVE) of a weight `[c_out, c_in, k, k]` (Figures 5, 11, 12).
 
     It is the entropy, to base 10, of the shares of variance that the principal components of the
-    c_out * c_in kernels explain (Gavrikov and Keuper, CVPR 2022): 0 if all kernels are equal
-    (collapsed), at most log10(k^2). With `normalize` it is divided by the randomness threshold:
-    about 1 for random kernels.
+    c_out * c_in kernels explain (Gavrikov and Keuper, CVPR 2022): from 0 (all kernels are equal) to
+    log10(k^2). With `normalize`, for 3x3 kernels, it is divided by the randomness threshold: about
+    1 for random kernels.
 
     Raises:
         ValueError: if the weight is no tensor of four dimensions, is empty, complex, on the meta
-            device or not finite, or if `normalize` is asked for kernels other than 3x3.
+            device or not finite, or if kernels to normalise are not 3x3.
     """
     check.kind("weight", weight, torch.Tensor, "a tensor")
     if weight.ndim != 4 or not weight.numel():
@@ -61,8 +61,8 @@ def variance_map(model, kernel_size=None):
         kernel_size: use only layers with this k. A network with several kernel sizes needs it.
 
     Raises:
-        ValueError: if the spatial layers have several kernel sizes and none is chosen, if no layer
-            is left, or if a weight is complex, on the meta device or not finite.
+        ValueError: if not one kernel size is left, or a weight is complex, on the meta device or
+            not finite.
     """
     filters = combined_filters(model).values()
     if not filters:
@@ -73,12 +73,10 @@ def variance_map(model, kernel_size=None):
         raise ValueError(f"variance_map needs one kernel size; the network has {sorted(sizes)}: "
                          "choose one with kernel_size=")
     kernels = []
-    for weight in filters:
-        if tuple(weight.shape[2:]) in chosen:
-            weight = _scaled(weight)
-            varies = weight.min() < weight.max()  # else its deviation is rounding
-            weight = weight / weight.std(correction=0) if varies else 0 * weight
-            kernels.append(weight.flatten(0, 1))
+    for weight in (_scaled(w) for w in filters if tuple(w.shape[2:]) in chosen):
+        varies = weight.min() < weight.max()  # else its deviation is rounding
+        weight = weight / weight.std(correction=0) if varies else 0 * weight
+        kernels.append(weight.flatten(0, 1))
     return torch.cat(kernels).var(0, correction=0)
 
 
@@ -94,13 +92,13 @@ def _scaled(weight):
 
 
 def summarize(model):
-    """What figures and claims read of a trained network's filters, whose weights are not stored.
+    """What figures and claims read of a trained network's combined filters, as numpy arrays.
 
     Returns:
-        Numpy arrays: `variance_map` `[k, k]`, of layers with the last layer's k; `first`, float16
-        `[c_out, c_in, k, k]`, the first layer's combined filters, of at most 32 x 32 channels;
-        `last`, float16 `[8, k, k]`, the kernels of largest norm in that many of the last layer's;
-        `singular_values` of the last layer's combined filters as `[c_out, c_in * k * k]`.
+        `variance_map` `[k, k]`, of layers with the last layer's k; `first`, float16 `[c_out, c_in,
+        k, k]`, of the first layer, at most 32 x 32 channels; `last`, float16 `[8, k, k]`, the
+        kernels of largest norm in as many channels of the last layer; `singular_values` of the last
+        layer's filters as `[c_out, c_in * k * k]`.
     """
     weights = [weight.float().cpu() for weight in combined_filters(model).values()]
     first, last = weights[0], weights[-1]

@@ -19,20 +19,14 @@ def init_spatial(model, kind):
     - "covariance": a multivariate normal draw after Trockman et al. (2023, arXiv 2210.03651). From
       them are the parts of the covariance: a Gaussian of the distance between two positions, less
       half of one that stays at the centre, the whole weighted towards the centre, and wider in
-      deeper layers by a quadratic schedule. They initialise depthwise filters; here each kernel of
-      a full convolution is one draw. How the parts are combined, the schedule's numbers and the
-      total variance are ours.
+      deeper layers. They initialise depthwise filters; here each kernel of a full convolution is
+      one draw. How the parts are combined, the schedule and the total variance are ours.
     - "envelope": the variance of "covariance" at each position, without its correlations.
     - "correlation": the correlations of "covariance", with the same variance at every position.
-    - "shuffled": "covariance" with the positions of a layer's kernels in a random order. The
-      spectrum of the covariance is the same, but neighbours in the kernel are not.
-    - "gauss": i.i.d. uniform weights times a Gaussian about the kernel's centre, whose width does
-      not depend on k.
+    - "shuffled": "covariance" with the positions of a layer's kernels in a random order.
+    - "gauss": i.i.d. uniform weights times a Gaussian about the centre, 1.5 pixels wide.
 
-    Args:
-        model: any `nn.Module`. A layer's depth is its place among the spatial ones in
-            `model.modules()`.
-        kind: the name of one of these.
+    A layer's depth is its place among the spatial ones in `model.modules()`.
 
     Returns:
         The model. The same `torch.manual_seed` gives the same weights on every device.

@@ -28,9 +28,8 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = conv(out_channels, out_channels)
         self.bn2 = nn.BatchNorm2d(out_channels)
-        # The pooling keeps every second pixel. A 1x1 convolution with stride 2 would do the same,
-        # but PyTorch 2.15.0 on a CPU with two threads crashes in it below 8 channels, and a slice's
-        # gradient would lose channels_last.
+        # A 1x1 convolution with stride 2 would do the same, but PyTorch 2.15.0 on a CPU with two
+        # threads crashes in it below 8 channels. A slice's gradient would lose channels_last.
         self.shortcut = nn.Identity() if stride == 1 else nn.Sequential(
             nn.AvgPool2d(1, stride), nn.Conv2d(in_channels, out_channels, 1, bias=False),
             nn.BatchNorm2d(out_channels))
@@ -104,7 +103,7 @@ def _off_the_shelf(name, num_classes, in_channels):
         settings = [(1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
                     (6, 160, 3, 2), (6, 320, 1, 1)]
         model = mobilenet_v2(num_classes=num_classes, inverted_residual_setting=settings)
-        stem = model.features[0][0] = nn.Conv2d(in_channels, 32, 3, stride=1, padding=1, bias=False)
+        stem = model.features[0][0] = nn.Conv2d(in_channels, 32, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(stem.weight, mode="fan_out")  # as torchvision does
         return model
     layers, width = RESNETS[name]
@@ -113,7 +112,7 @@ def _off_the_shelf(name, num_classes, in_channels):
     if len(layers) == 3:
         model.layer4 = nn.Identity()
         model.fc = nn.Linear(model.fc.in_features // 2, num_classes)
-    model.conv1 = nn.Conv2d(in_channels, 64, 3, stride=1, padding=1, bias=False)
+    model.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
     for module in model.modules():  # PyTorch's default initialisation, not torchvision's
         if isinstance(module, nn.Conv2d):
             module.reset_parameters()

@@ -24,8 +24,8 @@ FORMAT = "a network of lc, version 1"
 def save_network(result, file, unfolded=False):
     """Writes the network of a `Result` as a safetensors file, which replaces an earlier one.
 
-    The file holds the data set's normalisation and the network, and as JSON in its metadata the
-    run's row of `results/runs.csv` and the names of the classes.
+    It has the data set's normalisation inside. The metadata hold, as JSON, the run's row of
+    `results/runs.csv` and the names of the classes.
 
     Args:
         result: of `lc.train`.
@@ -48,9 +48,8 @@ def save_network(result, file, unfolded=False):
 def load_network(file):
     """The network of a file that `save_network` wrote, on the CPU and in evaluation mode.
 
-    It takes images `[batch, c, h, w]` in [0, 1] and returns logits. Its attribute `row` is the
-    run's row of `results/runs.csv` as a dictionary, and `classes` the names of the classes. An
-    unfolded network is frozen as in training.
+    It takes images `[batch, c, h, w]` in [0, 1] to logits. Its attribute `row` is the run's row of
+    `results/runs.csv`, and `classes` a tuple of names. An unfolded network is frozen as in training.
 
     Raises:
         ValueError: if the file is missing, damaged, or not of `save_network`.

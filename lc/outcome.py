@@ -26,7 +26,7 @@ def measure(network, data, recipe, device):
     test = first(data.x_test, data.y_test, recipe.test_images)
     train = first(data.x_train, data.y_train, min(10_000, recipe.train_images or 10_000))
     right = evaluate.right(attacked, *test)
-    robust = evaluate.right_under_fgsm(attacked, *test, eps=1 / 255)
+    robust = evaluate.right(attacked, *test, eps=1 / 255)
     return {"accuracy": evaluate.percent(right), "robust_accuracy": evaluate.percent(robust),
             "train_accuracy": evaluate.accuracy(attacked, *train),
             "answers": {"right": np.packbits(right.cpu()), "robust": np.packbits(robust.cpu())}}

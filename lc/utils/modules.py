@@ -5,9 +5,9 @@ import copy
 import torch
 from torch import nn
 
-SIZES = {*nn.Conv2d.__constants__, "transposed", "_reversed_padding_repeated_twice"}
 PARTS = {"weight", "bias", "spatial", "between", "pointwise"}  # an LC-Block's too
-COMPILED = "_compiled_call_impl"  # of `nn.Module.compile`: it calls the old module
+NOT_KEPT = {*PARTS, *nn.Conv2d.__constants__, "transposed", "_reversed_padding_repeated_twice",
+            "_compiled_call_impl"}  # sizes, and the compiled call of the old module
 
 
 def is_plain(module):
@@ -20,10 +20,9 @@ def is_plain(module):
 def take_over(new, old, weights=None, tied=None, copies=None):
     """Gives a module what it keeps of the one whose place it takes: all but sizes and weights.
 
-    It keeps the module's mode, its hooks, and all attributes, parameters, buffers and submodules
-    that are neither an `nn.Conv2d`'s nor an LC-Block's own. Of the weights, it keeps memory format,
-    frozen state, attributes and tying. It does not keep what holds on to the old ones: hooks on a
-    weight itself (`Tensor.register_hook`) and compiled calls (`nn.Module.compile`).
+    It keeps the mode, hooks, and what else is neither an `nn.Conv2d`'s nor an LC-Block's own. Of
+    the weights, it keeps memory format, frozen state, attributes and tying, but not their hooks
+    (`Tensor.register_hook`). Compiled calls (`nn.Module.compile`) call the old module, and go.
 
     Args:
         weights: `{name of a weight of new: (the weights of old that it stands for, all else that
@@ -40,9 +39,8 @@ def take_over(new, old, weights=None, tied=None, copies=None):
     for name, value in vars(old).items():
         if name in ("_parameters", "_buffers", "_modules"):
             if name != "_modules" or not isinstance(new, nn.Sequential):  # which would call them
-                further = {key: each for key, each in value.items() if key not in PARTS}
-                vars(new)[name].update(own(further))
-        elif name not in SIZES | PARTS | {COMPILED}:
+                vars(new)[name] |= own({k: v for k, v in value.items() if k not in PARTS})
+        elif name not in NOT_KEPT:
             vars(new)[name] = own(value)
     for name, (sources, others) in (weights or {}).items():
         owner, _, kind = name.rpartition(".")
@@ -77,8 +75,8 @@ def become(module, new):
 def replace_in_copy(model, matches, make, fill):
     """A copy of a model with `make(module)` in place of each of its modules that `matches`.
 
-    `fill(new, module, copies)` follows, once all is copied. `copies` is the memo of
-    `copy.deepcopy`: what is copied with it is the same as elsewhere in the copy.
+    Then follow `fill(new, module, copies)`, with the memo of `copy.deepcopy`: what is copied with
+    it is the same as elsewhere in the copy.
     """
     made = {m: make(m) for m in model.modules() if matches(m)}
     copies = {id(t): t.detach().clone() for m in model.modules() for t in vars(m).values()
