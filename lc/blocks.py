@@ -28,8 +28,8 @@ class LCBlock(nn.Module):
     Input, output and read-only attributes are those of the `nn.Conv2d` that it replaces. Both
     convolutions keep PyTorch's default initialisation: U(-b, b), b = 1/sqrt(c_in k^2) (Equation 3).
 
-    `weight` are the combined filters, computed on each access: to change them, change `spatial` or
-    `pointwise`. These are called only if they have hooks; count operations on `lc.fold(model)`.
+    `weight` are the combined filters, computed on each access from `spatial` and `pointwise`. These
+    are called only if they have hooks; count operations on `lc.fold(model)`.
 
     Args:
         kernel_size, stride, dilation: an integer, or a pair (height, width).
@@ -166,10 +166,10 @@ def linear_combinations(pointwise, spatial):
 def fold(model):
     """A copy of the model with plain convolutions for its LC-Blocks (Lemma 3.1): the one to deploy.
 
-    The outputs are the same, with a BatchNorm between as in evaluation mode. Blocks stay if they
-    have a ReLU between, hooks on their two layers, layers of another kind, or a `forward` of their
-    own. A folded weight is trainable only if one of its halves is. A block's mode, hooks,
-    attributes, device, dtype, memory format and tied weights stay.
+    The outputs are the same, with a BatchNorm between as in evaluation mode. A block stays if it
+    has a ReLU between, hooks on its two layers, layers of another kind, or a `forward` of its own.
+    A folded weight is trainable if one of its halves is. A block's mode, hooks, attributes, device,
+    dtype, memory format and tied weights stay.
 
     Raises:
         ValueError: if `model` is no `nn.Module` or a scripted one.
@@ -215,9 +215,9 @@ def combined_filters(model):
     """The filters that each spatial layer convolves with, in the order of `model.named_modules()`.
 
     Returns:
-        `{layer name: weight}`, detached, `[out, in, k, k]`: the combined filters of an LC-Block (of
-        one with a ReLU between the spatial weight `[out * E, in, k, k]`), and the weight of any
-        other spatial convolution (grouped and transposed ones in PyTorch's layout).
+        `{layer name: weight}`, detached, `[out, in, k, k]`: the combined filters of an LC-Block, or
+        with a ReLU between its spatial weight `[out * E, in, k, k]`, and the weight of any other
+        spatial convolution, grouped and transposed ones in PyTorch's layout.
 
     Raises:
         ValueError: as `fold`, or as `LCBlock.combined_weight` for a hook on a block's layers.
@@ -253,7 +253,7 @@ def check_model(model):
         raise ValueError("a scripted model cannot be changed: do this before torch.jit.script")
 
 
-def check_memory(values, device=None, dtype=None):
+def check_memory(values, device, dtype):
     """Raises ValueError if new weights do not fit into the memory: Linux would kill the process."""
     needed = values * (dtype or torch.get_default_dtype()).itemsize
     meminfo = Path("/proc/meminfo")

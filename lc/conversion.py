@@ -13,11 +13,11 @@ def convert(model, expansion=1, keep_function=False):
     """Makes an LC-Block of every ungrouped spatial `nn.Conv2d` (k > 1) of a model, in place.
 
     Each block keeps its convolution's geometry, bias, mode, hooks, attributes, device, dtype and
-    memory format. Its weights are drawn anew and have the attributes of the convolution's weight,
-    such as `weight.lr_scale`; the spatial one is frozen if that was. Shared convolutions and
-    weights stay shared. 1x1 and grouped convolutions and LC-Blocks stay as they are, and so do,
-    with a warning that names them, other spatial layers: transposed, one- and three-dimensional
-    ones, and subclasses of `nn.Conv2d` that compute something else.
+    memory format. Its weights are new, with the attributes of the convolution's weight, such as
+    `weight.lr_scale`; the spatial one is frozen if that was. Shared convolutions and weights stay
+    shared. 1x1 and grouped convolutions stay as they are, and so do, with a warning that names
+    them, other spatial layers: transposed, one- and three-dimensional ones, and subclasses of
+    `nn.Conv2d` that compute something else.
 
     Make the optimiser after this: one that was made before goes on with the old weights.
 
@@ -31,8 +31,8 @@ def convert(model, expansion=1, keep_function=False):
         The model.
 
     Raises:
-        ValueError: before anything is replaced, if `expansion` is not an integer of at least 1, if
-            `model` is no `nn.Module` or a scripted one, or if the weights do not fit into memory.
+        ValueError: before anything is replaced, if `expansion` is not an integer of at least 1,
+            `model` is no `nn.Module`, scripted or lazy, or the weights do not fit into memory.
     """
     check_model(model)
     check.integer("expansion", expansion)

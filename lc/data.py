@@ -76,8 +76,8 @@ def load_data(name, data_dir=None):
     Known are "cifar10", "cifar100", "svhn", "fashion-mnist", and "digits" (scikit-learn's, without
     a download). Any other name is that of a file of your own in the same layout: `x_train`,
     `x_test` uint8 `[N, size, size, 3]` (or 1 channel, or no channel axis), `y_train`, `y_test`
-    integers `[N]` from 0, `classes` strings or byte strings in UTF-8. It is normalised by its
-    training mean and standard deviation and not augmented.
+    integers `[N]` from 0, `classes` text. It is normalised by its training mean and standard
+    deviation and not augmented.
 
     Args:
         data_dir: the folder; by default $LC_DATA_DIR, else `lc` in the user's cache directory.

@@ -37,8 +37,7 @@ class Normalize(nn.Module):
 def accuracy(model, images, labels):
     """Percent of the images that the model classifies right, in evaluation mode.
 
-    LC-Blocks combine their filters for every few images: with a large expansion, take
-    `lc.fold(model)`.
+    With a large expansion, take `lc.fold(model)`: it combines the filters only once.
 
     Args:
         images: `[N, c, h, w]` on the model's device, in the range that the model takes: floating
@@ -46,8 +45,7 @@ def accuracy(model, images, labels):
         labels: int64 `[N]`.
 
     Raises:
-        ValueError: if images and labels do not fit each other or the model, or its weights have no
-            values (the meta device).
+        ValueError: if images, labels and model do not fit, or the model is on the meta device.
     """
     return percent(right(model, images, labels))
 
@@ -63,8 +61,8 @@ def fgsm_accuracy(model, images, labels, eps=1 / 255):
         images, labels: as for `accuracy`, in [0, 1].
 
     Raises:
-        ValueError: as `accuracy`, if the images or `eps` are outside [0, 1], or if the model was
-            built under `torch.inference_mode`.
+        ValueError: as `accuracy`, if the images or `eps` are outside [0, 1], or the model was built
+            under `torch.inference_mode`.
     """
     check.number("eps", eps, 0, 1)
     return percent(right(model, images, labels, eps))

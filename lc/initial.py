@@ -16,11 +16,10 @@ def init_spatial(model, kind):
     The kernels stay independent of each other. Their weights have mean 0, and over a layer's whole
     weight the variance of PyTorch's default, 1 / (3 c_in k^2) (Equation 3).
 
-    - "covariance": a multivariate normal draw after Trockman et al. (2023, arXiv 2210.03651). From
-      them are the parts of the covariance: a Gaussian of the distance between two positions, less
-      half of one that stays at the centre, the whole weighted towards the centre, and wider in
-      deeper layers. They initialise depthwise filters; here each kernel of a full convolution is
-      one draw. How the parts are combined, the schedule and the total variance are ours.
+    - "covariance": a multivariate normal draw after Trockman et al. (2023, arXiv 2210.03651), who
+      initialise depthwise filters. From them are the parts of the covariance: a Gaussian of the
+      distance between two positions, less half of one that stays at the centre, the whole weighted
+      towards the centre, and wider in deeper layers. How they are combined is ours.
     - "envelope": the variance of "covariance" at each position, without its correlations.
     - "correlation": the correlations of "covariance", with the same variance at every position.
     - "shuffled": "covariance" with the positions of a layer's kernels in a random order.
@@ -33,7 +32,7 @@ def init_spatial(model, kind):
 
     Raises:
         ValueError: before any weight is drawn, if the kind is unknown, `model` is no `nn.Module`,
-            or a weight is computed from others (a parametrization) and so cannot be set.
+            or a weight has a parametrization.
     """
     if kind not in KINDS:
         raise ValueError(f"unknown initialisation {kind!r}; known: {', '.join(KINDS)}")

@@ -24,8 +24,7 @@ FORMAT = "a network of lc, version 1"
 def save_network(result, file, unfolded=False):
     """Writes the network of a `Result` as a safetensors file, which replaces an earlier one.
 
-    It has the data set's normalisation inside. The metadata hold, as JSON, the run's row of
-    `results/runs.csv` and the names of the classes.
+    It normalises images itself. Its metadata are the run's row and the classes, as JSON.
 
     Args:
         result: of `lc.train`.

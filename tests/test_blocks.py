@@ -193,36 +193,6 @@ def test_other_operations_do_not_fold(between):
         block.combined_weight()
 
 
-def saved_bytes(model, x):
-    """What a training step keeps for its backward pass, weights apart."""
-    kept = {}
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-
-    def keep(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage  # held, so that no address comes twice
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = model(x).sum()
-    assert loss.requires_grad
-    return sum(storage.nbytes() for storage in kept.values())
-
-
-@pytest.mark.parametrize("attack", [False, True], ids=["training in bf16", "attack in fp32"])
-def test_table_3_fits_a_gpu_of_24_gigabytes(attack):
-    """Counted on one image, and what a second one adds. It is the same for each image."""
-    model = lc.build_model("ResNet-LC-20-16x64+BN+ReLU").train(not attack)
-    with torch.autocast("cpu", torch.bfloat16, enabled=not attack):
-        one, two = (saved_bytes(model, torch.randn(n, 3, 32, 32).requires_grad_())
-                    for n in (1, 2))
-    batch, size = (evaluate.SMALL, 4) if attack else (256, 2)
-    widest = batch * 32 * 32 * 16 * 64 * size  # bytes of the largest layer's expanded features
-    gradients = 4 * widest  # of one layer at a time
-    assert one + (batch - 1) * (two - one) + gradients < 24e9
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name, most", [

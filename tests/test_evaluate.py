@@ -53,8 +53,9 @@ def test_accuracy_equals_a_hand_count():
 def test_fgsm_equals_a_plain_loop(case, eps):
     model, images, labels = case
     expected = plain_fgsm(copy.deepcopy(model).eval(), images, labels, eps)
-    attacked = fgsm(model.eval(), images, labels, eps)
+    original, attacked = images.clone(), fgsm(model.eval(), images, labels, eps)
     torch.testing.assert_close(attacked, expected, rtol=0, atol=1e-15)
+    assert torch.equal(images, original) and not attacked.requires_grad
     right = sum(model(x[None]).argmax().item() == y.item() for x, y in zip(expected, labels))
     assert lc.fgsm_accuracy(model, images, labels, eps) == 100 * right / N
     clean = lc.accuracy(model, images, labels)
@@ -64,35 +65,6 @@ def test_fgsm_equals_a_plain_loop(case, eps):
 def test_fgsm_default_is_the_papers(case):
     default, *others = (lc.fgsm_accuracy(*case, *eps) for eps in ((), (1 / 255,), (4 / 255,)))
     assert default == others[0] != others[1]
-
-
-def test_perturbation_stays_within_eps_and_the_box(case):
-    model, images, labels = case
-    model[1][0].weight.data[:, 2] = 0  # nothing depends on the last channel: sign(0) = 0
-    original, eps = images.clone(), 3 / 255
-    attacked = fgsm(model.eval(), images, labels, eps)
-    moved = (attacked - images).abs()
-    assert torch.equal(images, original) and not attacked.requires_grad
-    assert attacked.min() >= 0 and attacked.max() <= 1
-    assert moved.max() <= eps + 1e-15 and torch.equal(attacked[:, 2], images[:, 2])
-    inside = (images > eps) & (images < 1 - eps)
-    steps = moved[:, :2][inside[:, :2]]  # all of eps, but where no neuron is active
-    assert ((steps == 0) | ((steps - eps).abs() < 1e-15)).all()
-    assert (steps > 0).double().mean() > 0.95
-    assert ((attacked == 0) & (images > 0)).any() and ((attacked == 1) & (images < 1)).any()
-
-
-def test_normalisation_is_part_of_the_attacked_model(case):
-    model, images, labels = case
-    mean, std = (torch.tensor(v).double().view(3, 1, 1) for v in (MEAN, STD))
-    z = ((images - mean) / std).requires_grad_()
-    F.cross_entropy(model.eval()[1](z), labels).backward()
-    attacked = z.detach() + 1 / 255 / std * z.grad.sign()  # eps is in [0, 1], not in units of std
-    attacked = torch.minimum(torch.maximum(attacked, (0 - mean) / std), (1 - mean) / std)
-    right = (model[1](attacked).argmax(1) == labels).sum().item()
-    assert lc.fgsm_accuracy(model, images, labels) == 100 * right / N
-    ours = model[0](fgsm(model, images, labels, 1 / 255))
-    torch.testing.assert_close(ours, attacked, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("evaluate", [lc.accuracy, lc.fgsm_accuracy])

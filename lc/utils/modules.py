@@ -21,16 +21,14 @@ def take_over(new, old, weights=None, tied=None, copies=None):
     """Gives a module what it keeps of the one whose place it takes: all but sizes and weights.
 
     It keeps the mode, hooks, and what else is neither an `nn.Conv2d`'s nor an LC-Block's own. Of
-    the weights, it keeps memory format, frozen state, attributes and tying, but not their hooks
-    (`Tensor.register_hook`). Compiled calls (`nn.Module.compile`) call the old module, and go.
+    the weights, it keeps memory format, frozen state, attributes and tying, but not their hooks.
 
     Args:
         weights: `{name of a weight of new: (the weights of old that it stands for, all else that
-            it is computed from)}`. It is frozen if all that it stands for is. Where the attributes
-            of these differ, the last one's hold.
+            it is computed from)}`. It is frozen if all that it stands for is, and has the
+            attributes of the last one.
         tied: the weights made so far, by what they are computed from, for all modules of a model.
-        copies: the memo of `copy.deepcopy`, if `new` belongs to a copy of the model. Without it,
-            both modules refer to the same attributes.
+        copies: the memo of `copy.deepcopy`, if `new` belongs to a copy of the model.
     """
     def own(value):
         return value if copies is None else copy.deepcopy(value, copies)
