@@ -252,27 +252,26 @@ def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="aut
             raise Stopped(run.id)
 
     way_out = "Use a device with more memory or stop what else runs there"
-    with named_errors(run, device, way_out):
-        with own_randomness(run.seed, device):
-            network = build_model(run.model, len(data.classes), data.channels)
-            if run.frozen:
-                freeze_spatial(network)
-            trainer = trainer_class(network, data, run.recipe, run.seed, device, precision)
-            if saved:
-                try:
-                    trainer.load(saved["trainer"])
-                except ValueError as error:
-                    raise kept.error(error) from None
-                meter.add(saved["spent"])
-            meter.lap("setup")
-            total = trainer.n * run.recipe.epochs
-            done = trainer.n * trainer.epochs + sum(trainer.batches[:trainer.position])
-            silent = None if progress is None else not progress
-            with tqdm(total=total, initial=done, desc=f"{label}{run.id}", unit=" images",
-                      unit_scale=True, leave=False, disable=silent) as bar:
-                while trainer.epochs < run.recipe.epochs:
-                    loss = yield from trainer.steps(after_step)
-            meter.lap("training")
+    with named_errors(run, device, way_out), own_randomness(run.seed, device):
+        network = build_model(run.model, len(data.classes), data.channels)
+        if run.frozen:
+            freeze_spatial(network)
+        trainer = trainer_class(network, data, run.recipe, run.seed, device, precision)
+        if saved:
+            try:
+                trainer.load(saved["trainer"])
+            except ValueError as error:
+                raise kept.error(error) from None
+            meter.add(saved["spent"])
+        meter.lap("setup")
+        total = trainer.n * run.recipe.epochs
+        done = trainer.n * trainer.epochs + sum(trainer.batches[:trainer.position])
+        silent = None if progress is None else not progress
+        with tqdm(total=total, initial=done, desc=f"{label}{run.id}", unit=" images",
+                  unit_scale=True, leave=False, disable=silent) as bar:
+            while trainer.epochs < run.recipe.epochs:
+                loss = yield from trainer.steps(after_step)
+        meter.lap("training")
         measured = measure(network.eval(), data, run.recipe, device)
     meter.lap()
     return to_result(run, network, network, meter.spent, **measured, train_loss=loss,
