@@ -114,14 +114,9 @@ def _measured(device, steps=10):
 def announce(runs, device, workers=1, gpus=1):
     """Prints how many runs there are, on which device, and about how long they all take.
 
-    Where that is more than an hour on a CPU, it names the largest profile that takes less.
-
-    Args:
-        workers: the number of processes, each with as many threads as this one.
-        gpus: on how many GPUs they are. All that share one train as fast as one process.
-
-    Returns:
-        The seconds that each run adds to the time of all.
+    Where that is more than an hour on a CPU, it names the largest profile that takes less. The
+    processes, `workers`, have as many threads each as this one, or train on this many `gpus`, each
+    as fast as one process. Returns the seconds that each run adds to the time of all.
     """
     if not runs:
         return []

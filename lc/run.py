@@ -44,8 +44,8 @@ class Recipe:
     learning_rate: float = 1e-2
     momentum: float = 0.9
     weight_decay: float = 1e-2
-    # What the weight decay acts on in LC-Blocks: both factors, one of them, or only their product.
-    # Checkpoints compare the text of a run, which leaves this out: the profile names it.
+    # What it acts on in LC-Blocks: both factors, one of them, or only their product. The text of a
+    # run, which checkpoints compare, leaves it out: the profile names it.
     decayed: str = field(default="factors", repr=False, kw_only=True)
     label_smoothing: float = 0.1
     train_images: int | None = None  # only the first n

@@ -189,12 +189,8 @@ def train_missing(runs, *, expected=None, device="auto", precision="auto", fuse=
 
     Args:
         expected: the seconds of each run, from a caller that has checked the rest.
-        device, precision, fuse, data_dir: as for `lc.train`.
-        together: how many runs this process trains at once: see `in_turn`.
-        time_limit: stop after this many minutes, as with `stop`. An epoch that a GPU has queued
-            and an evaluation are finished.
-        save, unfolded: a folder for the trained networks, and whether they keep their LC-Blocks:
-            see `save_network`.
+        device, precision, fuse, together, time_limit, save, unfolded, data_dir: as for the command
+            `lc sweep`. At the time limit, in minutes, it ends as with `stop`.
         progress: whether to show bars; by default on a terminal. Else the log has a line a run.
         stop: a function that is called after every step. If it returns True, the current runs are
             checkpointed (ImageNet: after the last full epoch) and this ends.

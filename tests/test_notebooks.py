@@ -107,10 +107,12 @@ def drawn(names):
     return found.curves if isinstance(found, study.Rows) else found
 
 
-@pytest.mark.parametrize("store", ["one row each", *(
-    pytest.param(name, marks=pytest.mark.slow)
-    for name in ("whole", "frozen alone", "learnable alone"))])
-@pytest.mark.parametrize("name", ON_RESULTS)
+@pytest.mark.parametrize("store, name", [
+    pytest.param(store, name, marks=[pytest.mark.slow] * (
+        # the others draw a few rows in `test_a_list_of_a_readers_own_is_drawn`
+        store != "one row each" or name in [name for name, *_ in LISTS]))
+    for store in ("one row each", "whole", "frozen alone", "learnable alone")
+    for name in ON_RESULTS])
 def test_notebooks_draw_whatever_rows_there_are(name, store, stores, execute, capsys):
     shown = drawn(execute(name, stores(store)))
     profiles = {re.sub(r"-(fp32|bf16|decay.*)", "", name) for name in shown["profile"]}

@@ -22,10 +22,7 @@ SAME = 0.001  # the same for the same kernels as a CUDA graph, and for outputs o
 
 
 def examine(data_dir=None):
-    """Yields what this machine has, each as whether it is right and a line of text.
-
-    Nothing is downloaded to `data_dir`, which is as for `load_data`.
-    """
+    """Yields what this machine has: whether it is right, and a line. It downloads nothing."""
     yield True, f"PyTorch {torch.__version__}, built for CUDA {torch.version.cuda}"
     usable, said = _tried(lambda: resolve_device("auto") and seen_by_driver() or "no NVIDIA GPU")
     yield usable, said

@@ -6,7 +6,6 @@ import runpy
 import shutil
 import subprocess
 import sys
-import sysconfig
 
 import nbformat
 import pytest
@@ -65,33 +64,27 @@ def test_the_site_has_the_buttons_of_an_address_and_none_without(tmp_path):
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A new environment with `lc` from a wheel, as `pip install FOLDER` makes it."""
-    folder = tmp_path_factory.mktemp("installed")
-    sources = folder / "copy"  # a build leaves files in its folder
+    """A folder with `lc` as `pip install FOLDER` copies it there from a wheel."""
+    sources = tmp_path_factory.mktemp("copy")  # a build leaves files in its folder
     shutil.copytree(ROOT / "lc", sources / "lc", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, sources)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder,
-                    sources], check=True)
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
-    (site,) = folder.glob("venv/lib/python*/site-packages")
-    # PyTorch and the rest are those of this environment
-    (site / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    (wheel,) = folder.glob("*.whl")
-    subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True)
-    return folder / "venv"
+    site = tmp_path_factory.mktemp("site-packages")
+    subprocess.run([sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check",
+                    "install", "--no-deps", "--no-build-isolation", "--target", site, sources],
+                   check=True)
+    return site
 
 
 @pytest.fixture
 def python(installed, tmp_path):
-    """Runs this environment's Python in a folder without `lc`."""
-    environment = {key: value for key, value in os.environ.items()
-                   if key != "PYTHONPATH" and not key.startswith("LC_")}
+    """Runs Python with this `lc`, in a folder without one."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("LC_")}
+    environment["PYTHONPATH"] = str(installed)
 
     def run(*arguments, **variables):
-        done = subprocess.run([installed / "bin" / "python", *arguments], cwd=tmp_path,
-                              env=environment | variables, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, *arguments], cwd=tmp_path, text=True,
+                              env=environment | variables, capture_output=True)
         assert done.returncode == 0, done.stderr
         return done
 
