@@ -25,8 +25,9 @@ BETWEEN = {"BN": nn.BatchNorm2d, "ReLU": lambda channels: nn.ReLU(inplace=True)}
 class LCBlock(nn.Module):
     """A spatial convolution to `out_channels * expansion` channels, a pointwise one (Figure 3).
 
-    Input, output and read-only attributes are those of the `nn.Conv2d` that it replaces. Both
-    convolutions keep PyTorch's default initialisation: U(-b, b), b = 1/sqrt(c_in k^2) (Equation 3).
+    It takes `[batch, in_channels, height, width]` to `[batch, out_channels, height', width']`, and
+    has the attributes of the `nn.Conv2d` that it replaces, read-only. Both convolutions keep
+    PyTorch's default initialisation: U(-b, b) with b = 1/sqrt(c_in k^2) (Equation 3).
 
     `weight` are the combined filters, computed on each access from `spatial` and `pointwise`. These
     are called only if they have hooks; count operations on `lc.fold(model)`.

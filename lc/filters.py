@@ -42,7 +42,7 @@ def variance_entropy(weight, normalize=False):
 
 
 def randomness_threshold(n):
-    """The least FVE of n random 3x3 kernels (Gavrikov and Keuper, CVPR 2022), above 0 if n > 2.
+    """The least FVE of n random 3x3 kernels (Gavrikov and Keuper, CVPR 2022).
 
     Raises:
         ValueError: if n is below 1.

@@ -70,13 +70,12 @@ def build_model(name, num_classes=10, in_channels=3):
     `ResNet-{D}-{W}` and `ResNet-LC-{D}-{W}x{E}` are the CIFAR-ResNets of Section 4: with `-k9` for
     the kernel size (Section 4.3), `+BN`, `+ReLU` or `+BN+ReLU` for operations between the
     convolutions (Table 3), `~covariance` or another kind of `init_spatial` for the spatial filters
-    (the other weights of a seed stay), or `~identity` to start as the plain network (Section 6).
-    The off-the-shelf networks of Figure 1a are torchvision's for small images:
-    `ResNet-14/18/34/50/101`, `Wide-ResNet-50x2`, `MobileNet-v2`. `ResNet-20` is `ResNet-20-16`.
+    alone, or `~identity` to start as the plain network (Section 6). `ResNet-14/18/34/50/101`,
+    `Wide-ResNet-50x2` and `MobileNet-v2` are torchvision's for small images (Figure 1a).
+    `ResNet-20` is `ResNet-20-16`.
 
     Raises:
-        ValueError: if the name is unknown (the message lists what is known), or there is no class
-            or no channel.
+        ValueError: if the name is unknown (the message lists the known), or a number is below 1.
     """
     name = canonical_name(name)
     check.integer("num_classes", num_classes)

@@ -40,10 +40,7 @@ def architecture(name):
 
 
 def combines(name):
-    """Whether pointwise convolutions follow the spatial ones, also in networks on ImageNet.
-
-    Such networks stand beyond the dotted line in Figure 1.
-    """
+    """Whether pointwise convolutions follow the spatial ones (above Figure 1's dotted line)."""
     shape = architecture(name)
     return shape.expansion > 0 if shape.depth else name not in TWO_SPATIAL
 
@@ -51,8 +48,7 @@ def combines(name):
 def canonical_name(name):
     """The spelling of a network's name in the results: `ResNet-LC-8-16-k3` is `ResNet-LC-8-16x1`.
 
-    Raises:
-        ValueError: if `build_model` does not know the name, or no network can have it.
+    Raises ValueError if no network has the name.
     """
     check.kind("a model's name", name, str, "text such as 'ResNet-20-16'")
     if name == "ResNet-20":

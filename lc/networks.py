@@ -48,7 +48,7 @@ def load_network(file):
     """The network of a file that `save_network` wrote, on the CPU and in evaluation mode.
 
     It takes images `[batch, c, h, w]` in [0, 1] to logits. Its attribute `row` is the run's row of
-    `results/runs.csv`, and `classes` a tuple of names. An unfolded network is frozen as in training.
+    `results/runs.csv`, `classes` a tuple of names. An unfolded network is frozen as in training.
 
     Raises:
         ValueError: if the file is missing, damaged, or not of `save_network`.

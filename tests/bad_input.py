@@ -65,7 +65,6 @@ LIBRARY = {
         "lc.train(run, device='cuda:99')": "cuda:99",
         "lc.train(run, precision='fp16', device='cpu')": "precision",
         "benchmark.benchmark('cpu', batch='256')": "batch",
-        "benchmark.benchmark('cpu', paths=['graph'])": "path",
         "benchmark.benchmark('cpu', batch=10 ** 13, models=['ResNet-8-8'])": "batch",
         "study.collect(study.figure4, 'smoke', expansions=[])": "expansions",
         "study.collect(study.figure4, 'smoke', expansions=['8'])": "expansions",
@@ -73,7 +72,6 @@ LIBRARY = {
         "study.collect(study.figure1a, 'smoke', networks='ResNet-18')": "networks",
         "study.collect(study.table1, 'smoke', datasets=[5])": "id",
         "study.collect(study.figure4, 'smoke', seeds=4)": "seeds",
-        "study.collect(study.figure4, 'smoke')": "train",
         "study.collect(study.figure4, ['smoke'])": "profile",
         "study.check_parameters('paper', 1, '', 'auto')": "train",
         "study.check_parameters('paper', False, '', 'gpu')": "gpu",
@@ -95,7 +93,6 @@ LIBRARY = {
     lc.ResultsError: {
         "results.load_table(file('store', b'a file'))": "read",
         "results.load_table(rows(bytes(range(256)) * 9))": "repair",
-        "results.load_table(rows(text[:-40]))": "line",
         "results.load_table(rows(text.replace(b'87.5', b'caf\\xe9')))": "repair",
         "results.append(result(), rows(text[:text.rindex(b',')]))": "line 3",
         "results.append(result(id='../../outside'), root / 'store')": "id",

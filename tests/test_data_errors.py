@@ -16,13 +16,12 @@ def images(*shape):
     return np.zeros(shape, np.uint8)
 
 
-def test_several_at_once_download_once(tmp_path, monkeypatch):
+def test_several_at_once_download_once(tmp_path, monkeypatch, layout):
     def download(name, path):
         made.append(name)
-        save_npz(path, **layout)
+        save_npz(path, **layout())
 
-    made, layout = [], dict(x_train=images(4, 32, 32, 3), y_train=[0, 1, 1, 0], classes=["a", "b"],
-                            x_test=images(4, 32, 32, 3), y_test=[0, 1, 1, 0])
+    made = []
     monkeypatch.setattr(data, "_download", download)
     threads = [Thread(target=lc.load_data, args=("cifar10", tmp_path)) for _ in range(4)]
     for thread in threads:
@@ -82,17 +81,11 @@ def test_names_of_classes_are_text(tmp_path, layout, dtype):
 
 @pytest.mark.parametrize("name, advice, content", [
     ("mine", "x_train and x_test", b""), ("mine", "x_train and x_test", b"x_train = 1"),
-    ("mine", "x_train and x_test", None), ("cifar10", "delete it", slice(99))],
+    ("mine", "x_train and x_test", None), ("cifar10", "delete it", b"PK\3\4 cut off")],
     ids=["empty", "text", "folder", "truncated"])
-def test_files_that_are_no_npz(tmp_path, layout, name, advice, content):
+def test_files_that_are_no_npz(tmp_path, name, advice, content):
     path = tmp_path / f"{name}.npz"
-    if content is None:
-        path.mkdir()
-    elif isinstance(content, slice):
-        save_npz(path, **layout())
-        path.write_bytes(path.read_bytes()[content])
-    else:
-        path.write_bytes(content)
+    path.mkdir() if content is None else path.write_bytes(content)
     with pytest.raises(lc.DataError, match=f"{name}.npz is damaged.*{advice}") as error:
         lc.load_data(name, tmp_path)
     assert ("delete" in str(error.value)) == (name == "cifar10")  # which lc can make again
@@ -102,18 +95,3 @@ def test_a_known_set_with_other_channels(tmp_path, layout):
     save_npz(tmp_path / "cifar10.npz", **layout(channels=(1,)))
     with pytest.raises(lc.DataError, match=r"cifar10 has 3 channels, but.*cifar10.npz have 1"):
         lc.load_data("cifar10", tmp_path)
-
-
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch, error):
-    def fail(file, **arrays):
-        file.write(b"half of it")
-        raise error
-
-    save_npz(tmp_path / "old.npz", x=np.arange(3))
-    monkeypatch.setattr(np, "savez_compressed", fail)
-    for name in ("new", "old"):
-        with pytest.raises(type(error)):
-            save_npz(tmp_path / f"{name}.npz", x=np.arange(4))
-    assert [path.name for path in tmp_path.iterdir()] == ["old.npz"]
-    assert np.load(tmp_path / "old.npz")["x"].tolist() == [0, 1, 2]

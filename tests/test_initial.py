@@ -131,6 +131,3 @@ def test_the_experiment_is_figure_8s_networks_and_the_frozen_ones_with_each_abla
     assert {run.architecture.initial for run in runs if not run.frozen} == {"", "covariance"}
     sizes = [run.architecture.kernel_size for run in study.initialisation(seeds=[0])]
     assert sizes == sorted(sizes, reverse=True) and sizes[0] == 9  # the longest come first
-    names = {run.model for run in study.initialisation("short", expansions=[2], seeds=[1])}
-    assert names == {"ResNet-8-16-k7", "ResNet-LC-8-16x2-k7",
-                     *(f"ResNet-LC-8-16x2-k7~{kind}" for kind in ABLATIONS)}
