@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from .effects import Crossing, of_seeds
+from .effects import Crossing, Effect, of_seeds
 from .names import Architecture
 from .run import PROFILES
 
@@ -68,13 +68,16 @@ def _within_networks(rows, column):
     return ((groups.var() * weights).sum() / freedom if freedom else np.nan), freedom
 
 
-def effect_of(rows, column, spread, **more):
-    """The `effects.Effect` of a column of one network's rows.
+def effect_of(rows, spread, column="accuracy", **more):
+    """The `effects.Effect` of a column of one network's rows; unknown without any.
 
     Args:
         spread: of `seed_spread`, of the same column.
     """
-    return of_seeds(rows.set_index("seed")[column], pooled=spread[rows["frozen"].iloc[0]], **more)
+    if rows.empty:
+        return Effect({})
+    values = dict(zip(rows["seed"], rows[column]))
+    return of_seeds(values, pooled=spread[rows["frozen"].iloc[0]], **more)
 
 
 def break_even(rows, x):

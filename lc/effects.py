@@ -19,16 +19,16 @@ class Cell:
 
     mean: float
     n: int  # seeds
-    variance: float = np.nan  # over the seeds, where `values` is None
-    values: dict | None = field(default=None, repr=False)  # by seed, if they are known
+    variance: float = np.nan  # over the seeds, where `values` is empty
+    values: dict = field(default_factory=dict)  # by seed, if they are known
     pooled: tuple = (np.nan, 0)  # of other networks: their variance over seeds, degrees of freedom
-    answers: np.ndarray | None = field(default=None, repr=False)  # 0 to 100 for each test image
+    answers: np.ndarray | None = None  # 0 to 100 for each test image
     images: str = ""  # the data set of `answers`
 
 
 def of_seeds(values, **more):
-    """The `Effect` of one network's values, a Series by seed."""
-    values = values.to_dict()
+    """The `Effect` of one network's values by seed, a Series or a dictionary."""
+    values = dict(values)
     mean = float(np.mean(list(values.values())))
     return Effect({Cell(mean, len(values), values=values, **more): 1.0})
 
@@ -48,17 +48,23 @@ class Effect:
     can show the direction only where a network has one seed.
 
     Where all cells have answers, the interval covers other test images, too: the half-width of an
-    interval over the images is added in quadrature. Without cells, all is nan and n is 0.
+    interval over the images is added in quadrature. Without cells it is unknown, and so is each sum
+    with it: all is nan and n is 0.
     """
 
     def __init__(self, weights):
         self.weights = weights
 
     def __add__(self, other):
+        if not (self.weights and other.weights):
+            return Effect({})
         weights = dict(self.weights)
         for cell, weight in other.weights.items():
             weights[cell] = weights.get(cell, 0) + weight
         return Effect(weights)
+
+    def __radd__(self, _):
+        return self  # `sum` starts with 0
 
     def __mul__(self, factor):
         return Effect({cell: factor * weight for cell, weight in self.weights.items()})
@@ -67,31 +73,27 @@ class Effect:
         return self + other * -1
 
     @cached_property
-    def value(self):
-        """Of the seeds that all cells have if they are two or more, else of all seeds."""
-        if self._paired:
-            return float(np.mean(list(self.by_seed.values())))
-        total = sum(weight * cell.mean for cell, weight in self.weights.items())
-        return float(total) if self.weights else np.nan
+    def paired(self):
+        """The combination within each seed that all cells have; empty if these are fewer than two."""
+        seeds = [set(cell.values) for cell in self.weights]
+        shared = sorted(set.intersection(*seeds)) if seeds else []
+        return [sum(weight * cell.values[seed] for cell, weight in self.weights.items())
+                for seed in shared if len(shared) > 1]
 
     @cached_property
-    def by_seed(self):
-        """The combination within each seed that all cells have, or None if seeds are unknown."""
-        if not self.weights or any(cell.values is None for cell in self.weights):
-            return None
-        seeds = set.intersection(*(set(cell.values) for cell in self.weights))
-        return {seed: sum(weight * cell.values[seed] for cell, weight in self.weights.items())
-                for seed in sorted(seeds)}
-
-    @property
-    def _paired(self):
-        return self.by_seed is not None and len(self.by_seed) > 1
+    def value(self):
+        """Of the seeds that all cells have if they are two or more, else of all seeds."""
+        if self.paired:
+            return float(np.mean(self.paired))
+        total = sum(weight * cell.mean for cell, weight in self.weights.items())
+        return float(total) if self.weights else np.nan
 
     @property
     def n(self):
         """The number of seeds behind it: those that all cells have."""
-        least = min((cell.n for cell in self.weights), default=0)
-        return least if self.by_seed is None else max(1, len(self.by_seed))
+        if any(cell.values for cell in self.weights):
+            return max(1, len(self.paired))
+        return min((cell.n for cell in self.weights), default=0)
 
     def interval(self, confidence=0.95):
         """Its two ends; nan if nothing tells how much seeds differ."""
@@ -113,9 +115,9 @@ class Effect:
     @cached_property
     def _own(self):
         """Of the networks' own seeds."""
-        if self._paired:
-            return [(np.var(list(self.by_seed.values()), ddof=1) / self.n, self.n - 1)]
-        if self.by_seed is not None or any(cell.n < 2 for cell in self.weights):
+        if self.paired:
+            return [(np.var(self.paired, ddof=1) / self.n, self.n - 1)]
+        if any(np.isnan(cell.variance) for cell in self.weights):
             return []
         return [(weight ** 2 * cell.variance / cell.n, cell.n - 1)
                 for cell, weight in self.weights.items()]
@@ -125,7 +127,7 @@ class Effect:
         """Of all networks' seeds. Cells with the same estimate share its degrees of freedom."""
         factors = {}
         for cell, weight in self.weights.items():
-            seeds = self.n if self._paired else cell.n
+            seeds = len(self.paired) or cell.n
             factors[cell.pooled] = factors.get(cell.pooled, 0) + weight ** 2 / seeds
         if any(freedom < ENOUGH for _, freedom in factors):
             return []
@@ -151,17 +153,12 @@ def _half(parts, confidence):
     return stdtrit(freedom, (1 + confidence) / 2) * total ** 0.5
 
 
-def combined(terms):
-    """The sum of `(weight, effect)` pairs."""
-    return sum((effect * weight for weight, effect in terms), Effect({}))
-
-
 def average(effects):
     """The mean of several effects. Raises LookupError if there is none."""
     effects = list(effects)
     if not effects:
         raise LookupError("no network to average over")
-    return combined((1, effect) for effect in effects) * (1 / len(effects))
+    return sum(effects) * (1 / len(effects))
 
 
 def slope(curve, log=True):
@@ -174,7 +171,7 @@ def slope(curve, log=True):
     x = np.array(list(curve), float)
     x = np.log2(x) if log else x
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-    return combined(zip(weights, curve.values()))
+    return sum(effect * weight for weight, effect in zip(weights, curve.values()))
 
 
 class Crossing:
@@ -198,9 +195,8 @@ class Crossing:
 
     @property
     def value(self):
-        if not self.curve:
-            return np.nan
-        return self._zero([effect.value for effect in self.curve.values()])
+        values = [effect.value for effect in self.curve.values()]
+        return self._zero(values) if values else np.nan
 
     def interval(self, confidence=0.95):
         ends = np.array([effect.interval(confidence) for effect in self.curve.values()])

@@ -96,21 +96,14 @@ def side_by_side(rows, columns, *index, gaps=False):
     """
     if isinstance(columns, str):
         columns = {"": columns}
-    index = ["epochs", *index]
-    means = summary(rows, *columns.values())
-    parts = []
-    for title, column in columns.items():
-        labels = {frozen: f"{label}, {title}" if title else label
-                  for frozen, label in LABELS.items()}
-        cells = means.assign(filters=means["frozen"].map(labels), text=plus_minus(means, column))
-        part = cells.set_index([*index, "filters"])["text"].unstack(fill_value="–", sort=False)
-        parts.append(part.reindex(columns=labels.values(), fill_value="–"))
-    table = pd.concat(parts, axis=1).rename_axis(columns=None)
+    index, means = ["epochs", *index], summary(rows, *columns.values())
+    parts = {f"{label}, {title}" if title else label: (means[means["frozen"] == frozen], column)
+             for title, column in columns.items() for frozen, label in LABELS.items()}
     if gaps:
-        found = gaps_of(rows).set_index(index)
-        known = pd.Series(plus_minus(found, "gap"), found.index, dtype=object)
-        table["Gap"] = known.reindex(table.index, fill_value="–")
-    return table
+        parts["Gap"] = gaps_of(rows), "gap"
+    texts = {title: pd.Series(plus_minus(part, column), part.set_index(index).index, dtype=object)
+             for title, (part, column) in parts.items()}
+    return pd.DataFrame(texts, means.set_index(index).index.unique()).fillna("–")
 
 
 def span(values):

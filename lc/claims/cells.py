@@ -1,11 +1,11 @@
 """From rows, or from the paper's published means, to the cells that claims compare."""
 
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
-from .. import paper, results
+from .. import paper, results, study
 from ..analysis import central_share, effect_of, seed_spread
 from ..effects import of_mean
 
@@ -20,11 +20,10 @@ class Cells:
 
     Args:
         rows: those of `study.found_and_missing`, with the column `role`.
-        pool: of `pool_of`.
     """
 
-    def __init__(self, rows, pool):
-        self.rows, self.pool = rows, pool
+    def __init__(self, rows):
+        self.rows = rows
 
     def curve(self, role, column="accuracy", x="expansion"):
         """`{x: Effect}` of a role, in ascending order of x, of a column as in `measured`.
@@ -35,7 +34,7 @@ class Cells:
         rows = rows.assign(value=measured(rows, column)).dropna(subset="value")
         if rows.empty:
             raise LookupError(f"no runs of {role} networks")
-        return {at: self._effect(part, column) for at, part in rows.groupby(x)}
+        return {at: _effect(part, column) for at, part in rows.groupby(x)}
 
     def plain(self, column="accuracy"):
         """The plain network, all of it learned."""
@@ -58,22 +57,11 @@ class Cells:
 
     def by_kernel(self):
         """`{k: Cells}` of each kernel size."""
-        return {k: Cells(rows, self.pool) for k, rows in self.rows.groupby("kernel_size")}
-
-    def _effect(self, rows, column):
-        answers = [answered(run_id, column) for run_id in rows["id"]]
-        known = all(each is not None for each in answers)
-        dataset = rows["dataset"].iloc[0]
-        return effect_of(rows, "value", self.pool(dataset, column), images=dataset,
-                         answers=100 * np.mean(answers, axis=0) if known else None)
+        return {k: Cells(rows) for k, rows in self.rows.groupby("kernel_size")}
 
 
 class PublishedCells(Cells):
-    """The paper's own means, with nothing pooled.
-
-    Args:
-        means: `{(role, x): paper.Published}` of one table.
-    """
+    """The paper's own means, `{(role, x): paper.Published}` of one table."""
 
     def __init__(self, means):
         self.means = means
@@ -90,6 +78,15 @@ def ends(curve):
 def published(mean):
     """The effect of a published mean: its ± is taken as the standard deviation over its seeds."""
     return of_mean(mean.mean, paper.SEEDS, mean.spread ** 2)
+
+
+def _effect(rows, column):
+    """The effect of one network's rows, with what its profile and data set tell of the spread."""
+    answers = [answered(run_id, column) for run_id in rows["id"]]
+    known = all(each is not None for each in answers)
+    profile, dataset = rows["profile"].iloc[0], rows["dataset"].iloc[0]
+    return effect_of(rows, spread(profile, dataset, column), "value", images=dataset,
+                     answers=100 * np.mean(answers, axis=0) if known else None)
 
 
 def measured(rows, column):
@@ -118,10 +115,32 @@ def first_share(arrays):
     return central_share(energy) if len(energy) > 3 else np.nan
 
 
+def role(run):
+    """The role of a run's network, such as "LC frozen"."""
+    kind = "LC" if run.architecture.expansion else "plain"
+    return f"{kind} {'frozen' if run.frozen else 'learnable'}"
+
+
+@lru_cache
+def stored(experiment, profile):
+    """The runs of an experiment, and their rows for `Cells`."""
+    runs = {run.id: run for run in experiment(profile)}
+    rows, _ = study.found_and_missing(list(runs.values()))
+    return list(runs.values()), rows.assign(role=[role(runs[run_id]) for run_id in rows["id"]])
+
+
 @lru_cache(maxsize=1024)
 def arrays(run_id):
-    """The arrays of a run, read once until `report.verdicts` is called again."""
+    """The arrays of a run."""
     return results.load_arrays(run_id)
+
+
+@lru_cache
+def spread(profile, dataset, column):
+    """The `analysis.seed_spread` of all rows of a profile and data set."""
+    rows = results.load_table()
+    rows = rows[(rows["profile"] == profile) & (rows["dataset"] == dataset)]
+    return seed_spread(rows.assign(value=measured(rows, column)).dropna(subset="value"), "value")
 
 
 def answered(run_id, column):
@@ -134,12 +153,4 @@ def answered(run_id, column):
     return None if bits is None else np.unpackbits(bits)
 
 
-def pool_of(rows):
-    """A function from a data set and a column to their `analysis.seed_spread` in rows."""
-    @cache
-    def pool(dataset, column):
-        of_set = rows[rows["dataset"] == dataset]
-        values = of_set.assign(value=measured(of_set, column)).dropna(subset="value")
-        return seed_spread(values, "value")
-
-    return pool
+CACHED = stored, arrays, spread  # until `report.verdicts` is called again

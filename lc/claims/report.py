@@ -9,8 +9,8 @@ from .. import findings, tables
 from ..effects import Crossing, place
 from ..utils.shown import Shown, framed
 from . import cells
-from .verdict import (AS_IN_PAPER, CLAIMS, CONTRARY, TINY, UNDECIDED, cells_of, found, holm, judge,
-                      p_value, weakest)
+from .verdict import (AS_IN_PAPER, CLAIMS, CONTRARY, TINY, UNDECIDED, found, holm, judge, p_value,
+                      rows_of, weakest)
 
 COLORS = dict(zip((AS_IN_PAPER, CONTRARY, UNDECIDED), findings.COLORS.values()))
 DIGITS = {"points": 2, "FVE": 3, "share": 3, "log2": 2, "E": 1, "W": 0, "D": 0}
@@ -37,7 +37,8 @@ def verdicts(notebook=None):
     if notebook not in (None, *known):
         raise ValueError(f"no claim belongs to notebook {notebook!r}; those with claims: "
                          f"{', '.join(known)}")
-    cells.arrays.cache_clear()
+    for each in cells.CACHED:
+        each.cache_clear()
     table = pd.DataFrame([judged(claim) for claim in CLAIMS])
     asked = table["p"].notna()
     table["holm"] = False
@@ -130,9 +131,9 @@ def effect_text(part):
 
 def by_paper(claim):
     """The verdict of the paper's own means on a claim; empty where it prints no spreads."""
-    if claim.published is None:
+    if not claim.published:
         return ""
-    parts = claim.published()
+    parts = claim.parts(claim.published)
     least, verdict = weakest(parts), judge(parts)
     said = "decided" if verdict == AS_IN_PAPER else verdict
     return f"{said}: {effect_text(least)}, {least.label}"
@@ -158,9 +159,9 @@ def own_numbers(a, b, here):
 
 def doubt(claim):
     """What rows of the paper's recipe, however few, say of a claim that smaller runs contradict."""
-    found = cells_of(claim, "paper", covering=0)
+    rows, covered = rows_of(claim, "paper")
     try:
-        parts = claim.parts(found) if found else []
+        parts = claim.parts(cells.Cells(rows)) if covered else []
     except (LookupError, ValueError):  # the runs lack networks that the claim is about
         parts = []
     if not parts:
@@ -168,7 +169,7 @@ def doubt(claim):
     least = weakest(parts)
     shown = (f"({effect_text(least)}, {least.label}; {epochs(claim, 'paper')} epochs, "
              f"n = {least.effect.n})")
-    if all(part.points_its_way for part in parts):
+    if all(part.distances[0] > 0 for part in parts):
         return (f"The runs of the paper's recipe point its way {shown}, so shorter training may be "
                 "the reason.")
     return f"We do not know why: the runs of the paper's recipe say the same {shown}."

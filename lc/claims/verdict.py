@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import results, study
+from .. import study
 from ..effects import Crossing, Effect
 from ..findings import OPEN as UNDECIDED
-from .cells import Cells, pool_of
+from .cells import Cells, role, stored
 
 AS_IN_PAPER, CONTRARY = "as in the paper", "contrary to the paper"
 ABOVE, BELOW = (0, np.inf), (-np.inf, 0)  # the paper expects an effect above or below zero
@@ -45,28 +45,22 @@ class Part:
         return bool(low > most or high < least)
 
     @property
-    def points_its_way(self):
-        """Whether the effect is where the claim expects it, whatever its interval."""
-        return self.distance > 0
-
-    @property
-    def distance(self):
-        """How far the effect lies on the claim's side of the nearest bound."""
-        value, (least, most) = self._scale(self.effect.value), self._range
-        return min(value - least, most - value)
+    def distances(self):
+        """How far the effect and the ends of its interval lie on the claim's side of the nearest
+        bound; the effect comes first, and then the less favourable end."""
+        value, low, high = self._scale(self.effect.value), *self._interval(0.95)
+        least, most = self._range
+        if value - least > most - value:
+            return np.array([most - value, most - high, most - low])
+        return np.array([value - least, low - least, high - least])
 
     @property
     def scaled(self):
-        """How far the effect and the ends of its interval lie on the claim's side of the nearest
-        bound, in half-widths of the interval, or nan without a finite interval."""
-        value, (low, high) = self._scale(self.effect.value), self._interval(0.95)
-        least, most = self._range
+        """The `distances` in half-widths of the interval, or nan without a finite interval."""
+        low, high = self._interval(0.95)
         if not (np.isfinite([low, high]).all() and high > low):
             return np.full(3, np.nan)
-        distances = np.array([value - least, low - least, high - least])
-        if value - least > most - value:
-            distances = np.array([most - value, most - high, most - low])
-        return distances / ((high - low) / 2)
+        return self.distances / ((high - low) / 2)
 
     @property
     def unclear(self):
@@ -108,7 +102,7 @@ class Claim:
     runs: Callable  # from a profile to the runs of an experiment
     needs: tuple  # the roles whose runs it needs
     profiles: tuple = DECISIVE  # that may decide it: numbers of points hold for one recipe alone
-    published: Callable | None = None  # the parts from the paper's own means, where it prints them
+    published: Cells | None = None  # the paper's own means, where it prints them
     parts: Callable | None = None  # from `Cells`; raises LookupError if they lack a network
     text: str = ""
     statistic: str = ""  # that decides it
@@ -166,7 +160,7 @@ def weakest(parts):
     def place(part):
         if not np.isnan(part.scaled[0]):
             return 0, part.scaled[0]
-        return (1 if part.points_its_way else -1), part.distance
+        return (1 if part.distances[0] > 0 else -1), part.distances[0]
 
     return min(parts, key=place)
 
@@ -177,31 +171,22 @@ def found(claim):
     Without such a profile, it is "none" with no parts. `why` says what a decisive one lacks. Tiny
     runs are left out where longer ones exist, however few: these may say the opposite.
     """
-    longer = any(cells_of(claim, profile, covering=0) for profile in DECISIVE)
+    of = {profile: rows_of(claim, profile) for profile in (*DECISIVE, TINY)}
+    longer = any(covered for _, covered in map(of.get, DECISIVE))
     why = "longer runs of too few networks" if longer else "no rows"
     for profile in DECISIVE if longer else (TINY,):
-        cells = cells_of(claim, profile)
-        if cells is None:
+        rows, covered = of[profile]
+        if covered < study.COVERED:
             continue
         try:
-            return profile, claim.parts(cells), why
+            return profile, claim.parts(Cells(rows)), why
         except LookupError as error:
             why = f"{profile} has {error.args[0]}"
     return "none", [], why
 
 
-def cells_of(claim, profile, covering=study.COVERED):
-    """The `Cells` of a claim in a profile, or None if it lacks too many of their networks."""
-    runs = {run.id: run for run in claim.runs(profile) if role(run) in claim.needs}
-    rows, _ = study.found_and_missing(list(runs.values()))
-    if rows.empty or study.covered(runs.values(), rows) < covering:
-        return None
-    table = results.load_table()
-    pool = pool_of(table[table["profile"].isin(rows["profile"])])
-    return Cells(rows.assign(role=[role(runs[run_id]) for run_id in rows["id"]]), pool)
-
-
-def role(run):
-    """The role of a run's network, such as "LC frozen"."""
-    kind = "LC" if run.architecture.expansion else "plain"
-    return f"{kind} {'frozen' if run.frozen else 'learnable'}"
+def rows_of(claim, profile):
+    """The rows of a claim's networks in a profile, for `Cells`, and the share that has any."""
+    runs, rows = stored(claim.runs, profile)
+    rows = rows[rows["role"].isin(claim.needs)]
+    return rows, study.covered([run for run in runs if role(run) in claim.needs], rows)
