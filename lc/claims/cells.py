@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from .. import paper, results, study
+from .. import paper, results
 from ..analysis import central_share, effect_of, seed_spread
 from ..effects import of_mean
 
@@ -115,20 +115,6 @@ def first_share(arrays):
     return central_share(energy) if len(energy) > 3 else np.nan
 
 
-def role(run):
-    """The role of a run's network, such as "LC frozen"."""
-    kind = "LC" if run.architecture.expansion else "plain"
-    return f"{kind} {'frozen' if run.frozen else 'learnable'}"
-
-
-@lru_cache
-def stored(experiment, profile):
-    """The runs of an experiment, and their rows for `Cells`."""
-    runs = {run.id: run for run in experiment(profile)}
-    rows, _ = study.found_and_missing(list(runs.values()))
-    return list(runs.values()), rows.assign(role=[role(runs[run_id]) for run_id in rows["id"]])
-
-
 @lru_cache(maxsize=1024)
 def arrays(run_id):
     """The arrays of a run."""
@@ -151,6 +137,3 @@ def answered(run_id, column):
     except results.ResultsError:  # a copy of the rows alone
         return None
     return None if bits is None else np.unpackbits(bits)
-
-
-CACHED = stored, arrays, spread  # until `report.verdicts` is called again

@@ -9,8 +9,8 @@ from .. import findings, tables
 from ..effects import Crossing, place
 from ..utils.shown import Shown, framed
 from . import cells
-from .verdict import (AS_IN_PAPER, CLAIMS, CONTRARY, TINY, UNDECIDED, found, holm, judge, p_value,
-                      rows_of, weakest)
+from .verdict import (AS_IN_PAPER, CLAIMS, CONTRARY, TINY, UNDECIDED, forget, found, holm, judge,
+                      p_value, rows_of, weakest)
 
 COLORS = dict(zip((AS_IN_PAPER, CONTRARY, UNDECIDED), findings.COLORS.values()))
 DIGITS = {"points": 2, "FVE": 3, "share": 3, "log2": 2, "E": 1, "W": 0, "D": 0}
@@ -37,8 +37,7 @@ def verdicts(notebook=None):
     if notebook not in (None, *known):
         raise ValueError(f"no claim belongs to notebook {notebook!r}; those with claims: "
                          f"{', '.join(known)}")
-    for each in cells.CACHED:
-        each.cache_clear()
+    forget()
     table = pd.DataFrame([judged(claim) for claim in CLAIMS])
     asked = table["p"].notna()
     table["holm"] = False

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from .. import study
 from ..effects import Crossing, Effect
 from ..findings import OPEN as UNDECIDED
-from .cells import Cells, role, stored
+from .cells import Cells, arrays, spread
 
 AS_IN_PAPER, CONTRARY = "as in the paper", "contrary to the paper"
 ABOVE, BELOW = (0, np.inf), (-np.inf, 0)  # the paper expects an effect above or below zero
@@ -190,3 +191,23 @@ def rows_of(claim, profile):
     runs, rows = stored(claim.runs, profile)
     rows = rows[rows["role"].isin(claim.needs)]
     return rows, study.covered([run for run in runs if role(run) in claim.needs], rows)
+
+
+@lru_cache
+def stored(experiment, profile):
+    """The runs of an experiment, and their rows for `Cells`."""
+    runs = {run.id: run for run in experiment(profile)}
+    rows, _ = study.found_and_missing(list(runs.values()))
+    return list(runs.values()), rows.assign(role=[role(runs[run_id]) for run_id in rows["id"]])
+
+
+def role(run):
+    """The role of a run's network, such as "LC frozen"."""
+    kind = "LC" if run.architecture.expansion else "plain"
+    return f"{kind} {'frozen' if run.frozen else 'learnable'}"
+
+
+def forget():
+    """Lets the next verdicts read the results anew."""
+    for each in (stored, arrays, spread):
+        each.cache_clear()

@@ -11,7 +11,7 @@ import scipy.stats
 from helpers import result_of
 
 from lc import claims, results, study
-from lc.claims import cells, report, verdict
+from lc.claims import report, verdict
 from lc.claims.report import by_paper, effect_text
 from lc.claims.verdict import AS_IN_PAPER, CONTRARY, UNDECIDED, Part, holm, judge
 from lc.effects import Crossing, of_seeds
@@ -334,8 +334,7 @@ def test_holms_correction():
 
 def test_what_is_said_against_a_contrary_verdict_can_be_said_of_every_claim():
     """Rows of the paper's recipe may lack all that a claim is about, or leave no interval."""
-    for each in cells.CACHED:
-        each.cache_clear()  # of other tests' rows
+    verdict.forget()  # other tests' rows
     for each in claims.CLAIMS:
         said = report.doubt(each)
         assert "nan" not in said and ("no runs" in said or "n = " in said), each.number
