@@ -9,6 +9,7 @@ A line that began with a comment would end its paragraph.
 
 import re
 import tomllib
+from functools import cache
 from textwrap import fill
 
 from lc import claims, results
@@ -48,6 +49,7 @@ def decay():
             *by_seed.mean(), len(by_seed)), 100)
 
 
+@cache  # it takes seconds
 def verdicts():
     """How many claims are decided, and how."""
     rows = claims.verdicts()
