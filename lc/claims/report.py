@@ -70,7 +70,7 @@ def judged(claim):
 
 
 def because(claim, profile, parts, verdict):
-    """What leaves a claim undecided, or limits the verdict; empty if nothing does."""
+    """What leaves a claim undecided, or limits its verdict, if anything does."""
     if profile == TINY:
         return "only tiny runs"
     if profile not in claim.profiles:
@@ -139,14 +139,11 @@ def by_paper(claim):
 
 
 def own_numbers(a, b, here):
-    """Two published means under the same rule: their difference, and whether they decide its sign.
+    """A line of a table, by title: whether two published means decide the sign of their difference.
 
     Args:
         a, b: `paper.Published`.
         here: the difference of the same means here.
-
-    Returns:
-        A line of a table, by title.
     """
     effect = cells.published(a) - cells.published(b)
     said, low, high = (tables.number(each, 2) for each in (effect.value, *effect.interval()))

@@ -32,7 +32,7 @@ class Part:
     margin: float = 0.0  # by how much the effect may miss a finite range; a place in doublings
 
     def holds(self, level):
-        """Whether the effect is on the expected side at this level, or in the finite range and its
+        """Whether the effect is on the expected side at this level; of a finite range and its
         margin, by two one-sided tests."""
         finite = np.isfinite(self.expected).all()
         low, high = self._interval(1 - 2 * level if finite else 1 - level)

@@ -313,7 +313,7 @@ def test_a_place_between_coarse_neighbours_is_not_decided():
 
 
 def test_one_part_of_many_is_seldom_contrary_by_chance():
-    rng, wrong, times = np.random.default_rng(0), 0, 4000
+    rng, wrong, times = np.random.default_rng(0), 0, 1000
     for _ in range(times):
         parts = [Part("", certain(value, 1.959964)) for value in rng.normal(0, 1, 5)]
         wrong += judge(parts) == CONTRARY
