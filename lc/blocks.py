@@ -1,8 +1,8 @@
 """LC-Blocks: spatial convolutions whose filters a pointwise one combines (Sections 3 and 4).
 
 A pointwise convolution `P` directly after a spatial convolution `S` equals one convolution with the
-*combined filters* `W[i] = sum_j P[i, j] S[j]` (Lemma 3.1). An LC-Block is such a pair. It always
-combines the filters and convolves once, without the expanded feature maps.
+*combined filters* `W[i] = sum_j P[i, j] S[j]` (Lemma 3.1). An LC-Block is such a pair. In training
+too, it combines the filters and convolves once, without the expanded feature maps.
 """
 
 import copy

@@ -111,16 +111,14 @@ def training_batches(images, recipe, seed, epoch, batch, device, workers=0):
     random_seed(numbers, rank())
     sampler = RepeatAugSampler(images, world(), rank(), num_repeats=recipe.repeats)
     sampler.set_epoch(numbers)
-    return PrefetchLoader(_loader(images, batch, device, workers, sampler, True), device=device)
+    loader = DataLoader(images, batch, sampler=sampler, drop_last=True, num_workers=workers,
+                        pin_memory=device.type == "cuda")
+    return PrefetchLoader(loader, device=device)
 
 
 def validation_batches(images, batch, device, workers=0):
     """This process's part of the validation images: images `[n, 3, h, w]` in [0, 1], and labels."""
     part = range(rank(), len(images), world())
-    loader = _loader(images, batch, device, workers, part, False)
+    loader = DataLoader(images, batch, sampler=part, num_workers=workers,
+                        pin_memory=device.type == "cuda")
     return PrefetchLoader(loader, mean=(0, 0, 0), std=(1, 1, 1), device=device)
-
-
-def _loader(images, batch, device, workers, sampler, drop_last):
-    return DataLoader(images, batch, sampler=sampler, num_workers=workers, drop_last=drop_last,
-                      pin_memory=device.type == "cuda")
