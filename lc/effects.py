@@ -74,7 +74,7 @@ class Effect:
 
     @cached_property
     def paired(self):
-        """The combination within each seed that all cells have; empty if these are fewer than two."""
+        """The combination within each seed that all cells have; empty if these are below two."""
         seeds = [set(cell.values) for cell in self.weights]
         shared = sorted(set.intersection(*seeds)) if seeds else []
         return [sum(weight * cell.values[seed] for cell, weight in self.weights.items())

@@ -187,7 +187,7 @@ def merge(source, folder=None, replace=False):
     with _writing(folder):
         rows = load_rows(folder)
         differing = [i for i in theirs if i in rows and repr(rows[i]) != repr(theirs[i])]
-        taken = [i for i in theirs if i not in rows] + differing * replace
+        taken = [i for i in theirs if i not in rows] + (differing if replace else [])
         for each in taken:
             load_arrays(each, source)  # they must be whole
             with replacing(arrays_path(each, folder)) as f:

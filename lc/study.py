@@ -117,7 +117,7 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
         train_missing(experiment(profile, **lists), data_dir=data_dir or None, device=device,
                       progress=getattr(kernel(), "_allow_stdin", None))
     names = list(GRIDS)
-    names = names[:-1 if profile == "paper" else names.index(profile) + 1]
+    names = names[:-1] if profile == "paper" else names[:names.index(profile) + 1]
     runs = {name: experiment(name, **lists) for name in names}
     found = {name: found_and_missing(runs[name])[0] for name in names}
     drawn = _largest(runs, found) if profile == "paper" else profile

@@ -65,7 +65,7 @@ def train_imagenet(run, *, data=None, data_dir=None, device="auto", precision="a
         precision = resolve_precision(precision, device, "fp16")
         batch = _mini_batch(run.recipe, batch)
         torch.backends.cudnn.benchmark |= on_gpu  # as timm: the images' sizes do not change
-        workers = check.integer("workers", 8 * on_gpu if workers is None else workers, 0)
+        workers = (8 if on_gpu else 0) if workers is None else check.integer("workers", workers, 0)
         train, val = open_folder(data or find(run.dataset, data_dir), run.recipe)
         kept = Checkpoint(checkpoint, f"{run}, {len(train.classes)} classes, batches of {batch}, "
                                       f"{precision}, {device.type}")
