@@ -15,8 +15,8 @@ def convert(model, expansion=1, keep_function=False):
     Each block keeps its convolution's geometry, bias, mode, hooks, attributes, device, dtype and
     memory format. Its weights are new, with the attributes of the convolution's weight, such as
     `weight.lr_scale`; the spatial one is frozen if that was. Shared convolutions and weights stay
-    shared. 1x1 and grouped convolutions stay as they are, and so do, with a warning that names
-    them, other spatial layers: transposed, one- and three-dimensional ones, and subclasses of
+    shared. LC-Blocks, 1x1 and grouped convolutions stay as they are, and so do, with a warning that
+    names them, other spatial layers: transposed, one- and three-dimensional ones, and subclasses of
     `nn.Conv2d` that compute something else.
 
     Make the optimiser after this: one that was made before goes on with the old weights.

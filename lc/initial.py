@@ -19,7 +19,8 @@ def init_spatial(model, kind):
     - "covariance": a multivariate normal draw after Trockman et al. (2023, arXiv 2210.03651), who
       initialise depthwise filters. From them are the parts of the covariance: a Gaussian of the
       distance between two positions, less half of one that stays at the centre, the whole weighted
-      towards the centre, and wider in deeper layers. How they are combined is ours.
+      towards the centre, and wider in deeper layers. How they are combined, how wide they are and
+      the total variance are ours.
     - "envelope": the variance of "covariance" at each position, without its correlations.
     - "correlation": the correlations of "covariance", with the same variance at every position.
     - "shuffled": "covariance" with the positions of a layer's kernels in a random order.

@@ -124,9 +124,7 @@ def digest(path):
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
-def cifar10(folder, arrays, monkeypatch):
-    dataset = torchvision.datasets.CIFAR10
-
+def cifar_files(folder, dataset, labels_key, names_key, train_files, arrays, monkeypatch):
     def write(name, content):
         (folder / dataset.base_folder / name).write_bytes(pickle.dumps(content))
         return [name, digest(folder / dataset.base_folder / name)]
@@ -135,13 +133,24 @@ def cifar10(folder, arrays, monkeypatch):
 
     def images(name, split, part=slice(None)):
         rows = arrays[f"x_{split}"][part].transpose(0, 3, 1, 2).reshape(-1, 3072)
-        return write(name, {"data": rows, "labels": arrays[f"y_{split}"][part].tolist()})
+        return write(name, {"data": rows, labels_key: arrays[f"y_{split}"][part].tolist()})
 
-    parts = enumerate(np.array_split(np.arange(12), 5))
-    name, md5 = write("meta", {"label_names": arrays["classes"].tolist()})
-    monkeypatch.setattr(dataset, "train_list", [images(f"{i}", "train", part) for i, part in parts])
+    parts = zip(train_files, np.array_split(np.arange(12), len(train_files)))
+    name, md5 = write("meta", {names_key: arrays["classes"].tolist()})
+    monkeypatch.setattr(dataset, "train_list", [images(f, "train", part) for f, part in parts])
     monkeypatch.setattr(dataset, "test_list", [images("test", "test")])
-    monkeypatch.setattr(dataset, "meta", {"filename": name, "key": "label_names", "md5": md5})
+    monkeypatch.setattr(dataset, "meta", {"filename": name, "key": names_key, "md5": md5})
+
+
+def cifar10(folder, arrays, monkeypatch):
+    files = [f"data_batch_{i}" for i in range(1, 6)]
+    cifar_files(folder, torchvision.datasets.CIFAR10, "labels", "label_names", files, arrays,
+                monkeypatch)
+
+
+def cifar100(folder, arrays, monkeypatch):
+    cifar_files(folder, torchvision.datasets.CIFAR100, "fine_labels", "fine_label_names", ["train"],
+                arrays, monkeypatch)
 
 
 def svhn(folder, arrays, monkeypatch):
@@ -167,18 +176,20 @@ def fashion_mnist(folder, arrays, monkeypatch):
 
 STATISTICS = {  # mean and standard deviation by channel
     "cifar10": ((0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784)),
+    "cifar100": ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047)),
     "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
     "fashion-mnist": ((0.2860,), (0.3530,)),
 }
 
 
-@pytest.mark.parametrize("name, write, shape, augment", [
-    ("cifar10", cifar10, {}, True), ("svhn", svhn, {}, False),
-    ("fashion-mnist", fashion_mnist, dict(size=28, channels=()), False),
+@pytest.mark.parametrize("name, write, shape, classes, augment", [
+    ("cifar10", cifar10, {}, 10, True), ("cifar100", cifar100, {}, 100, True),
+    ("svhn", svhn, {}, 10, False),
+    ("fashion-mnist", fashion_mnist, dict(size=28, channels=()), 10, False),
 ])
 def test_known_sets_are_made_from_torchvisions_files(tmp_path, monkeypatch, layout, name, write,
-                                                     shape, augment):
-    arrays = layout(classes=10, **shape)
+                                                     shape, classes, augment):
+    arrays = layout(classes=classes, **shape)
     write(tmp_path / "new" / "downloads", arrays, monkeypatch)
     if name == "svhn":
         arrays["classes"] = np.array(list("0123456789"))

@@ -156,6 +156,13 @@ def test_the_library_and_all_options_are_described(site):
     assert expected <= described <= called | stored
 
 
+def test_a_notebook_without_a_title_is_refused(tmp_path):
+    path = tmp_path / "03_made_up.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), path)
+    with pytest.raises(ValueError, match="03_made_up.ipynb has no title or no outputs"):
+        SOURCES["read"](path)
+
+
 def test_the_numbers_are_counted_from_the_rows():
     plain, lc, other = "ResNet-20-16", "ResNet-LC-20-16x128", "ResNet-LC-20-16x1"
     quick, on_gpu = ("quick", 4, 5000, "a CPU"), (50000, "a GPU")
