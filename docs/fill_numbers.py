@@ -12,14 +12,17 @@ import tomllib
 from functools import cache
 from textwrap import fill
 
+import pandas as pd
+
 from lc import claims, results
 from lc.benchmark import table
 from lc.claims.verdict import AS_IN_PAPER, CONTRARY, UNDECIDED
+from lc.names import architecture
 from lc.paper import TABLE_1
 from lc.utils.files import ROOT
 
-PAGES = [ROOT / name for name in ("README.md", "docs/gpu_server.md", "docs/index.md",
-                                  "docs/performance.md")]
+PAGES = [ROOT / name for name in ("README.md", "docs/commands.md", "docs/gpu_server.md",
+                                  "docs/index.md", "docs/performance.md")]
 CITATION = ROOT / "CITATION.cff"
 FIRST = "notebooks/17_your_own_network.ipynb"
 URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("urls", {})
@@ -58,6 +61,49 @@ def verdicts():
     one_seed = (rows["p"].isna() & (rows["verdict"] != UNDECIDED)).sum()
     return "of {}, {} are as in the paper, {} contrary, {} not decided ({} by one seed)".format(
         len(said), *counts, one_seed)
+
+
+def on_a_core():
+    """The minutes that runs took on a CPU core, by profile and kind of network."""
+    rows = results.load_table(ROOT / "results")
+    rows = rows[rows["device"].str.endswith("CPU, 1 threads")]
+    return pd.DataFrame({
+        "profile": rows["profile"].str.split("-").str[0], "minutes": rows["seconds"] / 60,
+        "network": [kind(*each) for each in zip(rows["dataset"], rows["model"])]})
+
+
+def kind(dataset, model):
+    """A name for networks that take about as long."""
+    if dataset.startswith("tiny-imagenet"):
+        return "Tiny-ImageNet"
+    depth, width, expansion, kernel, *_ = architecture(model)
+    parts = {f"ResNet-{depth}" if depth else model: True, f"width {width}": width > 16,
+             f"{kernel} × {kernel} filters": kernel > 3,
+             "E = 32 or more": expansion >= 32 and depth > 8}
+    return ", ".join(text for text, named in parts.items() if named)
+
+
+def span(minutes):
+    ends = (f"{each:.{0 if each >= 1 else 1}f}" for each in (minutes.min(), minutes.max()))
+    return " to ".join(dict.fromkeys(ends))
+
+
+def times():
+    """The least and the most minutes of each profile's runs on CIFAR."""
+    runs = on_a_core()
+    runs = runs[runs["network"] != "Tiny-ImageNet"].groupby("profile")["minutes"]
+    return fill("{} minutes in the profile `paper` (75 epochs), {} in `short` (15), {} in `quick`, "
+                "and seconds in `smoke`".format(*(span(runs.get_group(name))
+                                   for name in ("paper", "short", "quick"))), 100)
+
+
+def minutes():
+    """The same as a table of `short`'s networks, the quickest first."""
+    runs = on_a_core()
+    short = runs[runs["profile"] == "short"].groupby("network")["minutes"]
+    lines = [f"| {name} | {span(short.get_group(name))} | {short.size()[name]} |"
+             for name in short.median().sort_values().index]
+    return "\n".join(["", "", "| network | minutes | runs |", "|---|---:|---:|", *lines, "", ""])
 
 
 def speeds():
@@ -105,6 +151,7 @@ def cited(text, address=URLS.get("Repository")):
 def filled(text, address=URLS.get("Repository")):
     """A page with all its numbers and the address written anew."""
     known = {"accuracies": accuracies, "decay": decay, "verdicts": verdicts, "speeds": speeds,
+             "times": times, "minutes": minutes,
              "copy": lambda: copy(address), "launch": lambda: launch(address)}
     return re.sub(rf"(<!-- ({'|'.join(known)}) -->).*?(<!-- end -->)",
                   lambda found: found[1] + known[found[2]]() + found[3], text, flags=re.DOTALL)

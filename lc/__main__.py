@@ -10,7 +10,7 @@ The companion to 'The Power of Linear Combinations: Learning with Random Convolu
 An experiment is a figure or table of the paper: a list of runs. A run is a network, a data set,
 frozen or learnable, a profile and a seed. It leaves a row in results/runs.csv, from which the
 notebooks draw. The profiles are paper (the paper's recipe, on a GPU), short (a fifth of its
-epochs), quick (0.2 to 9 minutes a run on a CPU core) and smoke (seconds).
+epochs), quick (minutes on a CPU core) and smoke (seconds).
 
   python -m lc status                                what is there, what is missing, and the hours
   python -m lc sweep figure4 --profile quick         train what Figure 4 lacks; after Ctrl-C, the

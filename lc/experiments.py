@@ -45,7 +45,7 @@ class Grid:
 
 GRIDS = {
     "paper": Grid(),
-    # 9 minutes to two hours a run on a CPU core with bf16 instructions; it compares no precisions
+    # up to two hours a run on a CPU core with bf16 instructions; it compares no precisions
     "short": Grid(
         seeds=(0, 1), networks=("ResNet-14", "ResNet-18", "ResNet-20", "ResNet-50", "MobileNet-v2"),
         network_seeds=(0,), small_depth=8, expansions=(1, 2, 4, 8, 32, 128), widths=(16, 32, 64),

@@ -70,7 +70,7 @@ PROFILES = {
     "paper": Recipe(),
     # nearly the paper's number of steps (11,730 of 14,700), in a fifth of its epochs
     "short": Recipe("short", epochs=15, batch_size=64),
-    # shows the direction of the effect, in 0.2 to 9 minutes a run on a CPU core
+    # shows the direction of the effect, in minutes on a CPU core
     "quick": Recipe("quick", epochs=4, batch_size=32, train_images=5000, test_images=2000),
     # only shows that everything runs, in seconds
     "smoke": Recipe("smoke", epochs=4, batch_size=32, train_images=512),
