@@ -16,6 +16,7 @@ class Grid:
     """What the experiments of a profile vary. The defaults, as in docstrings, are the paper's."""
 
     seeds: tuple = (0, 1, 2, 3)
+    finding_seeds: tuple = (0, 1, 2, 3)  # of `initialisation` and `decay`
     dataset: str = "cifar10"
     networks: tuple = ("ResNet-14", "ResNet-18", "ResNet-34", "ResNet-20", "ResNet-50",
                        "ResNet-101", "Wide-ResNet-50x2", "MobileNet-v2")
@@ -36,7 +37,6 @@ class Grid:
     map_kernel_sizes: tuple = (3, 5, 7, 9)
     # twice the recipe's shrinks a plain network's filters as fast as decay of both factors does
     decays: tuple = ("2e-2", "1e-2", "5e-3", "1e-3", "1e-4")
-    decay_seeds: tuple = (0, 1, 2, 3)
     between_expansion: int = 64
     precision_seeds: tuple = (0, 1, 2, 3)
     precision_expansion: int = 128
@@ -47,26 +47,28 @@ GRIDS = {
     "paper": Grid(),
     # up to two hours a run on a CPU core with bf16 instructions; it compares no precisions
     "short": Grid(
-        seeds=(0, 1), networks=("ResNet-14", "ResNet-18", "ResNet-20", "ResNet-50", "MobileNet-v2"),
-        network_seeds=(0,), small_depth=8, expansions=(1, 2, 4, 8, 32, 128), widths=(16, 32, 64),
+        seeds=(0, 1), finding_seeds=(0, 1, 2), network_seeds=(0,),
+        networks=("ResNet-14", "ResNet-18", "ResNet-20", "ResNet-50", "MobileNet-v2"),
+        small_depth=8, expansions=(1, 2, 4, 8, 32, 128), widths=(16, 32, 64),
         depths=(8, 20, 32, 56, 110), kernel_expansions=(1, 8, 64), initial_expansions=(1, 8),
-        initial_kernel_sizes=(7,), map_kernel_sizes=(3, 5, 7), decay_seeds=(0, 1, 2),
-        between_expansion=8, precision_seeds=()),
+        initial_kernel_sizes=(7,), map_kernel_sizes=(3, 5, 7), between_expansion=8,
+        precision_seeds=()),
     # each experiment in at most 20 minutes on two CPU cores; a CPU without bf16 instructions
     # takes about eight times as long to emulate them
     "quick": Grid(
-        seeds=(0, 1), networks=("ResNet-14", "ResNet-20", "MobileNet-v2"), network_seeds=(0,),
-        depth=8, small_depth=8, expansions=(1, 2, 8, 32, 128), widths=(8, 16, 32),
-        depths=(8, 14, 20), datasets_expansion=8, kernel_expansions=(1, 8), kernel_width=8,
-        initial_expansions=(1, 8), map_kernel_sizes=(3, 5, 7), decay_seeds=(0, 1),
-        between_expansion=2, precision_epochs=2),
+        seeds=(0, 1), finding_seeds=(0, 1), network_seeds=(0,),
+        networks=("ResNet-14", "ResNet-20", "MobileNet-v2"), depth=8, small_depth=8,
+        expansions=(1, 2, 8, 32, 128), widths=(8, 16, 32), depths=(8, 14, 20),
+        datasets_expansion=8, kernel_expansions=(1, 8), kernel_width=8, initial_expansions=(1, 8),
+        map_kernel_sizes=(3, 5, 7), between_expansion=2, precision_epochs=2),
     "smoke": Grid(
-        seeds=(0,), dataset="digits", networks=("ResNet-20", "MobileNet-v2"), network_seeds=(0,),
-        depth=8, small_depth=8, expansions=(1, 8), widths=(8, 16), depths=(8, 14),
-        datasets=("digits",), datasets_expansion=8, kernel_sizes=(3, 5), kernel_expansions=(1, 8),
-        kernel_width=8, initial_expansions=(1, 8), initial_kernel_sizes=(3, 5), map_depth=14,
-        map_kernel_sizes=(3, 5), decays=("1e-2", "1e-3"), decay_seeds=(0,), between_expansion=2,
-        precision_seeds=(0, 1), precision_expansion=8, precision_epochs=1),
+        seeds=(0,), finding_seeds=(0,), network_seeds=(0,), dataset="digits",
+        networks=("ResNet-20", "MobileNet-v2"), depth=8, small_depth=8, expansions=(1, 8),
+        widths=(8, 16), depths=(8, 14), datasets=("digits",), datasets_expansion=8,
+        kernel_sizes=(3, 5), kernel_expansions=(1, 8), kernel_width=8, initial_expansions=(1, 8),
+        initial_kernel_sizes=(3, 5), map_depth=14, map_kernel_sizes=(3, 5),
+        decays=("1e-2", "1e-3"), between_expansion=2, precision_seeds=(0, 1),
+        precision_expansion=8, precision_epochs=1),
 }
 
 
@@ -89,7 +91,8 @@ def figure8(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
     """Figures 7, 8, 10, 11 and 12: LC networks by k and E, and the plain networks, learnable."""
     grid = grid_of(GRIDS, profile, kernel_sizes=kernel_sizes, kernel_expansions=expansions,
                    seeds=seeds)
-    return _by_kernel(grid, profile, grid.kernel_sizes, grid.kernel_expansions, [""])
+    return _by_kernel(grid, profile, grid.kernel_sizes, grid.kernel_expansions, [""],
+                      grid.seeds)
 
 
 def initialisation(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
@@ -98,20 +101,20 @@ def initialisation(profile="paper", kernel_sizes=None, expansions=None, seeds=No
     These are frozen, and with "covariance" learnable too. Large kernels come first.
     """
     grid = grid_of(GRIDS, profile, initial_kernel_sizes=kernel_sizes,
-                   initial_expansions=expansions, seeds=seeds)
+                   initial_expansions=expansions, finding_seeds=seeds)
     kinds = "", *(f"~{kind}" for kind in ABLATIONS)
     runs = _by_kernel(grid, profile, sorted(grid.initial_kernel_sizes, reverse=True),
-                      grid.initial_expansions, kinds)
+                      grid.initial_expansions, kinds, grid.finding_seeds)
     return [run for run in runs if run.frozen or run.architecture.initial in ("", "covariance")]
 
 
-def _by_kernel(grid, profile, sizes, expansions, kinds):
+def _by_kernel(grid, profile, sizes, expansions, kinds, seeds):
     """LC networks of these kernel sizes, and of each the plain network, learnable."""
     shape, models = f"{grid.small_depth}-{grid.kernel_width}", []
     for k in sizes:
         models.append(f"ResNet-{shape}-k{k}")
         models += [f"ResNet-LC-{shape}x{e}-k{k}{kind}" for e in expansions for kind in kinds]
-    return _without_frozen_plain(pairs(models, grid.dataset, profile, grid.seeds))
+    return _without_frozen_plain(pairs(models, grid.dataset, profile, seeds))
 
 
 def decay(profile="paper", decays=None, seeds=None):
@@ -120,13 +123,13 @@ def decay(profile="paper", decays=None, seeds=None):
     The LC network is also trained frozen, and learnable with decay of one factor of each LC-Block
     or of their product. `decays` are text such as "5e-3", as in the profile `short-decay5e-3`.
     """
-    grid = grid_of(GRIDS, profile, decays=decays, decay_seeds=seeds)
+    grid = grid_of(GRIDS, profile, decays=decays, finding_seeds=seeds)
     plain, combined = f"ResNet-{grid.depth}-16", f"ResNet-LC-{grid.depth}-16x8"
     varied = [(model, frozen, f"decay{each}") for each in grid.decays
               for model, frozen in ((combined, False), (combined, True), (plain, False))]
     varied += [(combined, False, f"decay-{part}") for part in DECAYED[1:]]
     return [Run(model, grid.dataset, frozen, seed, f"{profile}-{change}")
-            for seed in grid.decay_seeds for model, frozen, change in varied]
+            for seed in grid.finding_seeds for model, frozen, change in varied]
 
 
 def figure8b(profile="paper", kernel_sizes=None, seeds=None):

@@ -110,9 +110,11 @@ def test_the_imagenet_experiments_are_procedure_a2_once_and_small_ones_beside():
 
 
 def test_the_short_profile_is_the_papers_networks_and_images_in_a_fifth_of_the_epochs():
-    runs = study.everything("short", [name for name in LOW_RESOLUTION if name != "decay"])
+    findings = "decay", "initialisation"
+    runs = study.everything("short", [name for name in LOW_RESOLUTION if name not in findings])
     assert {run.recipe for run in runs} == {lc.Recipe("short", epochs=15, batch_size=64)}
     assert {run.seed for run in runs} == {0, 1}
+    assert {run.seed for run in study.everything("short", findings)} == {0, 1, 2}
     assert names(study.figure4("short")) < names(study.figure4())
     assert names(study.table1("short")) == names(study.table1())
     at_depth_8 = study.figure6a("short") + study.table3("short") + study.figure8("short")
