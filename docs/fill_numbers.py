@@ -19,6 +19,7 @@ from lc.benchmark import table
 from lc.claims.verdict import AS_IN_PAPER, CONTRARY, UNDECIDED
 from lc.names import architecture
 from lc.paper import TABLE_1
+from lc.tables import span
 from lc.utils.files import ROOT
 
 PAGES = [ROOT / name for name in ("README.md", "docs/commands.md", "docs/gpu_server.md",
@@ -83,25 +84,21 @@ def kind(dataset, model):
     return ", ".join(text for text, named in parts.items() if named)
 
 
-def span(minutes):
-    ends = (f"{each:.{0 if each >= 1 else 1}f}" for each in (minutes.min(), minutes.max()))
-    return " to ".join(dict.fromkeys(ends))
-
-
 def times():
-    """The least and the most minutes of each profile's runs on CIFAR."""
+    """The least and the most minutes of the profiles' runs, but for Tiny-ImageNet."""
     runs = on_a_core()
     runs = runs[runs["network"] != "Tiny-ImageNet"].groupby("profile")["minutes"]
-    return fill("{} minutes in the profile `paper` (75 epochs), {} in `short` (15), {} in `quick`, "
-                "and seconds in `smoke`".format(*(span(runs.get_group(name))
-                                   for name in ("paper", "short", "quick"))), 100)
+    paper, short, quick = (span(runs.get_group(profile), digits) for profile, digits in (
+        ("paper", 0), ("short", 0), ("quick", 1)))
+    return fill(f"{paper} minutes in the profile `paper` (75 epochs), {short} in `short` (15), "
+                f"{quick} in `quick`, and seconds in `smoke`", 100)
 
 
 def minutes():
-    """The same as a table of `short`'s networks, the quickest first."""
+    """A table of what `short` runs took by network, the quickest first."""
     runs = on_a_core()
     short = runs[runs["profile"] == "short"].groupby("network")["minutes"]
-    lines = [f"| {name} | {span(short.get_group(name))} | {short.size()[name]} |"
+    lines = [f"| {name} | {span(short.get_group(name), 0)} | {short.size()[name]} |"
              for name in short.median().sort_values().index]
     return "\n".join(["", "", "| network | minutes | runs |", "|---|---:|---:|", *lines, "", ""])
 
@@ -151,8 +148,8 @@ def cited(text, address=URLS.get("Repository")):
 def filled(text, address=URLS.get("Repository")):
     """A page with all its numbers and the address written anew."""
     known = {"accuracies": accuracies, "decay": decay, "verdicts": verdicts, "speeds": speeds,
-             "times": times, "minutes": minutes,
-             "copy": lambda: copy(address), "launch": lambda: launch(address)}
+             "times": times, "minutes": minutes, "copy": lambda: copy(address),
+             "launch": lambda: launch(address)}
     return re.sub(rf"(<!-- ({'|'.join(known)}) -->).*?(<!-- end -->)",
                   lambda found: found[1] + known[found[2]]() + found[3], text, flags=re.DOTALL)
 

@@ -91,8 +91,7 @@ def figure8(profile="paper", kernel_sizes=None, expansions=None, seeds=None):
     """Figures 7, 8, 10, 11 and 12: LC networks by k and E, and the plain networks, learnable."""
     grid = grid_of(GRIDS, profile, kernel_sizes=kernel_sizes, kernel_expansions=expansions,
                    seeds=seeds)
-    return _by_kernel(grid, profile, grid.kernel_sizes, grid.kernel_expansions, [""],
-                      grid.seeds)
+    return _by_kernel(grid, profile, grid.kernel_sizes, grid.kernel_expansions, [""], grid.seeds)
 
 
 def initialisation(profile="paper", kernel_sizes=None, expansions=None, seeds=None):

@@ -106,10 +106,10 @@ def side_by_side(rows, columns, *index, gaps=False):
     return pd.DataFrame(texts, means.set_index(index).index.unique()).fillna("–")
 
 
-def span(values):
+def span(values, digits=2):
     """The least and the largest of some numbers as text, "0.58 to 0.65"; a dash without any."""
     values = [value for value in values if not np.isnan(value)] or [np.nan]
-    return " to ".join(dict.fromkeys(number(each, 2) for each in (min(values), max(values))))
+    return " to ".join(dict.fromkeys(number(each, digits) for each in (min(values), max(values))))
 
 
 def paper_table(here, published):
