@@ -13,11 +13,11 @@ notebooks draw. The profiles are paper (the paper's recipe, on a GPU), short (a 
 epochs), quick (minutes on a CPU core) and smoke (seconds).
 
   python -m lc status                                what is there, what is missing, and the hours
-  python -m lc sweep figure4 --profile quick         train what Figure 4 lacks; after Ctrl-C, the
+  python -m lc sweep figure4                         train what Figure 4 lacks; after Ctrl-C, the
                                                      same command continues
   python -m lc notebooks 03                          execute a notebook, as a page:
                                                      build/notebooks/03_expansion.html
-  python -m lc train ResNet-LC-20-16x128 --frozen    one run
+  python -m lc train ResNet-LC-20-16x8 --seed 4      one run
   python -m lc imagenet ResNet-18d-LCx64 --data DIR  one run on an image folder, alone or under
                                                      torchrun
   python -m lc COMMAND --help                        all options of a command
@@ -109,8 +109,8 @@ def parser():
 
     option([benchmark], "--batch", type=int, default=256, help="images a step")
     option([benchmark], "--paths", nargs="+", metavar="PATH",
-           help="ways to compute a step: eager, graph, fused, unfolded, loop; else all that the "
-           "device can do")
+           help="ways to compute a step: eager, graph, graphs-2, graphs-4, graphs-8, fused, "
+           "unfolded, loop; else all that the device can do")
     option([benchmark], "--seconds", type=float, default=1.0,
            help="to time each case in each of three rounds")
     option([benchmark], "models", nargs="*", metavar="NAME",

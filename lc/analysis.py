@@ -53,19 +53,21 @@ def gaps_by_seed(table, column="accuracy"):
 def seed_spread(rows, column="accuracy"):
     """How much seeds differ: a column's variance within a network, over all that have several.
 
+    It is of the paper's networks. Those that start otherwise differ otherwise over seeds: filters
+    at shuffled positions have their largest variance at another place for each.
+
     Returns:
         `{frozen: (variance, degrees of freedom)}`, since frozen and learnable networks differ in
         it; nan and 0 if none has two seeds.
     """
-    return {frozen: _within_networks(rows[rows["frozen"] == frozen], column)
-            for frozen in (False, True)}
-
-
-def _within_networks(rows, column):
-    groups = rows.groupby(["profile", "dataset", "model"])[column]
-    weights = groups.size() - 1
-    freedom = weights.sum()
-    return ((groups.var() * weights).sum() / freedom if freedom else np.nan), freedom
+    rows, spread = rows[~rows["model"].str.contains("~")], {}
+    for frozen in (False, True):
+        networks = rows[rows["frozen"] == frozen].groupby(["profile", "dataset", "model"])[column]
+        weights = networks.size() - 1
+        freedom = weights.sum()
+        variance = (networks.var() * weights).sum() / freedom if freedom else np.nan
+        spread[frozen] = variance, freedom
+    return spread
 
 
 def effect_of(rows, spread, column="accuracy", **more):
@@ -81,16 +83,14 @@ def effect_of(rows, spread, column="accuracy", **more):
 
 
 def break_even(rows, x):
-    """The `effects.Crossing` where frozen networks catch up with learnable ones (Figure 6).
+    """Where frozen networks catch up with learnable ones (Figure 6): see `effects.Crossing`.
 
     Args:
         rows: of one profile.
         x: what grows: "width", "depth" or "expansion".
     """
-    gaps = gaps_by_seed(rows)
-    spread = _within_networks(gaps, "gap")
-    return Crossing({place: of_seeds(part.set_index("seed")["gap"], pooled=spread)
-                     for place, part in gaps.groupby(x)})
+    return Crossing({place: of_seeds(part.set_index("seed")["gap"])
+                     for place, part in gaps_by_seed(rows).groupby(x)}).value
 
 
 def matched(rows):

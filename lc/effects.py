@@ -167,7 +167,7 @@ def slope(curve, log=True):
     Raises LookupError if there is only one x.
     """
     if len(curve) < 2:
-        raise LookupError("a slope needs two places")
+        raise LookupError("no two places for a slope")
     x = np.array(list(curve), float)
     x = np.log2(x) if log else x
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
@@ -185,13 +185,6 @@ class Crossing:
         self.curve = dict(sorted(curve.items()))
         self.x = np.array(list(self.curve), float)
         self.n = min((effect.n for effect in self.curve.values()), default=0)
-
-    def __str__(self):
-        if not self.curve:
-            return "unknown: no network has both runs"
-        low, high = self.interval()
-        ends = "no interval" if np.isnan(low) else f"95 %: {place(low)} to {place(high)}"
-        return f"{place(self.value)} ({ends})"
 
     @property
     def value(self):
@@ -224,6 +217,8 @@ def place(value, unit="", digits=0):
     Args:
         unit: such as "E ", for places that were not tested.
     """
+    if np.isnan(value):
+        return "unknown, since no network has both runs"
     if np.isinf(value):
         return f"beyond the largest {unit}tested"
     return f"{value:.{digits}f}" if value else f"below the smallest {unit}tested"

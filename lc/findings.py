@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from .tables import number
+from .tables import number, told_apart
 from .utils.shown import framed
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided"
 COLORS = {HOLDS: "#009E73", FAILS: "#CC79A7", OPEN: "#666666"}
 
 
-def judge(effect, least=0.0, most=np.inf):
+def side(effect, least=0.0, most=np.inf):
     """Whether an effect is between `least` and `most`; `OPEN` if its interval has both sides."""
     low, high = effect.interval()
     if least < low and high < most:
@@ -17,19 +17,25 @@ def judge(effect, least=0.0, most=np.inf):
     return FAILS if low > most or high < least else OPEN
 
 
+def judge(effect, least=0.0, most=np.inf):
+    """The `side` of an effect of several seeds: a single one decides nothing."""
+    return side(effect, least, most) if effect.n > 1 else OPEN
+
+
 def points(effect, digits=1, unit="points"):
     """An effect as text: "+3.1 points (95 %: +2.2 to +4.0; n = 2)"."""
     if not effect.n:
         return "no row yet"
-    value, low, high = (number(each, digits, sign="+")
-                        for each in (effect.value, *effect.interval()))
+    numbers = effect.value, *effect.interval()
+    digits = told_apart(numbers[1:], digits)
+    value, low, high = (number(each, digits, sign="+") for each in numbers)
     known = not np.isnan(effect.low)
     ends = f"95 %: {low} to {high}" if known else "no interval"
     source = ", spread of other networks" if known and effect.n == 1 else ""
     return f"{value} {unit} ({ends}; n = {effect.n}{source})"
 
 
-def box(finding, effects, judge=judge, **text):
+def box(finding, effects, side=side, **text):
     """What runs say of a finding, as `Shown`.
 
     It holds if all effects are on its side, and does not hold if one is on the other side. One seed
@@ -37,10 +43,10 @@ def box(finding, effects, judge=judge, **text):
 
     Args:
         effects: `{what: Effect}`, those that decide it.
-        judge: a function as `findings.judge`.
+        side: a function as `findings.side`.
         text: the options of `points`.
     """
-    verdicts = {judge(effect) for effect in effects.values()}
+    verdicts = {side(effect) for effect in effects.values()}
     verdict = HOLDS if verdicts == {HOLDS} else FAILS if FAILS in verdicts else OPEN
     seeds, why = min((effect.n for effect in effects.values()), default=0), ""
     if seeds < 2:

@@ -9,6 +9,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
+from .effects import place
 from .tables import LABELS, told
 from .utils.files import figures_folder
 
@@ -202,8 +203,8 @@ def _name_expansions(axes, lc, column):
             if expansion >= 8 * last:
                 last = expansion
                 axes.annotate(f"x{expansion}", (parameters, value), textcoords="offset points",
-                              xytext=(-5, 2.5) if frozen else (0, -9), fontsize=6, zorder=5,
-                              ha="right" if frozen else "center", color=COLORS[frozen],
+                              xytext=(3, -8) if frozen else (0, -9), fontsize=6, zorder=5,
+                              ha="left" if frozen else "center", color=COLORS[frozen],
                               path_effects=[withStroke(linewidth=2, foreground="white")])
 
 
@@ -218,11 +219,10 @@ def legend(figure, axes, columns=3):
 
 
 def break_even(axes, at):
-    """A vertical line at a break-even, an `effects.Crossing`, and above the axes where it lies."""
-    if 0 < at.value < np.inf:
-        axes.axvline(at.value, color="black", linestyle=":", linewidth=0.8)
-    said = str(at).partition(" (")[0]
-    axes.set_title(f"break-even: {said}", loc="right", fontsize=7)
+    """A vertical line at an `analysis.break_even`, and above the axes where it lies."""
+    if 0 < at < np.inf:
+        axes.axvline(at, color="black", linestyle=":", linewidth=0.8)
+    axes.set_title(f"break-even: {place(at)}", loc="right", fontsize=7)
 
 
 def filter_rows(axes, rows, labels):

@@ -79,6 +79,11 @@ def number(value, digits, sign=""):
     return f"{round(value, digits) + 0.0:{sign}.{digits}f}".replace("-", "−")
 
 
+def told_apart(ends, digits):
+    """The digits of an interval's ends: one more where an end that is not zero would look so."""
+    return digits + any(round(end, digits) == 0 != end for end in ends)
+
+
 def plus_minus(means, column):
     """A column of `analysis.summary` as text: "91.39 ± 0.29", of one seed the mean alone."""
     return ["–" if np.isnan(mean) else f"{mean:.2f} ± {spread:.2f}".removesuffix(" ± nan")

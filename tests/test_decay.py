@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import epoch, epochs, short_run, trainer_of
+from helpers import short_run, trainer_of
 
 import lc
-from lc import study
 from lc.blocks import LCBlock
 from lc.fast import FastTrainer
 from lc.run import DECAYED, recipe_named
@@ -45,17 +44,6 @@ def test_the_first_step_adds_the_gradient_of_the_decay_that_is_asked_for(decayed
 
 
 @pytest.mark.parametrize("kind", [Trainer, FastTrainer])
-def test_a_training_with_parts_that_do_not_decay_continues_from_its_state(kind):
-    run = short_run("ResNet-LC-8-8x2", False, profile="mine", decayed="spatial")
-    whole, first, second = (trainer_of(run, kind=kind) for _ in range(3))
-    epochs(whole)
-    epoch(first)
-    second.load(first.state())
-    epoch(second)
-    assert torch.equal(whole.losses, second.losses)
-
-
-@pytest.mark.parametrize("kind", [Trainer, FastTrainer])
 def test_a_product_that_does_not_exist_has_no_decay(kind):
     run = short_run("ResNet-LC-8-8x2+ReLU", profile="mine", decayed="product")
     with pytest.raises(ValueError, match="no combined filters"):
@@ -77,15 +65,3 @@ def test_the_name_of_a_profile_says_another_decay():
             recipe_named(name)
     with pytest.raises(ValueError, match="is not the profile"):
         lc.Run("ResNet-20-16", "cifar10", False, 0, replace(short, profile="short-decay1e-3"))
-
-
-def test_the_experiment_varies_the_decay_and_what_it_acts_on():
-    runs = study.decay("short", seeds=[0])
-    plain, combined = "ResNet-20-16", "ResNet-LC-20-16x8"
-    found = [(run.model, run.frozen, run.recipe.weight_decay, run.recipe.decayed) for run in runs]
-    expected = {(*network, decay, "factors")
-                for network in ((plain, False), (combined, False), (combined, True))
-                for decay in (2e-2, 1e-2, 5e-3, 1e-3, 1e-4)}
-    expected |= {(combined, False, 1e-2, part) for part in DECAYED[1:]}
-    assert set(found) == expected and len(found) == len(expected)
-    assert "short" in {run.recipe.profile for run in runs}

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from lc.effects import Cell, Crossing, Effect, average, of_mean, of_seeds, slope
+from lc.effects import Cell, Crossing, Effect, average, of_mean, of_seeds, place, slope
 
 
 def effect(*values, seeds=None, **more):
@@ -125,12 +125,12 @@ def test_a_crossing_is_interpolated_against_the_logarithm():
         return Crossing({64: effect(at_64, **more), 16: effect(at_16, **more)})
 
     pool = dict(pooled=(1 / scipy.stats.t.ppf(0.975, 12) ** 2, 12))  # intervals of ± 1
-    place = crossing(2, -2, **pool)
-    assert (place.value, *place.interval()) == pytest.approx((32, 16 * 4 ** 0.25, 16 * 4 ** 0.75))
-    assert place.neighbours() == (16, 64)
+    within = crossing(2, -2, **pool)
+    assert (within.value, *within.interval()) == pytest.approx((32, 16 * 4 ** 0.25, 16 * 4 ** 0.75))
+    assert within.neighbours() == (16, 64)
     beyond, below = crossing(3, 2, **pool), crossing(-3, -2, **pool)
     assert beyond.value == np.inf and beyond.interval() == (np.inf, np.inf) and below.value == 0
     assert not beyond.neighbours() and not below.neighbours()
-    assert str(beyond).startswith("beyond the largest tested")
-    assert str(below).startswith("below the smallest tested")
-    assert np.isnan(crossing(2, -2).interval()).all() and str(Crossing({})).startswith("unknown")
+    assert place(beyond.value) == "beyond the largest tested"
+    assert place(below.value, "E ") == "below the smallest E tested"
+    assert np.isnan(crossing(2, -2).interval()).all() and np.isnan(Crossing({}).value)

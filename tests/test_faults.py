@@ -13,7 +13,6 @@ import os
 import resource
 import shutil
 import signal
-import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
@@ -218,31 +217,6 @@ def test_a_disk_that_cannot_be_written_is_said_before_any_training(
     store = nursery(one_row, tmp_path)
     said = nursery(last_word, untrained, fault, store)
     assert said.startswith(f"{store} cannot be written: {reason}")
-
-
-def hold(run_id, store):
-    with results.claim(run_id, store), results._writing(store):
-        (store / "held").write_text(str(os.getpid()))
-        signal.pause()
-
-
-def dead_holder(store):
-    """A process is killed that holds a run's claim and the store's lock, which are the kernel's."""
-    with ProcessPoolExecutor(1, FORK) as pool:
-        pool.submit(hold, RUNS[0].id, store)
-        while not (store / "held").exists() or not (store / "held").read_text():
-            time.sleep(0.01)
-        with open(store / "runs.csv.lock") as f:
-            with pytest.raises(BlockingIOError):
-                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with results.claim(RUNS[0].id, store) as mine:
-                assert not mine
-            os.kill(int((store / "held").read_text()), signal.SIGKILL)
-    assert len(last_word(sweep, RUNS[:1], store)) == 1
-
-
-def test_locks_end_with_the_process_that_holds_them(nursery, tmp_path):
-    nursery(dead_holder, tmp_path)
 
 
 def test_where_the_kernel_has_no_locks_nothing_is_written(monkeypatch, tmp_path):

@@ -8,7 +8,7 @@ from scipy import stats
 
 from lc.analysis import effect_of, seed_spread
 from lc.effects import Effect, of_seeds
-from lc.findings import FAILS, HOLDS, OPEN, box, judge, points
+from lc.findings import FAILS, HOLDS, OPEN, box, judge, points, side
 
 
 def runs(*accuracies, frozen=False):
@@ -25,7 +25,8 @@ def test_the_spread_is_that_within_networks():
     plain, lc = "ResNet-20-16", "ResNet-LC-20-16x1"
     table = rows((plain, False, 0, 90.0), (plain, False, 1, 92.0), (lc, False, 0, 7.0),
                  *((lc, False, seed, 50.0 + 3 * seed) for seed in range(1, 4)),
-                 (lc, True, 0, 80.0), (lc, True, 1, 84.0))
+                 (lc, True, 0, 80.0), (lc, True, 1, 84.0),
+                 (f"{lc}~shuffled", True, 0, 10.0), (f"{lc}~shuffled", True, 1, 30.0))
     table = table.drop(index=2)
     spread = seed_spread(table)
     assert spread[False] == (pytest.approx((1 * 2 + 2 * 9) / 3), 3) and spread[True] == (8, 1)
@@ -82,6 +83,16 @@ def within(low, high, seeds=2):
 def test_an_interval_decides_if_all_of_it_is_on_one_side(low, high, least_0, most_1):
     effect = within(low, high)
     assert judge(effect) == least_0 and judge(effect, -1, 1) == most_1
+
+
+def test_an_end_beside_zero_is_told_from_zero():
+    assert points(within(0.04, 1)) == "+0.52 points (95 %: +0.04 to +1.00; n = 2)"
+    assert points(within(-0.81, -0.03)) == "−0.42 points (95 %: −0.81 to −0.03; n = 2)"
+
+
+def test_one_seed_has_a_side_and_decides_nothing():
+    effect = within(1, 3, seeds=1)
+    assert side(effect) == HOLDS and judge(effect) == OPEN
 
 
 def test_a_box_needs_all_effects_and_two_seeds():

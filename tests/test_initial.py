@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 import lc
-from lc import study
 from lc.blocks import is_spatial
 from lc.initial import covariance, gaussian
 from lc.names import ABLATIONS, KINDS
@@ -121,13 +120,3 @@ def test_what_cannot_be_drawn_is_said_before_anything_is(model, kind, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         lc.init_spatial(model, kind)
     assert all(map(torch.equal, before, model.parameters()))
-
-
-def test_the_experiment_is_figure_8s_networks_and_the_frozen_ones_with_each_ablation():
-    runs = study.initialisation()
-    assert {run for run in runs if not run.architecture.initial} <= set(study.figure8())
-    assert {run.architecture.initial for run in runs} == {"", *ABLATIONS}
-    assert len(runs) == 4 * 4 * (1 + 3 * (3 + len(ABLATIONS)))
-    assert {run.architecture.initial for run in runs if not run.frozen} == {"", "covariance"}
-    sizes = [run.architecture.kernel_size for run in study.initialisation(seeds=[0])]
-    assert sizes == sorted(sizes, reverse=True) and sizes[0] == 9  # the longest come first

@@ -11,7 +11,7 @@ from torch import nn
 import lc
 from lc import imagenet
 from lc.blocks import is_spatial
-from lc.names import architecture, canonical_name, combines
+from lc.names import canonical_name, combines
 
 
 def on_meta(name, **options):
@@ -111,10 +111,13 @@ def test_cifar_resnet_forward_written_out(name):
 
 @pytest.mark.parametrize("name", ["ResNet-LC-8-1x2", "ResNet-8-4"])
 def test_networks_narrower_than_a_vector_register_train(name):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)  # with one, nothing goes wrong
     model = lc.build_model(name).train()
     for _ in range(4):
         x = torch.randn(32, 3, 32, 32).contiguous(memory_format=torch.channels_last)
         model(x).logsumexp(1).sum().backward()
+    torch.set_num_threads(threads)
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
@@ -182,15 +185,6 @@ def test_unknown_names_list_the_known(name):
 def test_names_that_describe_no_network(name, message):
     with pytest.raises(ValueError, match=message):
         lc.build_model(name)
-
-
-@pytest.mark.parametrize("name, expected", [
-    ("ResNet-20-16", (20, 16, 0, 3, "", "")), ("MobileNet-v2", (0, 0, 0, 3, "", "")),
-    ("ResNet-LC-20-16x64-k9+BN+ReLU", (20, 16, 64, 9, "+BN+ReLU", "")),
-    ("ResNet-LC-8-16x8-k9~gauss", (8, 16, 8, 9, "", "gauss")),
-])
-def test_architecture(name, expected):
-    assert architecture(name) == expected
 
 
 def test_a_twin_starts_as_the_same_function_as_the_plain_network():

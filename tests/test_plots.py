@@ -9,7 +9,6 @@ from helpers import rows
 from matplotlib.colors import same_color, to_hex
 
 from lc import analysis, dots, paper, plots, tables
-from lc.effects import Crossing, of_seeds
 
 matplotlib.use("Agg")
 
@@ -116,14 +115,10 @@ def test_labels_of_many_expansions_do_not_touch_and_stay_inside():
 
 
 def test_a_break_even_is_a_line_or_words(axes):
-    def at(*gaps):
-        return Crossing({x: of_seeds(pd.Series([gap]))
-                         for x, gap in zip((32, 128), gaps)})
-
-    plots.break_even(axes, at(1.0, -1.0))
-    assert axes.get_title(loc="right") == "break-even: 64"
-    plots.break_even(axes, at(2.0, 1.0))
-    assert axes.get_title(loc="right") == "break-even: beyond the largest tested"
+    for at, said in ((64.0, "64"), (np.inf, "beyond the largest tested"),
+                     (np.nan, "unknown, since no network has both runs")):
+        plots.break_even(axes, at)
+        assert axes.get_title(loc="right") == f"break-even: {said}"
     (line,) = axes.lines
     assert line.get_xdata()[0] == pytest.approx(64)
 

@@ -19,7 +19,7 @@ def in_each_process():
     for block in network.blocks:
         fully_shard(block)
     fully_shard(network)
-    for _ in range(2):  # before and after a step of training
+    for _ in range(2):  # before and after a backward pass
         assert [lc.accuracy(network, images, labels),
                 lc.fgsm_accuracy(network, images, labels)] == expected
         network(images).sum().backward()

@@ -174,15 +174,6 @@ def test_a_data_set_out_of_reach_costs_only_its_own_runs(store, monkeypatch):
         study.train_missing(runs)
 
 
-def test_a_line_says_which_rows_are_shown(store, capsys):
-    runs = study.figure4("quick")
-    record(runs[:-1], store)
-    assert len(study.collect(study.figure4).curves) == len(runs) - 1
-    assert capsys.readouterr().out == "Shown: 4 epochs, 2 seeds, 23 of 24 runs.\n"
-    study.collect(study.figure4, "quick", expansions=[1, 64])
-    assert capsys.readouterr().out.startswith("Shown: 4 epochs, 2 seeds, 8 of 12 runs.")
-
-
 @pytest.mark.parametrize("experiment", [study.figure4, study.table2])  # of each kind of run
 @pytest.mark.parametrize("shares, asked, curves, marks", [
     (dict(paper=0.8, short=1, quick=1), "paper", "paper", []),

@@ -52,7 +52,7 @@ class Cells:
         """
         a, b = self.curve(a, column, x), self.curve(b, column, x)
         if not a.keys() & b.keys():
-            raise LookupError("no network has both runs")
+            raise LookupError("no network with both runs")
         return {at: a[at] - b[at] for at in a if at in b}
 
     def by_kernel(self):
@@ -68,6 +68,13 @@ class PublishedCells(Cells):
 
     def curve(self, role, column="accuracy", x="expansion"):
         return {at: published(mean) for (of, at), mean in self.means.items() if of == role}
+
+
+def at(curve, x, name="E = "):
+    """The effect of a curve at x. Raises LookupError if the curve lacks it."""
+    if x not in curve:
+        raise LookupError(f"no {name}{x}")
+    return curve[x]
 
 
 def ends(curve):
@@ -123,14 +130,9 @@ def arrays(run_id):
 
 @lru_cache
 def spread(profile, dataset, column):
-    """The `analysis.seed_spread` of all rows of a profile and data set, of the paper's networks.
-
-    Those that start otherwise differ otherwise over seeds: filters at shuffled positions have their
-    largest variance at another place for each.
-    """
+    """The `analysis.seed_spread` of all rows of a profile and data set."""
     rows = results.load_table()
-    rows = rows[(rows["profile"] == profile) & (rows["dataset"] == dataset)
-                & ~rows["model"].str.contains("~")]
+    rows = rows[(rows["profile"] == profile) & (rows["dataset"] == dataset)]
     return seed_spread(rows.assign(value=measured(rows, column)).dropna(subset="value"), "value")
 
 

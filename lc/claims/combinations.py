@@ -4,8 +4,8 @@ from functools import partial
 
 from .. import paper, study
 from ..effects import Crossing, slope
-from .cells import ALL, FROZEN, LC, LEARNABLE, PLAIN, PublishedCells, ends
-from .verdict import BELOW, Part, at_each, claim
+from .cells import ALL, FROZEN, LC, LEARNABLE, PLAIN, PublishedCells, at, ends
+from .verdict import BELOW, RECIPE, Part, at_each, claim
 
 AT = paper.PASSES_BASELINE_AT
 HALF_A_STEP = 0.5  # of doublings, the margin of a place on their grid
@@ -16,13 +16,6 @@ on_width = partial(claim, notebook="05", where="Section 4.1, Figure 6a", runs=st
                    needs=LC)
 on_depth = partial(claim, notebook="06", where="Section 4.1, Figure 6b", runs=study.figure6b,
                    needs=LC)
-
-
-def at(curve, e):
-    """The effect of a curve at E = e. Raises LookupError if the grid lacks it."""
-    if e not in curve:
-        raise LookupError(f"no E = {e}")
-    return curve[e]
 
 
 CIFAR_10 = PublishedCells(dict(zip(zip(ALL, (0, AT, AT)), paper.TABLE_1["cifar10"])))
@@ -207,7 +200,7 @@ def gap_falls_with_width(cells):
     return [Part("per doubling of the width", slope(cells.gap(x="width")), expected=BELOW)]
 
 
-@on_width("18b", title=f"it closes near W = {paper.BREAK_EVEN_WIDTH}")
+@on_width("18b", title=f"it closes near W = {paper.BREAK_EVEN_WIDTH}", profiles=RECIPE)
 def gap_closes_in_width(cells):
     """With width alone, at E = 1, frozen random networks break even near W = 128.
 

@@ -6,10 +6,11 @@ import numpy as np
 
 from .. import paper, study
 from ..effects import average, slope
-from .cells import ALL, FROZEN, LC, LEARNABLE, PLAIN, PublishedCells, ends
+from .cells import ALL, FROZEN, LC, LEARNABLE, PLAIN, PublishedCells, at, ends
 from .verdict import BELOW, MARGIN, RECIPE, Part, at_each, claim
 
 UNIFORM = np.log2(1.1)  # the margin of the paper's "uniform", which is ours
+OPERATION = "network with "
 on_table_1 = partial(claim, notebook="07", where="Section 4.2, Table 1", runs=study.table1)
 on_table_2 = partial(claim, notebook="08", where="Section 4.2, Table 2", runs=study.table2,
                      profiles=RECIPE)
@@ -103,7 +104,9 @@ def large_learned_filters_vary_at_their_centre(cells):
             Part(f"at k = {max(excess)}", excess[max(excess)], "log2")]
 
 
-@on_figure_8("25b", "11", "Section 4.3, Figure 8b", "frozen filters vary alike everywhere")
+@on_figure_8("25b", "11", "Section 4.3, Figure 8b", "frozen filters vary alike everywhere",
+             reason="The random filters do, but their coefficients are learned: they may prefer the "
+                    "filters that are large at some positions.")
 def frozen_filters_vary_alike(cells):
     """Frozen random filters vary alike everywhere in the kernel.
 
@@ -136,7 +139,9 @@ def first_layers_diversity_by_kernel_size(cells):
             *at_each("fall of frozen LC at k", falls, "FVE")]
 
 
-@on_figure_8("27", "12", "Appendix D, Figure 12", "last layer's diversity by kernel size")
+@on_figure_8("27", "12", "Appendix D, Figure 12", "last layer's diversity by kernel size",
+             reason="The measure may be why: the largest FVE of k x k kernels grows as log10 k², so "
+                    "FVE can grow with k where a smaller share of the directions is used.")
 def last_layers_diversity_by_kernel_size(cells):
     """In the last layer, the lead of frozen random networks in diversity grows with kernel size,
     and learnable ones collapse for kernels larger than 3x3.
@@ -146,7 +151,7 @@ def last_layers_diversity_by_kernel_size(cells):
     largest value, log10 k², as in the paper.
     """
     learnable = learned_by_kernel(cells, "fve_last")
-    falls = {k: learnable[3] - effect for k, effect in learnable.items() if k > 3}
+    falls = {k: at(learnable, 3, "k = ") - effect for k, effect in learnable.items() if k > 3}
     return [diversity_by_kernel_size(cells, "fve_last"),
             *at_each("learnable LC at k = 3 minus k", falls, "FVE")]
 
@@ -168,9 +173,9 @@ def frozen_filters_are_never_as_sharp(cells):
 def changes(cells, between, than=""):
     """What an operation between the convolutions changes against another, of both kinds."""
     change = f"{between[1:]} minus {than[1:] or 'nothing'}"
-    frozen, learnable = (cells.curve(role, x="between") for role in (FROZEN, LEARNABLE))
-    return [Part(f"frozen LC: {change}", frozen[between] - frozen[than]),
-            Part(f"learnable LC: {change}", learnable[between] - learnable[than])]
+    return [Part(f"{name}: {change}", at(curve, between, OPERATION) - at(curve, than, OPERATION))
+            for name, curve in (("frozen LC", cells.curve(FROZEN, x="between")),
+                                ("learnable LC", cells.curve(LEARNABLE, x="between")))]
 
 
 @on_table_3("29", title="BatchNorm alone lowers the accuracy")
@@ -191,8 +196,9 @@ def relu_turns_the_order(cells):
     learnable LC without.
     """
     ahead = cells.gap(x="between")
-    return [*changes(cells, "+ReLU"), Part("learnable minus frozen LC with ReLU", ahead["+ReLU"]),
-            Part("learnable minus frozen LC without", ahead[""], expected=BELOW)]
+    return [*changes(cells, "+ReLU"),
+            Part("learnable minus frozen LC with ReLU", at(ahead, "+ReLU", OPERATION)),
+            Part("learnable minus frozen LC without", at(ahead, "", OPERATION), expected=BELOW)]
 
 
 @on_table_3("31", title="BatchNorm and ReLU are best")

@@ -6,7 +6,7 @@ from itertools import permutations
 from .. import paper, study
 from ..effects import average
 from ..names import combines
-from .cells import PLAIN, PLAIN_FROZEN
+from .cells import PLAIN, PLAIN_FROZEN, at
 from .verdict import MARGIN, RECIPE, Part, claim
 
 BOTH = PLAIN, PLAIN_FROZEN
@@ -78,7 +78,7 @@ def resnet18_loses_most_on_imagenet(cells):
     The loss of ResNet-18 minus that of each other network.
     """
     loss = losses(cells)
-    return [Part(f"loss of ResNet-18 minus that of {name}", loss["ResNet-18"] - other)
+    return [Part(f"loss of ResNet-18 minus that of {name}", at(loss, "ResNet-18", "") - other)
             for name, other in loss.items() if name != "ResNet-18"]
 
 
@@ -94,5 +94,5 @@ def depth_width_and_a_small_stem_help(cells):
     Loss before minus loss after each change: of depth on CIFAR-10, of the others on ImageNet.
     """
     loss = losses(cells)
-    return [Part(f"{before} minus {after}", loss[before] - loss[after])
+    return [Part(f"{before} minus {after}", at(loss, before, "") - at(loss, after, ""))
             for before, after in (DEEPER, WIDER, STEM)]

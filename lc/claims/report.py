@@ -15,7 +15,7 @@ from .verdict import (AS_IN_PAPER, CLAIMS, CONTRARY, TINY, UNDECIDED, forget, fo
 COLORS = dict(zip((AS_IN_PAPER, CONTRARY, UNDECIDED), findings.COLORS.values()))
 DIGITS = {"points": 2, "FVE": 3, "share": 3, "log2": 2, "E": 1, "W": 0, "D": 0}
 FIELDS = "number", "notebook", "where", "title", "text", "statistic"
-NUMBERS = "value", "low", "high", "scaled", "scaled_low", "scaled_high"  # of a claim's least part
+NUMBERS = "value", "low", "high", "scaled", "scaled_low", "scaled_high"  # of that part
 
 
 def verdicts(notebook=None):
@@ -23,8 +23,8 @@ def verdicts(notebook=None):
 
     Returns:
         A DataFrame with a row for each claim: `number, notebook, where, title, text, statistic`;
-        `profile, trained` (in words), `n` (seeds); of the part that is least on the claim's side
-        `part, effect` (text), `value, low, high, scaled, scaled_low, scaled_high` (`Part.scaled`);
+        `profile, trained` (in words), `n` (the seeds that all parts have); of the part that is the
+        nearest to failing `part, effect` (text), `value, low, high` and the same as `Part.scaled`;
         `parts`, the text of all; `verdict`; `why`, what leaves it undecided or limits it; `p`, of
         claims with several seeds alone; `holm`, whether the verdict survives Holm's correction over
         these; `by_paper`, what the paper's own means and spreads say.
@@ -59,11 +59,11 @@ def judged(claim):
     least = weakest(parts)
     if profile in claim.profiles:
         row["verdict"] = judge(parts)
-        if not one_seed(parts):  # an interval from other networks says no more than the direction
+        if seeds(parts) > 1:  # an interval from other networks says no more than the direction
             row["p"] = p_value(parts)
     numbers = least.effect.value, *least.effect.interval(), *least.scaled
     return row | dict(
-        trained=trained(claim, profile), n=least.effect.n, part=least.label,
+        trained=trained(claim, profile), n=seeds(parts), part=least.label,
         effect=effect_text(least), **dict(zip(NUMBERS, numbers)),
         parts=[f"{part.label}: {effect_text(part)}" for part in parts],
         why=because(claim, profile, parts, row["verdict"]))
@@ -74,33 +74,31 @@ def because(claim, profile, parts, verdict):
     if profile == TINY:
         return "only tiny runs"
     if profile not in claim.profiles:
-        return f"decided by runs of {epochs(claim, 'paper')} epochs alone"
+        return f"decided by runs of {claim.epochs('paper')} epochs alone"
     if verdict != UNDECIDED:
-        return "direction only, spread of other networks" if one_seed(parts) else ""
+        one_seed = "one seed: direction only, by the spread of other networks"
+        return one_seed if seeds(parts) == 1 else ""
     for part in parts:
         if part.unclear:
             return "the grid does not tell {:g} from {:g}".format(*part.unclear)
     if any(np.isnan(part.effect.interval()[0]) for part in parts):
-        return "one seed, and too few repeated networks to tell how much seeds differ"
+        return "one seed, and too few networks with several to tell how much seeds differ"
     least = weakest(parts)
     if np.isinf(least.effect.value):
         return place(np.inf, f"{least.unit} ")
     return "the interval is too wide"
 
 
-def one_seed(parts):
-    return any(part.effect.n == 1 for part in parts)
-
-
-def epochs(claim, profile):
-    return claim.runs(profile)[0].recipe.epochs
+def seeds(parts):
+    """The number of seeds that all parts have."""
+    return min(part.effect.n for part in parts)
 
 
 def trained(claim, profile):
     """What was trained, in words: epochs, and the networks and data that the paper has not."""
     runs, papers = claim.runs(profile), claim.runs("paper")
-    of = "" if profile == "paper" else f"{epochs(claim, profile)} of "
-    words = [f"{of}{epochs(claim, 'paper')} epochs"]
+    of = "" if profile == "paper" else f"{claim.epochs(profile)} of "
+    words = [f"{of}{claim.epochs('paper')} epochs"]
     shapes, theirs = ({run.architecture[:2] for run in each} for each in (runs, papers))
     depths = {depth for depth, _ in shapes}
     if len(shapes) == 1 and shapes != theirs:
@@ -123,6 +121,7 @@ def effect_text(part):
         value, low, high = (place(each, f"{unit} ", digits) for each in numbers)
         value = f"{unit} = {value}" if 0 < effect.value < np.inf else value
     else:
+        digits = tables.told_apart(numbers[1:], digits)
         value, low, high = (tables.number(each, digits) for each in numbers)
         value = f"{value} {unit}"
     return f"{value} ({'no interval' if np.isnan(numbers).any() else f'{low} to {high}'})"
@@ -160,15 +159,16 @@ def doubt(claim):
         parts = claim.parts(cells.Cells(rows)) if covered else []
     except (LookupError, ValueError):  # the runs lack networks that the claim is about
         parts = []
-    if not parts:
-        return "We do not know why: no runs of the paper's recipe can tell yet."
+    reason = claim.reason or "We do not know why."
+    if not parts or not np.isfinite([part.distances[0] for part in parts]).all():
+        return f"{reason} There are no runs of the paper's recipe that can tell."
     least = weakest(parts)
-    shown = (f"({effect_text(least)}, {least.label}; {epochs(claim, 'paper')} epochs, "
-             f"n = {least.effect.n})")
+    shown = (f"({effect_text(least)}, {least.label}; {claim.epochs('paper')} epochs, "
+             f"n = {seeds(parts)})")
     if all(part.distances[0] > 0 for part in parts):
         return (f"The runs of the paper's recipe point its way {shown}, so shorter training may be "
                 "the reason.")
-    return f"We do not know why: the runs of the paper's recipe say the same {shown}."
+    return f"{reason} The runs of the paper's recipe say the same {shown}."
 
 
 def verdict_text(row):
@@ -201,7 +201,7 @@ def _lines(row):
     if row.by_paper:
         yield "By the paper's own numbers", row.by_paper
     if row.effect:
-        least = f", the least of {len(row.parts)} parts" if len(row.parts) > 1 else ""
+        least = f", of {len(row.parts)} parts the nearest to failing" if len(row.parts) > 1 else ""
         yield "Here", f"{row.part}: {row.effect}{least}; {row.trained}, n = {row.n}"
     if row.verdict == CONTRARY:
         yield "Why", doubt(next(each for each in CLAIMS if each.number == row.number))

@@ -40,8 +40,14 @@ class Part:
         return bool(low > least and high < most)
 
     def fails(self, level):
-        """Whether the interval of confidence 1 - level lies outside of the range and its margin."""
+        """Whether the interval of confidence 1 - level lies outside of the range and its margin.
+
+        An end beyond the tested places lies anywhere from the last of them on.
+        """
         low, high = self._interval(1 - level)
+        if isinstance(self.effect, Crossing):
+            first, last = self._scale(self.effect.x[[0, -1]])
+            low, high = np.minimum(low, last), np.maximum(high, first)
         least, most = self._range
         return bool(low > most or high < least)
 
@@ -104,9 +110,13 @@ class Claim:
     needs: tuple  # the roles whose runs it needs
     profiles: tuple = DECISIVE  # that may decide it: numbers of points hold for one recipe alone
     published: Cells | None = None  # the paper's own means, where it prints them
+    reason: str = ""  # for runs that contradict it, if one is known
     parts: Callable | None = None  # from `Cells`; raises LookupError if they lack a network
     text: str = ""
     statistic: str = ""  # that decides it
+
+    def epochs(self, profile):
+        return self.runs(profile)[0].recipe.epochs
 
 
 CLAIMS = []
@@ -174,7 +184,7 @@ def found(claim):
     """
     of = {profile: rows_of(claim, profile) for profile in (*DECISIVE, TINY)}
     longer = any(covered for _, covered in map(of.get, DECISIVE))
-    why = "longer runs of too few networks" if longer else "no rows"
+    why = "too few of its networks have longer runs" if longer else "no rows"
     for profile in DECISIVE if longer else (TINY,):
         rows, covered = of[profile]
         if covered < study.COVERED:
@@ -182,7 +192,7 @@ def found(claim):
         try:
             return profile, claim.parts(Cells(rows)), why
         except LookupError as error:
-            why = f"{profile} has {error.args[0]}"
+            why = f"runs of {claim.epochs(profile)} epochs have {error.args[0]}"
     return "none", [], why
 
 

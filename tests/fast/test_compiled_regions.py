@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from functorch.compile import make_boxed_func
-from helpers import CPU, epochs, short_run, trainer_of
+from helpers import CPU, short_run, trainer_of
 from torch._dynamo.backends.common import aot_autograd
 
 import lc
@@ -63,7 +63,7 @@ def test_outputs_gradients_and_statistics_are_the_networks_own(graphs):
 
 def test_networks_of_all_expansions_share_what_is_compiled(graphs):
     def graphs_after(model, frozen):
-        trainer_of(short_run(model, frozen), kind=FastTrainer, fuse=True).step(24)
+        trainer_of(short_run(model, frozen), precision="bf16", kind=FastTrainer, fuse=True).step(24)
         return len(graphs)
 
     first = graphs_after("ResNet-LC-8-8x1", True)
@@ -72,16 +72,6 @@ def test_networks_of_all_expansions_share_what_is_compiled(graphs):
     for model, frozen in (("ResNet-LC-8-8x4", False), ("ResNet-14-8", False)):
         assert graphs_after(model, frozen) == first
     assert graphs_after("ResNet-8-16", False) > first
-
-
-def test_a_compiled_training_follows_one_that_is_not(graphs):
-    run = short_run(train_images=48)  # of one size of mini-batch
-    plain = trainer_of(run, precision="bf16")
-    other = trainer_of(run, precision="bf16", kind=FastTrainer, fuse=True)
-    epochs(plain)
-    epochs(other)
-    assert graphs
-    torch.testing.assert_close(other.losses, plain.losses, rtol=0, atol=0.05)
 
 
 def test_a_run_can_be_trained_compiled_but_not_the_reference_in_fp32(graphs):

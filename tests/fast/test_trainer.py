@@ -104,16 +104,6 @@ def test_a_step_in_a_cuda_graph_equals_an_eager_one(model, fuse, precision, froz
     torch.testing.assert_close(state(captured), state(eager), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.gpu
-@needs_gpu
-def test_a_gpu_learns_what_a_cpu_learns():
-    cpu = trainer_of(short_run())
-    gpu = trainer_of(short_run(), torch.device("cuda"), kind=FastTrainer)
-    epochs(cpu)
-    epochs(gpu)
-    torch.testing.assert_close(gpu.losses.cpu(), cpu.losses, rtol=2e-2, atol=2e-2)
-
-
 @pytest.mark.slow
 def test_a_failed_capture_trains_the_run_step_by_step_in_a_fresh_process(monkeypatch, tmp_path):
     def failing(self, *arguments, graph, init=FastTrainer.__init__, **options):

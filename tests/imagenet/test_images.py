@@ -1,9 +1,11 @@
 """Images in folders: how they are read and shared by processes, and what is not accepted."""
 
 import math
+import re
 import shutil
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,26 @@ import lc
 from lc.data import DataError, DataUnavailable
 from lc.imagenet import RECIPES
 from lc.imagenet import images as folders
+from lc.utils.files import ROOT
+
+
+def test_the_documented_script_takes_every_fifth_class(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source, lines = tmp_path / "tiny-imagenet-200", []
+    (source / "val" / "images").mkdir(parents=True)
+    for i in range(10):
+        folder = source / "train" / f"n{i}" / "images"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / f"n{i}_0.JPEG")
+        Image.new("RGB", (8, 8)).save(source / "val" / "images" / f"val_{i}.JPEG")
+        lines.append(f"val_{i}.JPEG\tn{i}\t0\t0\t8\t8")
+    (source / "val" / "val_annotations.txt").write_text("\n".join(lines))
+    page = (ROOT / "docs" / "imagenet.md").read_text()
+    exec(re.search(r"```python\n(from pathlib.*?)```", page, re.DOTALL)[1], {})
+    found = {str(path.relative_to("tiny-imagenet-40"))
+             for path in Path("tiny-imagenet-40").rglob("*.JPEG")}
+    assert found == {f"{split}/n{i}/{name}_{file}.JPEG" for i in (0, 5)
+                     for split, name, file in (("train", f"n{i}", 0), ("val", "val", i))}
 
 
 @pytest.fixture

@@ -41,6 +41,17 @@ def test_fp32_is_exact_and_bf16_fast(precision, device, products, convolutions):
     assert modes() == before
 
 
+@pytest.mark.parametrize("groups, stride, expected", [
+    (4, 2, torch.float32), (4, 1, torch.bfloat16), (2, 2, torch.bfloat16), (1, 2, torch.bfloat16)])
+def test_strided_depthwise_convolutions_are_in_fp32_on_a_cpu(groups, stride, expected):
+    convolution = torch.nn.Conv2d(4, 4, 3, stride, groups=groups)
+    images, cpu = torch.rand(1, 4, 8, 8), torch.device("cpu")
+    with arithmetic("bf16", cpu), torch.autocast("cpu", torch.bfloat16):
+        output = convolution(images.bfloat16())
+    assert output.dtype == expected
+    torch.testing.assert_close(output.float(), convolution(images), atol=0.02, rtol=0.02)
+
+
 @pytest.mark.parametrize("error, expected", [
     (torch.AcceleratorError("CUDA error: out of memory"), True),
     (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), True),
