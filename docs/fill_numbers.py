@@ -52,7 +52,7 @@ def decay():
     return fill(
         "learnable ResNet-LC-20-16x8 reaches {:.1f} %, and {:.1f} % if the combined filters decay "
         "in place of both their factors. The plain network reaches {:.1f} % ({} seeds). After 75 "
-        "epochs with the recipe's decay, the two reach {:.1f} and {:.1f} % (one seed)".format(
+        "epochs: {:.1f} and {:.1f} % (one seed)".format(
             *by_seed.mean(), len(by_seed), *longer), 100)
 
 
@@ -63,9 +63,9 @@ def verdicts():
     said = list(rows["verdict"])
     counts = map(said.count, (AS_IN_PAPER, CONTRARY, UNDECIDED))
     decided = rows[rows["verdict"] != UNDECIDED]
-    return ("of {} claims, {} are as in the paper, {} contrary, {} not decided; {} of the {} decided "
-            "ones rest on one seed, and {} survive Holm's correction".format(
-                len(said), *counts, decided["p"].isna().sum(), len(decided), rows["holm"].sum()))
+    return ("of {}, {} are as in the paper, {} contrary, {} not decided; of the {} decided, {} rest "
+            "on one seed, {} survive Holm's correction".format(
+                len(said), *counts, len(decided), decided["p"].isna().sum(), rows["holm"].sum()))
 
 
 def on_a_core():

@@ -105,7 +105,7 @@ def large_learned_filters_vary_at_their_centre(cells):
 
 
 @on_figure_8("25b", "11", "Section 4.3, Figure 8b", "frozen filters vary alike everywhere",
-             reason="The random filters do, but their coefficients are learned: they may prefer the "
+             reason="The random filters do, but their coefficients are learned: they may prefer "
                     "filters that are large at some positions.")
 def frozen_filters_vary_alike(cells):
     """Frozen random filters vary alike everywhere in the kernel.
@@ -140,8 +140,8 @@ def first_layers_diversity_by_kernel_size(cells):
 
 
 @on_figure_8("27", "12", "Appendix D, Figure 12", "last layer's diversity by kernel size",
-             reason="The measure may be why: the largest FVE of k x k kernels grows as log10 k², so "
-                    "FVE can grow with k where a smaller share of the directions is used.")
+             reason="The measure may be why: the largest FVE of k x k kernels is log10 k², so it "
+                    "can grow with k where kernels use a smaller share of their directions.")
 def last_layers_diversity_by_kernel_size(cells):
     """In the last layer, the lead of frozen random networks in diversity grows with kernel size,
     and learnable ones collapse for kernels larger than 3x3.
