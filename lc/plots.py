@@ -5,7 +5,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
@@ -83,7 +82,6 @@ def against(axes, table, x, column, ylabel, larger=None):
         if len(plain):
             axes.plot([], [], "D", color="white", markeredgecolor="black", markeredgewidth=0.6,
                       label="Plain network")
-        _name_expansions(axes, lc, column)
         axes.set_xscale("log")
         axes.margins(0.15)
     else:
@@ -192,20 +190,6 @@ def _break_below(axes, values, low):
     axes.plot([0, 0], ends, color="white", linewidth=3, **where)
     axes.plot([0, 0], ends, color="black", linestyle="", marker=[(-1, -0.5), (1, 0.5)],
               markersize=7, markeredgewidth=0.8, **where)
-
-
-def _name_expansions(axes, lc, column):
-    """Writes E beside the points, except where it is less than eight times the last one."""
-    curves = lc.groupby(["frozen", "expansion"])[["learnable_parameters", column]].mean()
-    for frozen, curve in curves.groupby("frozen"):
-        last = 0
-        for (_, expansion), (parameters, value) in curve.iterrows():
-            if expansion >= 8 * last:
-                last = expansion
-                axes.annotate(f"x{expansion}", (parameters, value), textcoords="offset points",
-                              xytext=(3, -8) if frozen else (0, -9), fontsize=6, zorder=5,
-                              ha="left" if frozen else "center", color=COLORS[frozen],
-                              path_effects=[withStroke(linewidth=2, foreground="white")])
 
 
 def legend(figure, axes, columns=3):

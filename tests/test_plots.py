@@ -94,11 +94,10 @@ def test_the_axis_is_broken_where_the_plain_frozen_network_lies_far_below(axes):
     assert axes.get_yscale() == "linear"
 
 
-def test_labels_of_many_expansions_do_not_touch_and_stay_inside():
+def test_labels_of_many_expansions_do_not_touch():
     figure, axes = plt.subplots(figsize=(2, 2))
     many = rows(*[(f"ResNet-LC-20-16x{2 ** i}", frozen, 0, 80.0 + i)
                   for i in range(9) for frozen in (False, True)])
-    many["learnable_parameters"] = [10 ** (4 + i // 2 * 0.4) for i in range(len(many))]
     draw(axes, many)
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert labels[-2:] == ["\n128", "256"] and labels[0].strip() == "1"
@@ -106,11 +105,6 @@ def test_labels_of_many_expansions_do_not_touch_and_stay_inside():
         boxes = [label.get_window_extent() for label in axes.get_xticklabels()
                  if label.get_text() and label.get_text().startswith("\n") == second]
         assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:]))
-    axes.clear()
-    draw(axes, many, x="learnable_parameters")
-    assert {text.get_text() for text in axes.texts} == {"x1", "x8", "x64"}
-    low, high = axes.get_xlim()
-    assert all(low < text.xy[0] < high for text in axes.texts)
     plt.close(figure)
 
 
