@@ -37,7 +37,7 @@ def test_a_task_goes_back_to_the_queue_only_if_it_was_stopped_and_slurm_does_not
     (store / "runs.csv").touch()
     with subprocess.Popen(["bash", ROOT / "scripts" / "sweep.sbatch", "figure4", "--fuse"],
                           cwd=tmp_path) as script:
-        while not (tmp_path / "training").exists():
+        while script.poll() is None and not (tmp_path / "training").exists():
             time.sleep(0.1)
         if sent:
             script.send_signal(signal.Signals[f"SIG{sent}"])

@@ -84,7 +84,7 @@ def test_what_failed_is_named_at_the_end_and_costs_no_other_run(store, monkeypat
 def test_workers_that_are_told_to_stop_leave_checkpoints_though_they_are_told_twice(store):
     command = [sys.executable, "-m", "lc", *COMMAND, "--workers", "2", "--results", store]
     with subprocess.Popen(command, cwd=ROOT) as sweep:
-        while len(list(store.glob(".claims/*"))) < 2:
+        while sweep.poll() is None and len(list(store.glob(".claims/*"))) < 2:
             time.sleep(0.1)
         first, _ = [child for path in Path(f"/proc/{sweep.pid}/task").glob("*/children")
                     for child in path.read_text().split()]
