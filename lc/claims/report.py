@@ -124,7 +124,8 @@ def effect_text(part):
         digits = tables.told_apart(numbers[1:], digits)
         value, low, high = (tables.number(each, digits) for each in numbers)
         value = f"{value} {unit}"
-    return f"{value} ({'no interval' if np.isnan(numbers).any() else f'{low} to {high}'})"
+    ends = f"{low} to {high}" if low != high else "with its whole interval"
+    return f"{value} ({'no interval' if np.isnan(numbers).any() else ends})"
 
 
 def by_paper(claim):

@@ -338,6 +338,11 @@ def test_a_place_beyond_those_tested_is_only_known_to_lie_beyond(widths, gaps, s
     assert judge([Part("", curve, "W", (128, 128), 1.0)]) == said
 
 
+def test_an_interval_beyond_all_places_is_said_once():
+    part = Part("", Crossing({width: certain(8, 0.1) for width in (16, 32)}), "W", (128, 128))
+    assert effect_text(part) == "beyond the largest W tested (with its whole interval)"
+
+
 def test_one_part_of_many_is_seldom_contrary_by_chance():
     rng, wrong, times = np.random.default_rng(0), 0, 1000
     for _ in range(times):
