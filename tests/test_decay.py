@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import short_run, trainer_of
+from helpers import epoch, short_run, trainer_of
 
 import lc
 from lc.blocks import LCBlock
