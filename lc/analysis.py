@@ -34,18 +34,18 @@ def _ranks(column):
     return column.map(sizes).fillna(-1) if column.name == "profile" else column
 
 
-def gaps(table, column="accuracy"):
+def gaps(table):
     """What freezing costs, of networks that have both runs: `summary` of the `gaps_by_seed`."""
-    return summary(gaps_by_seed(table, column), "gap", by=NETWORK)
+    return summary(gaps_by_seed(table), "gap", by=NETWORK)
 
 
-def gaps_by_seed(table, column="accuracy"):
-    """What freezing costs: `column` of the learnable run minus that of the frozen one.
+def gaps_by_seed(table):
+    """What freezing costs: the accuracy of the learnable run minus that of the frozen one.
 
     Returns:
         A DataFrame with a row for each network and seed that has both runs: these, and `gap`.
     """
-    values = table.set_index([*NETWORK, "seed"])[column]
+    values = table.set_index([*NETWORK, "seed"])["accuracy"]
     frozen = table["frozen"].to_numpy(bool)
     return (values[~frozen] - values[frozen]).dropna().rename("gap").reset_index()
 

@@ -38,7 +38,7 @@ PATHS = (
     "fused",  # the same, with BatchNorm, addition and ReLU compiled
     *TOGETHER,  # n networks in turn, each as one graph on its own stream, as with --together n
     "unfolded",  # through the expanded features, operation by operation
-    "loop",  # by a plain PyTorch loop: DataLoader, fp32, operation by operation
+    "loop",  # by a conventional PyTorch loop: DataLoader, fp32, operation by operation
 )
 ON_A_GPU = {"graph", "fused", *TOGETHER}
 KIND = {True: "frozen", False: "learnable"}
@@ -47,12 +47,8 @@ KIND = {True: "frozen", False: "learnable"}
 def benchmark(device="auto", precision="auto", batch=256, models=None, paths=None, seconds=1.0):
     """Measures training steps, prints them with ratios, and keeps them in `speed.csv`.
 
-    Args:
-        device, precision: as for `train`.
-        batch: images a step; the unfolded networks take 16 on a CPU.
-        models: names, by default `MODELS`. Each is measured frozen and learnable.
-        paths: names of `PATHS`, by default all that the device can do.
-        seconds: how long each case is timed in each round; at least one step.
+    The arguments are the options of `lc benchmark`. Each network is measured frozen and learnable.
+    On a CPU, the unfolded ones take 16 images a step.
 
     Returns:
         A DataFrame of the cases that fitted: see `table.with_ratios`.

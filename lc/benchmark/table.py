@@ -40,7 +40,7 @@ def with_ratios(table):
 
     Only rows that were measured together are compared: images/s with those of the plain, learnable
     network of the same depth, width and kernel size, of the same network through its expanded
-    features, and of the same network in the plain PyTorch loop; memory with the plain network's.
+    features, and of the same network in the conventional loop; memory with the plain network's.
     """
     rows = table.to_dict("records")
     for row in rows:
