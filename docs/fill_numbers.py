@@ -52,7 +52,7 @@ def decay():
     return fill(
         "learnable ResNet-LC-20-16x8 reaches {:.1f} %, and {:.1f} % if the combined filters decay "
         "in place of both their factors. The plain network reaches {:.1f} % ({} seeds). After 75 "
-        "epochs: {:.1f} and {:.1f} % (one seed)".format(
+        "epochs, the two reach {:.1f} and {:.1f} % (one seed)".format(
             *by_seed.mean(), len(by_seed), *longer), 100)
 
 

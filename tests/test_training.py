@@ -14,6 +14,12 @@ from lc.fast import FastTrainer
 from lc.training import Trainer
 
 
+def test_the_default_recipe_is_the_papers():
+    assert lc.Recipe() == lc.Recipe(
+        profile="paper", epochs=75, batch_size=256, learning_rate=1e-2, momentum=0.9,
+        weight_decay=1e-2, label_smoothing=0.1, train_images=None, test_images=None)
+
+
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "learnable"])
 @pytest.mark.parametrize("model", ["ResNet-8-8", *MODELS])
 def test_the_step_is_that_of_a_plain_pytorch_loop_on_a_cpu_and_for_a_gpu(model, frozen):
