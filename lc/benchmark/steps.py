@@ -19,6 +19,7 @@ from ..fast.trainer import FastTrainer
 from ..models import build_model
 from ..names import architecture, canonical_name
 from ..run import Recipe
+from ..training import Trainer
 from ..utils import check
 from ..utils.device import (device_name, git_version, out_of_memory, resolve_device,
                             resolve_precision, said_name)
@@ -162,8 +163,10 @@ def make_step(case, device):
         return SimpleNamespace(network=network, optimizer=next(loop)), partial(next, loop)
     if path == "unfolded":
         network = unfold(network)
-    trainer = FastTrainer(
-        network, data, recipe, 0, device, case["precision"], graph=False, fuse=path == "fused")
+    kind = Trainer  # as `train` does on a CPU
+    if device.type == "cuda":
+        kind = partial(FastTrainer, graph=False, fuse=path == "fused")
+    trainer = kind(network, data, recipe, 0, device, case["precision"])
     positions = itertools.cycle(range(CHUNK))
 
     def step():

@@ -7,6 +7,7 @@ from helpers import CPU
 
 from lc.__main__ import main
 from lc.benchmark import benchmark, steps, table
+from lc.training import Trainer
 
 
 def test_every_case_is_printed_with_its_ratios_and_kept(capsys, store):
@@ -81,9 +82,15 @@ def test_mistakes_are_said_before_anything_is_measured(arguments, message, monke
         benchmark(**{"device": "cpu"} | arguments)
 
 
+def test_a_cpu_is_measured_with_the_step_that_trains_there():
+    case = dict(model="ResNet-LC-8-4x2", frozen=True, batch=2, precision="fp32", path="eager")
+    assert type(steps.make_step(case, CPU)[0]) is Trainer
+
+
 def test_networks_in_turn_take_a_step_each(monkeypatch):
     trainers, case = [], dict(model="ResNet-8-4", frozen=True, batch=2, precision="fp32")
     monkeypatch.setattr(steps.FastTrainer, "capture", lambda self: trainers.append(self))
+    monkeypatch.setattr(steps, "Trainer", steps.FastTrainer)
     alone, _ = steps._set_up(case | {"path": "graph"}, CPU)
     trainers.clear()
     memory, step = steps._set_up(case | {"path": "graphs-4", "batch": 8}, CPU)
