@@ -83,14 +83,14 @@ def effect_of(rows, spread, column="accuracy", **more):
 
 
 def break_even(rows, x):
-    """Where frozen networks catch up with learnable ones (Figure 6): see `effects.Crossing`.
+    """Where frozen networks catch up with learnable ones (Figure 6), as `effects.Crossing`.
 
     Args:
         rows: of one profile.
         x: what grows: "width", "depth" or "expansion".
     """
     return Crossing({place: of_seeds(part.set_index("seed")["gap"])
-                     for place, part in gaps_by_seed(rows).groupby(x)}).value
+                     for place, part in gaps_by_seed(rows).groupby(x)})
 
 
 def matched(rows):

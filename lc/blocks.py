@@ -203,8 +203,7 @@ def fold(model):
 def unfold(model):
     """A copy of the model that computes the expanded feature maps of each LC-Block.
 
-    It takes about E times the memory and time. By the memory that the paper reports, it trained in
-    this way.
+    It takes about E times the memory and time.
     """
     def fill(layers, block, copies):
         take_over(layers, block, copies=copies)

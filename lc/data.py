@@ -84,7 +84,7 @@ def load_data(name, data_dir=None):
 
     Returns:
         `Data` on the CPU, the same object as long as the file does not change. Images smaller than
-        32x32 are upscaled (bilinear) to 32x32, as Appendix A does with Fashion-MNIST.
+        32x32 are upscaled to 32x32, as those of Fashion-MNIST in Appendix A, here bilinearly.
 
     Raises:
         DataError: if the data set is unknown or unreachable, or its file damaged or wrong.

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 ENOUGH = 6  # degrees of freedom of a pooled variance that may stand for a network of one seed
+FACTOR = 2  # two neighbours of a grid that lie further apart do not say where a curve crosses
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,11 +198,19 @@ class Crossing:
             return np.nan, np.nan
         return self._zero(ends[:, 0]), self._zero(ends[:, 1])
 
-    def neighbours(self):
-        """The tested places around the value, or None if it is not between two."""
+    @property
+    def unclear(self):
+        """The tested places around the value if they are too far apart to tell where it is."""
         i = np.searchsorted(self.x, self.value)
         between = 0 < i < len(self.x) and np.isfinite(self.value)
-        return (self.x[i - 1], self.x[i]) if between else None
+        far = between and self.x[i] > FACTOR * self.x[i - 1]
+        return tuple(self.x[i - 1:i + 1]) if far else None
+
+    def text(self):
+        """The place in words."""
+        if self.unclear:
+            return "between {:g} and {:g}".format(*self.unclear)
+        return place(self.value)
 
     def _zero(self, values):
         i = next((i for i, value in enumerate(values) if value <= 0), None)

@@ -13,7 +13,7 @@ from .utils import check
 
 @dataclass(frozen=True)
 class Grid:
-    """What the experiments of a profile vary. The defaults, as in docstrings, are the paper's."""
+    """What the experiments of a profile vary, by default `paper`, whose grids docstrings name."""
 
     seeds: tuple = (0, 1, 2, 3)
     finding_seeds: tuple = (0, 1, 2, 3)  # of `initialisation` and `decay`
@@ -132,7 +132,10 @@ def decay(profile="paper", decays=None, seeds=None):
 
 
 def figure8b(profile="paper", kernel_sizes=None, seeds=None):
-    """Figure 8b: ResNet-LC-20-16x1-k{k}, at the paper's depth, which Figure 8 may not have."""
+    """Figure 8b: ResNet-LC-20-16x1-k{k}, at the paper's depth, which Figure 8 may not have.
+
+    The paper does not say its E.
+    """
     grid = grid_of(GRIDS, profile, map_kernel_sizes=kernel_sizes, seeds=seeds)
     shape = f"{grid.map_depth}-{grid.kernel_width}"
     models = [f"ResNet-LC-{shape}x1-k{k}" for k in grid.map_kernel_sizes]
@@ -140,7 +143,10 @@ def figure8b(profile="paper", kernel_sizes=None, seeds=None):
 
 
 def twin(profile="paper", seeds=None):
-    """Section 6: the plain ResNet-20-16, and an LC network that starts as the same function."""
+    """Not in the paper, but after Section 6: the plain ResNet-20-16, and its twin.
+
+    This is an LC network that starts as the same function.
+    """
     grid = grid_of(GRIDS, profile, seeds=seeds)
     models = [f"ResNet-{grid.depth}-16", f"ResNet-LC-{grid.depth}-16x1~identity"]
     return pairs(models, grid.dataset, profile, grid.seeds)

@@ -40,7 +40,9 @@ class BasicBlock(nn.Module):
 
 
 class CIFARResNet(nn.Module):
-    """CIFAR-ResNet-{depth}-{width} (He et al., 2016): three stages of (depth - 2) / 6 basic blocks.
+    """CIFAR-ResNet-{depth}-{width}: three stages of (depth - 2) / 6 basic blocks.
+
+    It is that of He et al. (2016), but for the shortcuts, which pad with zeros there.
 
     `conv(in_channels, out_channels, stride=1)` makes each of its spatial convolutions.
     """

@@ -8,7 +8,6 @@ import seaborn as sns
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from .effects import place
 from .tables import LABELS, told
 from .utils.files import figures_folder
 
@@ -118,16 +117,16 @@ def log_ticks(axes, values):
 
 
 def _marks(axes, table, larger, x, column):
-    """Rows of larger profiles, frozen ones a little to the left, learnable ones to the right.
+    """Rows of larger profiles. Against E, W or D, frozen ones stand a little to the left.
 
-    A plain network has no expansion: it stands at the right edge.
+    Learnable ones stand to the right. A plain network has no expansion: it is at the right edge.
     """
     name_marks(axes, larger, table)
     at_edge = (larger["expansion"] == 0) & (x == "expansion")
     if x != "learnable_parameters":
         low, high = axes.get_xlim()
         room = 1.9 * max({*table[x], *larger[x]}) if at_edge.any() else 1
-        axes.set_xlim(low / 1.1, max(high * 1.1, room))
+        axes.set_xlim(low / 1.3, max(high * 1.1, room))
     for (profile, plain, frozen), rows in larger.groupby(
             ["profile", larger["expansion"] == 0, "frozen"]):
         means = rows.groupby(x)[column].mean()
@@ -135,7 +134,7 @@ def _marks(axes, table, larger, x, column):
         if plain and x == "expansion":
             mark(axes, [1.0], means, profile, color, transform=axes.get_yaxis_transform())
             continue
-        aside = 0 if plain else -DODGE if frozen else DODGE
+        aside = 0 if x == "learnable_parameters" else -DODGE if frozen else DODGE
         where = axes.transData + ScaledTranslation(aside / 72, 0, axes.figure.dpi_scale_trans)
         if len(means) > 1:
             axes.plot(means.index, means, color=color, linewidth=0.6, transform=where)
@@ -204,9 +203,9 @@ def legend(figure, axes, columns=3):
 
 def break_even(axes, at):
     """A vertical line at an `analysis.break_even`, and above the axes where it lies."""
-    if 0 < at < np.inf:
-        axes.axvline(at, color="black", linestyle=":", linewidth=0.8)
-    axes.set_title(f"break-even: {place(at)}", loc="right", fontsize=7)
+    if 0 < at.value < np.inf and not at.unclear:
+        axes.axvline(at.value, color="black", linestyle=":", linewidth=0.8)
+    axes.set_title(f"break-even: {at.text()}", loc="right", fontsize=7)
 
 
 def filter_rows(axes, rows, labels):

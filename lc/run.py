@@ -32,8 +32,9 @@ def check_part(value):
 class Recipe:
     """The hyperparameters of a training, by default the paper's at low resolution (Appendix A).
 
-    SGD with Nesterov momentum; the learning rate falls along a cosine to 0, step by step; every
-    learned parameter decays; the last checkpoint is evaluated.
+    SGD with Nesterov momentum; the learning rate falls along a cosine; the last checkpoint is
+    evaluated. Where the paper says nothing, the choice is ours: the rate falls to 0 step by step,
+    and every learned parameter decays.
 
     Raises ValueError if nothing can be trained with a value.
     """

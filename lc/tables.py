@@ -30,12 +30,15 @@ def epochs_and_seeds(epochs, seeds):
 
 def caption(rows, network):
     """What a figure shows: "ResNet-LC-20-16x{E}, CIFAR-10, 15 epochs, n = 2"."""
-    pictures = []
-    for dataset, profile in rows[["dataset", "profile"]].drop_duplicates().values:
-        few = "imagenet" in dataset and RECIPES[profile].classes
-        title = TITLES.get(dataset, dataset)
-        pictures.append(f"{title.partition(',')[0]}, {few} classes" if few else title)
+    pictures = [images_of(*each) for each in rows[["dataset", "profile"]].values]
     return ", ".join([network, *dict.fromkeys(pictures), told(rows)])
+
+
+def images_of(dataset, profile):
+    """A data set's title, with the number of classes if a profile takes only some of them."""
+    title = TITLES.get(dataset, dataset)
+    few = "imagenet" in dataset and profile in RECIPES and RECIPES[profile].classes
+    return f"{title.partition(',')[0]}, {few} classes" if few else title
 
 
 def family(rows, *vary):

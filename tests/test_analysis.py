@@ -34,7 +34,7 @@ def test_break_even_is_where_the_gap_closes():
                    for gaps in ((2.0, 2.2), (-2.0, -2.2)) for seed, gap in enumerate(gaps)
                    for frozen in (False, True)))
     found = analysis.break_even(table.assign(width=np.repeat([16, 64], 4)), "width")
-    assert found == pytest.approx(32)
+    assert found.value == pytest.approx(32) and found.text() == "between 16 and 64"
 
 
 def test_matched_finds_the_same_filters_in_every_row():

@@ -127,10 +127,12 @@ def test_a_crossing_is_interpolated_against_the_logarithm():
     pool = dict(pooled=(1 / scipy.stats.t.ppf(0.975, 12) ** 2, 12))  # intervals of ± 1
     within = crossing(2, -2, **pool)
     assert (within.value, *within.interval()) == pytest.approx((32, 16 * 4 ** 0.25, 16 * 4 ** 0.75))
-    assert within.neighbours() == (16, 64)
+    assert within.unclear == (16, 64) and within.text() == "between 16 and 64"
     beyond, below = crossing(3, 2, **pool), crossing(-3, -2, **pool)
     assert beyond.value == np.inf and beyond.interval() == (np.inf, np.inf) and below.value == 0
-    assert not beyond.neighbours() and not below.neighbours()
-    assert place(beyond.value) == "beyond the largest tested"
+    assert not beyond.unclear and not below.unclear
+    near = Crossing({4: effect(2), 8: effect(-2)})
+    assert near.unclear is None and near.text() == "6"
+    assert beyond.text() == "beyond the largest tested"
     assert place(below.value, "E ") == "below the smallest E tested"
     assert np.isnan(crossing(2, -2).interval()).all() and np.isnan(Crossing({}).value)

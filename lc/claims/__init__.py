@@ -9,7 +9,7 @@ from . import combinations, data_sets_and_kernels, off_the_shelf  # noqa: F401  
 from .report import COLORS, box, own_numbers, verdict_text, verdicts
 from .verdict import CLAIMS, DECISIVE, UNDECIDED
 
-CLAIMS.sort(key=lambda each: (int(each.number.rstrip("abcd")), each.number))
+CLAIMS.sort(key=lambda each: (int(each.number.rstrip("abcde")), each.number))
 
 __all__ = ["CLAIMS", "COLORS", "DECISIVE", "UNDECIDED", "box", "own_numbers", "verdict_text",
            "verdicts"]

@@ -24,7 +24,8 @@ def verdicts(notebook=None):
     Returns:
         A DataFrame with a row for each claim: `number, notebook, where, title, text, statistic`;
         `profile, trained` (in words), `n` (the seeds that all parts have); of the part that is the
-        nearest to failing `part, effect` (text), `value, low, high` and the same as `Part.scaled`;
+        nearest to failing `part, part_n, effect` (text), `value, low, high` and the same as
+        `Part.scaled`;
         `parts`, the text of all; `verdict`; `why`, what leaves it undecided or limits it; `p`, of
         claims with several seeds alone; `holm`, whether the verdict survives Holm's correction over
         these; `by_paper`, what the paper's own means and spreads say.
@@ -52,7 +53,7 @@ def judged(claim):
     """The row of a claim in `verdicts`, without `holm`."""
     profile, parts, why = found(claim)
     row = dict({field: getattr(claim, field) for field in FIELDS}, profile=profile, trained="",
-               n=0, part="", effect="", **dict.fromkeys(NUMBERS, np.nan), parts=[],
+               n=0, part="", part_n=0, effect="", **dict.fromkeys(NUMBERS, np.nan), parts=[],
                verdict=UNDECIDED, why=why, p=np.nan, by_paper=by_paper(claim))
     if not parts:
         return row
@@ -63,7 +64,7 @@ def judged(claim):
             row["p"] = p_value(parts)
     numbers = least.effect.value, *least.effect.interval(), *least.scaled
     return row | dict(
-        trained=trained(claim, profile), n=seeds(parts), part=least.label,
+        trained=trained(claim, profile), n=seeds(parts), part=least.label, part_n=least.effect.n,
         effect=effect_text(least), **dict(zip(NUMBERS, numbers)),
         parts=[f"{part.label}: {effect_text(part)}" for part in parts],
         why=because(claim, profile, parts, row["verdict"]))
@@ -99,16 +100,23 @@ def trained(claim, profile):
     runs, papers = claim.runs(profile), claim.runs("paper")
     of = "" if profile == "paper" else f"{claim.epochs(profile)} of "
     words = [f"{of}{claim.epochs('paper')} epochs"]
+    datasets, theirs = ({run.dataset for run in each} for each in (runs, papers))
+    if not datasets <= theirs:
+        words.append(" and ".join(tables.images_of(each, profile) for each in sorted(datasets)))
+    elif of:
+        words.append(f"{100 * steps(runs[0]) / steps(papers[0]):.0f} % of the steps")
     shapes, theirs = ({run.architecture[:2] for run in each} for each in (runs, papers))
     depths = {depth for depth, _ in shapes}
     if len(shapes) == 1 and shapes != theirs:
         words.append("ResNet-{}-{}".format(*shapes.pop()))
     elif len(depths) == 1 and depths != {depth for depth, _ in theirs}:
         words.append(f"depth {depths.pop()}")
-    datasets, theirs = ({run.dataset for run in each} for each in (runs, papers))
-    if not datasets <= theirs:
-        words.append(" and ".join(sorted(datasets)))
     return ", ".join(words)
+
+
+def steps(run):
+    """The steps of a training."""
+    return -(-run.training_images // run.recipe.batch_size) * run.recipe.epochs
 
 
 def effect_text(part):
@@ -124,7 +132,7 @@ def effect_text(part):
         digits = tables.told_apart(numbers[1:], digits)
         value, low, high = (tables.number(each, digits) for each in numbers)
         value = f"{value} {unit}"
-    ends = f"{low} to {high}" if low != high else "with its whole interval"
+    ends = f"{low} to {high}" if low != high else "at both ends of its interval, too"
     return f"{value} ({'no interval' if np.isnan(numbers).any() else ends})"
 
 
@@ -153,23 +161,32 @@ def own_numbers(a, b, here):
             "here": tables.number(here, 2, "+")}
 
 
-def doubt(claim):
-    """What rows of the paper's recipe, however few, say of a claim that smaller runs contradict."""
+def by_full_recipe(claim):
+    """The parts of a claim by rows of the paper's recipe, however few; empty if these lack any."""
     rows, covered = rows_of(claim, "paper")
     try:
         parts = claim.parts(cells.Cells(rows)) if covered else []
     except (LookupError, ValueError):  # the runs lack networks that the claim is about
-        parts = []
-    reason = claim.reason or "We do not know why."
-    if not parts or not np.isfinite([part.distances[0] for part in parts]).all():
-        return f"{reason} There are no runs of the paper's recipe that can tell."
+        return []
+    return parts if np.isfinite([part.distances[0] for part in parts]).all() else []
+
+
+def recipe_text(claim, parts):
+    """What rows of the paper's recipe say, as text."""
     least = weakest(parts)
-    shown = (f"({effect_text(least)}, {least.label}; {claim.epochs('paper')} epochs, "
-             f"n = {seeds(parts)})")
+    return (f"{least.label}: {effect_text(least)}; {claim.epochs('paper')} epochs, "
+            f"n = {least.effect.n}")
+
+
+def doubt(claim):
+    """What rows of the paper's recipe, however few, say of a claim that smaller runs contradict."""
+    parts, reason = by_full_recipe(claim), claim.reason or "We do not know why."
+    if not parts:
+        return f"{reason} There are no runs of the paper's recipe that can tell."
     if all(part.distances[0] > 0 for part in parts):
-        return (f"The runs of the paper's recipe point its way {shown}, so shorter training may be "
-                "the reason.")
-    return f"{reason} The runs of the paper's recipe say the same {shown}."
+        return (f"The runs of the paper's recipe point its way ({recipe_text(claim, parts)}), so "
+                "shorter training may be the reason.")
+    return f"{reason} The runs of the paper's recipe say the same ({recipe_text(claim, parts)})."
 
 
 def verdict_text(row):
@@ -198,14 +215,18 @@ def box(notebook, profile="paper"):
 
 
 def _lines(row):
+    claim = next(each for each in CLAIMS if each.number == row.number)
     yield f"The paper, {row.where}", row.text
     if row.by_paper:
         yield "By the paper's own numbers", row.by_paper
     if row.effect:
-        least = f", of {len(row.parts)} parts the nearest to failing" if len(row.parts) > 1 else ""
-        yield "Here", f"{row.part}: {row.effect}{least}; {row.trained}, n = {row.n}"
+        least = f", the weakest of {len(row.parts)} parts" if len(row.parts) > 1 else ""
+        others = f" ({row.n} of another part)" if row.part_n != row.n else ""
+        yield "Here", f"{row.part}: {row.effect}{least}; {row.trained}, n = {row.part_n}{others}"
     if row.verdict == CONTRARY:
-        yield "Why", doubt(next(each for each in CLAIMS if each.number == row.number))
+        yield "Why", doubt(claim)
+    elif row.profile != "paper" and (parts := by_full_recipe(claim)):
+        yield "The paper's recipe, as far as it is trained", recipe_text(claim, parts)
 
 
 def _details(row):

@@ -16,7 +16,6 @@ ABOVE, BELOW = (0, np.inf), (-np.inf, 0)  # the paper expects an effect above or
 DECISIVE = "paper", "short"  # the profiles with the paper's networks and all images
 RECIPE = ("paper",)  # of claims that hold for the paper's recipe alone
 TINY = "quick"  # its direction is often not that of longer training, so it decides nothing
-FACTOR = 2  # two neighbours of a grid that lie further apart do not say where a curve crosses
 LEVEL = 0.05  # of a verdict on one claim
 MARGIN = 0.5  # points, ours: the published spreads over seeds reach 0.55 (Table 1)
 
@@ -71,9 +70,8 @@ class Part:
 
     @property
     def unclear(self):
-        """The neighbours between which a crossing lies, if they are too far apart to tell where."""
-        between = self.effect.neighbours() if isinstance(self.effect, Crossing) else None
-        return between if between and between[1] > FACTOR * between[0] else None
+        """The `Crossing.unclear` of a place, else None."""
+        return self.effect.unclear if isinstance(self.effect, Crossing) else None
 
     @property
     def _range(self):
@@ -108,7 +106,7 @@ class Claim:
     title: str
     runs: Callable  # from a profile to the runs of an experiment
     needs: tuple  # the roles whose runs it needs
-    profiles: tuple = DECISIVE  # that may decide it: numbers of points hold for one recipe alone
+    profiles: tuple = DECISIVE  # that may decide it: the paper's numbers hold for its recipe alone
     published: Cells | None = None  # the paper's own means, where it prints them
     reason: str = ""  # for runs that contradict it, if one is known
     parts: Callable | None = None  # from `Cells`; raises LookupError if they lack a network
@@ -184,7 +182,10 @@ def found(claim):
     """
     of = {profile: rows_of(claim, profile) for profile in (*DECISIVE, TINY)}
     longer = any(covered for _, covered in map(of.get, DECISIVE))
-    why = "too few of its networks have longer runs" if longer else "no rows"
+    why = "no rows"
+    if longer:
+        epochs = " or ".join(str(claim.epochs(profile)) for profile in reversed(DECISIVE))
+        why = f"too few of its networks have runs of {epochs} epochs"
     for profile in DECISIVE if longer else (TINY,):
         rows, covered = of[profile]
         if covered < study.COVERED:
