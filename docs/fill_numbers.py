@@ -70,9 +70,9 @@ def decay():
                             (plain, False, "short"))
     longer = mean_accuracies((ours, False, "paper"), (plain, False, "paper"))
     return fill(
-        "ResNet-LC-20-16x8 reaches {:.1f} %, and {:.1f} % if the combined filters decay in place "
-        "of both factors. The plain network reaches {:.1f} % ({} seeds). After 75 epochs, the "
-        "first reaches {:.1f} %, the last {:.1f} % (one seed)".format(*short, *longer), 100)
+        "ResNet-LC-20-16x8 reaches {:.1f} %, and {:.1f} % if it acts on the combined filters "
+        "alone. The plain network reaches {:.1f} % ({} seeds). After 75 epochs, LC "
+        "reaches {:.1f} %, plain {:.1f} % (one seed)".format(*short, *longer), 100)
 
 
 @cache  # it takes seconds
@@ -82,8 +82,8 @@ def verdicts():
     said = list(rows["verdict"])
     counts = map(said.count, (AS_IN_PAPER, CONTRARY, UNDECIDED))
     decided = rows[rows["verdict"] != UNDECIDED]
-    return ("{} as in the paper, {} contrary, {} not decided; {} of the {} rest on one seed, {} "
-            "survive Holm's correction".format(
+    return ("{} as in the paper, {} contrary, {} not decided; {} of the {} decided rest on one "
+            "seed, {} survive Holm's correction".format(
                 *counts, decided["p"].isna().sum(), len(decided), rows["holm"].sum()))
 
 

@@ -1,6 +1,7 @@
 """Learning with random convolutions: LC-Blocks, training, the paper's experiments."""
 
 import importlib
+import importlib.util
 
 # Public names by module. They are imported on first use: PyTorch alone takes seconds.
 _PUBLIC = {
@@ -22,11 +23,13 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name):
-    if name not in _HOME:
-        raise AttributeError(f"module 'lc' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
-    return value
+    if name in _HOME:
+        value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}"):
+        return importlib.import_module(f".{name}", __name__)  # a module, such as `lc.results`
+    raise AttributeError(f"module 'lc' has no attribute {name!r}")
 
 
 def __dir__():

@@ -94,7 +94,7 @@ def parser():
            help="where they are written; else build/notebooks of the project")
 
     option([train, sweep, notebooks], "--profile", default="paper",
-           help="paper, short, quick or smoke; to train one network also such as short-decay1e-3")
+           help="paper, short, quick or smoke; of `lc train` also such as short-decay1e-3")
     option([status], "--profile", help="only this profile, with the ids of the missing runs")
     option([sweep], "--workers", type=int, metavar="N",
            help="processes that train at once; else one for each GPU")
@@ -122,8 +122,8 @@ def parser():
 
     option([train, sweep, notebooks, doctor], "--data-dir", metavar="DIR",
            help="folder of the data sets; else $LC_DATA_DIR or the user's cache")
-    option([train, imagenet, sweep, benchmark], "--precision", default="auto",
-           help="auto, fp32 or bf16; on ImageNet also fp16")
+    option([train, sweep, benchmark], "--precision", default="auto", help="auto, fp32 or bf16")
+    option([imagenet], "--precision", default="auto", help="auto, fp32, bf16 or fp16")
     option([train, imagenet, sweep, notebooks, status, benchmark], "--device", default="auto",
            help="auto, cpu, cuda, cuda:1, ...")
     folder = dict(metavar="DIR", help="results folder; else $LC_RESULTS_DIR or the project's")

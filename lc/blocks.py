@@ -8,7 +8,6 @@ too, it combines the filters and convolves once, without the expanded feature ma
 import copy
 import math
 import re
-from contextlib import nullcontext
 from operator import attrgetter
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import torch.fx
 from torch import nn
 
 from .utils import check
-from .utils.modules import is_plain, replace_in_copy, take_over
+from .utils.modules import is_plain, replace_in_copy, take_over, without_autocast
 
 BETWEEN = {"BN": nn.BatchNorm2d, "ReLU": lambda channels: nn.ReLU(inplace=True)}
 
@@ -29,8 +28,9 @@ class LCBlock(nn.Module):
     has the attributes of the `nn.Conv2d` that it replaces, read-only. Both convolutions keep
     PyTorch's default initialisation: U(-b, b) with b = 1/sqrt(c_in k^2) (Equation 3).
 
-    `weight` are the combined filters, computed on each access from `spatial` and `pointwise`. These
-    are called only if they have hooks; count operations on `lc.fold(model)`.
+    `weight` are the combined filters, computed on each access from `spatial` and `pointwise`.
+    `forward` does not call these two layers unless they have hooks: counters of operations need
+    `lc.fold(model)`.
 
     Args:
         kernel_size, stride, dilation: an integer, or a pair (height, width).
@@ -134,7 +134,8 @@ class LCBlock(nn.Module):
         if not self.combines:
             raise ValueError("no combined filters: between the block's convolutions is more than "
                              "one BatchNorm with running statistics")
-        if any(not is_plain(conv) or "weight" in vars(conv)
+        # a replica of DataParallel, or FSDP, has its weight there too, but no hook that computes it
+        if any(not is_plain(conv) or "weight" in vars(conv) and conv._forward_pre_hooks
                for conv in (self.spatial, self.pointwise)):
             raise ValueError("no combined filters: a hook, or a layer of another kind, computes a "
                              "weight of the block; make it permanent (torch.nn.utils.prune.remove)")
@@ -158,10 +159,10 @@ for name in ("in_channels", "kernel_size", "stride", "padding", "dilation", "gro
 @torch.fx.wrap  # a traced network calls it as one operation
 def linear_combinations(pointwise, spatial):
     """Equation 4. It is cheap for any batch, so it stays outside autocast (see `arithmetic`)."""
-    device = spatial.device.type
-    known = torch.amp.is_autocast_available(device)
-    with torch.autocast(device, enabled=False) if known else nullcontext():
-        return (pointwise.flatten(1) @ spatial.flatten(1)).unflatten(1, spatial.shape[1:])
+    wider = torch.promote_types(pointwise.dtype, spatial.dtype)  # frozen filters may be in bf16
+    with without_autocast(spatial.device.type):
+        combined = pointwise.to(wider).flatten(1) @ spatial.to(wider).flatten(1)
+        return combined.unflatten(1, spatial.shape[1:])
 
 
 def fold(model):
@@ -251,7 +252,8 @@ def plain_convolution(block, bias):
 def check_model(model):
     check.kind("the model", model, nn.Module, "an nn.Module")
     if isinstance(model, torch.jit.ScriptModule):
-        raise ValueError("a scripted model cannot be changed: do this before torch.jit.script")
+        raise ValueError("a scripted model cannot be changed: do this before, and give "
+                         "torch.jit.script what lc.fold returns")
 
 
 def check_memory(values, device, dtype):

@@ -7,6 +7,7 @@ from torch import nn
 from .blocks import LCBlock
 from .utils import check
 from .utils.device import arithmetic
+from .utils.modules import without_autocast
 
 # images at a time: few stay in a CPU's cache, and their expanded feature maps in a GPU's memory
 LARGE, SMALL = 500, 50
@@ -90,7 +91,8 @@ def right(model, images, labels, eps=None):
     was_training = [m for m in model.modules() if m.training]
     model.eval()
     try:
-        with torch.inference_mode(False), torch.no_grad(), arithmetic("fp32", images.device):
+        with (torch.inference_mode(False), torch.no_grad(), arithmetic("fp32", images.device),
+              without_autocast(images.device.type)):
             _check_logits(model(images[:1]), labels)
             expanded = any(isinstance(m, LCBlock) and m.expands for m in model.modules())
             size = LARGE if images.device.type == "cuda" and not expanded else SMALL

@@ -17,10 +17,10 @@ def init_spatial(model, kind):
     weight the variance of PyTorch's default, 1 / (3 c_in k^2) (Equation 3).
 
     - "covariance": a multivariate normal draw after Trockman et al. (2023, arXiv 2210.03651), who
-      initialise depthwise filters. From them are the parts of the covariance: a Gaussian of the
-      distance between two positions, less half of one that stays at the centre, the whole weighted
-      towards the centre, and wider in deeper layers. How they are combined, how wide they are and
-      the total variance are ours.
+      initialise depthwise filters. The covariance has two terms, from them: a Gaussian of the
+      distance between two positions, weighted towards the centre, minus half a Gaussian around the
+      centre. Both are wider in deeper layers. How they are combined, how wide they are and the
+      total variance are ours.
     - "envelope": the variance of "covariance" at each position, without its correlations.
     - "correlation": the correlations of "covariance", with the same variance at every position.
     - "shuffled": "covariance" with the positions of a layer's kernels in a random order.
@@ -45,10 +45,11 @@ def init_spatial(model, kind):
         weight = layer.weight.data
         shape = weight.flatten(2).shape
         if kind == "gauss":
-            drawn = (torch.rand(shape) * 2 - 1) * 3 ** 0.5 * gaussian(layer.kernel_size)
+            uniform = torch.rand(shape, device="cpu") * 2 - 1
+            drawn = uniform * 3 ** 0.5 * gaussian(layer.kernel_size)
         else:
             whole = covariance(layer.kernel_size, i / max(len(layers) - 1, 1))
-            drawn = torch.randn(shape) @ root(part(kind, whole))
+            drawn = torch.randn(shape, device="cpu") @ root(part(kind, whole))
         weight.copy_(drawn.view_as(weight) * (3 * weight[0].numel()) ** -0.5)
     return model
 
@@ -61,14 +62,14 @@ def part(kind, matrix):
         deviation = matrix.diagonal().sqrt()
         return matrix / torch.outer(deviation, deviation)
     if kind == "shuffled":
-        order = torch.randperm(len(matrix))
+        order = torch.randperm(len(matrix), device="cpu")
         return matrix[order][:, order]
     return matrix
 
 
 def offsets(size):
     """The positions of a kernel of `size` (height, width), from its centre, `[h * w, 2]`."""
-    return torch.cartesian_prod(*(torch.arange(k) - (k - 1) / 2 for k in size))
+    return torch.cartesian_prod(*(torch.arange(k, device="cpu") - (k - 1) / 2 for k in size))
 
 
 def gaussian(size):

@@ -1,8 +1,9 @@
 """The results folder: `runs.csv`, a row for each run, and `filters/<id>.npz`, its small arrays.
 
 Arrays are written before their row, and files are replaced as a whole under a lock of the kernel
-(flock): a kill leaves the folder as it was before or after, and processes may write at once. Rows
-of the `smoke` profile only show that everything runs, and by default go to `build/results`.
+(flock): a kill leaves the rows as they were before or after, and processes may write at once. Only
+a run that is recorded anew may then have its new arrays beside its old row. Rows of the `smoke`
+profile only show that everything runs, and by default go to `build/results`.
 """
 
 import csv
@@ -38,7 +39,8 @@ def load_table(folder=None):
     """All rows as a pandas DataFrame, sorted by id.
 
     Args:
-        folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project.
+        folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project, and
+            `build/results` with its rows of the `smoke` profile.
 
     Raises ResultsError if the file is damaged or of another version, naming the line.
     """

@@ -57,10 +57,10 @@ class Recipe:
     def __post_init__(self):
         check_part(self.profile)
         check.fields(self, check.integer, "epochs batch_size train_images test_images")
-        check.number("learning_rate", self.learning_rate, 0, math.inf, "()")
-        check.number("momentum", self.momentum, 0, 1, "()")
-        check.number("weight_decay", self.weight_decay, 0, math.inf, "[)")
-        check.number("label_smoothing", self.label_smoothing, 0, 1)
+        check.fields(self, check.number, "learning_rate", 0, math.inf, "()")
+        check.fields(self, check.number, "momentum", 0, 1, "()")
+        check.fields(self, check.number, "weight_decay", 0, math.inf, "[)")
+        check.fields(self, check.number, "label_smoothing", 0, 1)
         for name, known in (("precision", PRECISIONS), ("decayed", DECAYED)):
             if (value := getattr(self, name)) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
@@ -129,7 +129,7 @@ def complete(run, model, kind, profiles):
     if find_recipe(run.recipe.profile, profiles) not in (None, run.recipe):
         raise ValueError(f"this recipe is not the profile {run.recipe.profile!r}: "
                          "give it a profile name of its own")
-    check.integer("seed", run.seed, 0, 2 ** 63 - 1)
+    check.fields(run, check.integer, "seed", 0, 2 ** 63 - 1)
 
 
 def run_id(dataset, model, frozen, profile, seed):

@@ -14,8 +14,8 @@ from .models import build_model
 from .outcome import measure, to_result
 from .run import Run, Stopped, TrainingError
 from .utils.checkpoint import Checkpoint
-from .utils.device import (Meter, arithmetic, device_name, out_of_memory, own_randomness,
-                           resolve_device, resolve_precision, to_device)
+from .utils.device import (Meter, arithmetic, device_name, index_of, out_of_memory,
+                           own_randomness, resolve_device, resolve_precision, to_device)
 
 
 def make_batch(images, labels, plan, rows, size, mean, std):
@@ -179,7 +179,7 @@ class Trainer:
     def generators(self):
         """The generator of order and augmentation, and PyTorch's own, of dropout."""
         if self.device.type == "cuda":
-            return self.generator, torch.cuda.default_generators[self.device.index or 0]
+            return self.generator, torch.cuda.default_generators[index_of(self.device)]
         return self.generator, torch.default_generator
 
 

@@ -91,6 +91,24 @@ def test_combined_weight_keeps_its_precision_under_autocast():
         assert block(torch.randn(1, 3, 5, 5)).dtype == torch.bfloat16
 
 
+def test_a_block_computes_the_same_with_its_weights_where_dataparallel_and_fsdp_put_them():
+    block, x = lc.LCBlock(3, 4, 3, expansion=2), torch.randn(2, 3, 6, 6)
+    y = block(x)
+    for conv in (block.spatial, block.pointwise):
+        vars(conv)["weight"] = conv._parameters.pop("weight").detach()
+    assert_close(block(x), y)
+
+
+def test_frozen_filters_may_be_in_half_precision():
+    block, x = lc.freeze_spatial(lc.LCBlock(3, 4, 3, expansion=2)), torch.randn(2, 3, 6, 6)
+    y = block(x)
+    block.spatial.to(torch.bfloat16)
+    assert_close(block(x), y, rtol=0.02, atol=0.02)
+    with torch.autocast("cpu", torch.bfloat16):
+        block(x).sum().backward()
+    assert block.pointwise.weight.grad.dtype == block.combined_weight().dtype == torch.float32
+
+
 @pytest.mark.parametrize("kernel, dilation", [(3, 1), (5, 3), ((3, 7), (2, 1))])
 def test_default_padding_keeps_the_image_size(kernel, dilation):
     block = lc.LCBlock(3, 4, kernel, dilation=dilation)

@@ -116,6 +116,15 @@ def test_evaluation_on_a_gpu_is_without_tf32(case, monkeypatch):
     assert modes == {(False, "highest")} and before and torch.backends.cudnn.allow_tf32
 
 
+def test_evaluation_is_in_fp32_under_autocast(case):
+    model, images, labels = case
+    model, seen = model.float(), set()
+    model[1][0].register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        lc.accuracy(model, images.float(), labels), lc.fgsm_accuracy(model, images.float(), labels)
+    assert seen == {torch.float32}
+
+
 @pytest.mark.parametrize("evaluate", [lc.accuracy, lc.fgsm_accuracy])
 def test_evaluation_under_inference_mode(case, evaluate):
     model, images, labels = case

@@ -75,7 +75,8 @@ def test_no_folders_import_each_other():
 
 def test_neither_help_nor_importing_lc_loads_pytorch_or_pandas():
     code = ("import sys, lc; from lc.__main__ import parser; parser().format_help(); "
-            "assert not {'torch', 'numpy', 'pandas', 'timm', 'papermill'} & set(sys.modules)")
+            "assert not {'torch', 'numpy', 'pandas', 'timm', 'papermill'} & set(sys.modules); "
+            "assert lc.results.append")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
     assert all(hasattr(lc, name) for name in lc.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -100,6 +100,14 @@ def test_the_readmes_code_runs(capsys):
     torch.testing.assert_close(deployed(x), model(x), rtol=1e-3, atol=1e-4)
 
 
+def test_the_code_of_the_guide_to_your_own_network_runs(capsys):
+    guide = (ROOT / "docs" / "own_network.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    assert "variance_entropy" in blocks[1]
+    exec("".join(blocks[:3]), {})
+    assert len(capsys.readouterr().out.splitlines()) == 17
+
+
 def test_the_documented_commands_are_known_and_train_what_has_no_row():
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     text = "".join([HELP, *(page.read_text() for page in pages)])

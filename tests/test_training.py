@@ -20,6 +20,13 @@ def test_the_default_recipe_is_the_papers():
         weight_decay=1e-2, label_smoothing=0.1, train_images=None, test_images=None)
 
 
+def test_numpys_numbers_are_taken_as_pythons():
+    runs = [lc.Run("ResNet-8-8", "digits", False, integer(3), lc.Recipe(
+        "mine", epochs=integer(1), batch_size=integer(8), learning_rate=real(0.1)))
+        for integer, real in ((int, float), (np.int64, np.float64))]
+    assert repr(runs[0]) == repr(runs[1])
+
+
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "learnable"])
 @pytest.mark.parametrize("model", ["ResNet-8-8", *MODELS])
 def test_the_step_is_that_of_a_plain_pytorch_loop_on_a_cpu_and_for_a_gpu(model, frozen):

@@ -75,7 +75,7 @@ def because(claim, profile, parts, verdict):
     if profile == TINY:
         return "only tiny runs"
     if profile not in claim.profiles:
-        return f"decided by runs of {claim.epochs('paper')} epochs alone"
+        return f"only runs of {claim.epochs('paper')} epochs can decide it"
     if verdict != UNDECIDED:
         one_seed = "one seed: direction only, by the spread of other networks"
         return one_seed if seeds(parts) == 1 else ""

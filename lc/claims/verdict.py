@@ -185,7 +185,7 @@ def found(claim):
     why = "no rows"
     if longer:
         epochs = " or ".join(str(claim.epochs(profile)) for profile in reversed(DECISIVE))
-        why = f"too few of its networks have runs of {epochs} epochs"
+        why = f"too few networks with {epochs} epochs"
     for profile in DECISIVE if longer else (TINY,):
         rows, covered = of[profile]
         if covered < study.COVERED:

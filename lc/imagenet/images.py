@@ -35,7 +35,7 @@ def find(dataset, data_dir=None):
     if not folder.is_dir():
         raise DataUnavailable(
             f"{folder} is missing; put the folder of {dataset} (train/ and val/) there, or set "
-            "data_dir or LC_DATA_DIR to the folder that holds it")
+            "data_dir or LC_DATA_DIR to the folder that holds it; `lc imagenet` also has --data")
     return folder
 
 
@@ -65,11 +65,10 @@ def open_folder(folder, recipe):
             more than there is, or a split's first image cannot be read.
     """
     folder = expanded(folder)
-    transform = partial(create_transform, recipe.image_size, interpolation="bicubic",
-                        use_prefetcher=True)
+    transform = partial(create_transform, recipe.image_size, use_prefetcher=True)
     augmented = transform(is_training=True, scale=(recipe.min_crop, 1), color_jitter=None,
-                          auto_augment=recipe.rand_augment)
-    cropped = transform(crop_pct=recipe.crop_ratio)
+                          auto_augment=recipe.rand_augment, interpolation=recipe.interpolation)
+    cropped = transform(crop_pct=recipe.crop_ratio, interpolation="bicubic")
     try:
         train = ImageFolder(folder / "train", augmented, loader=decode)
         val = ImageFolder(folder / "val", cropped, loader=decode)

@@ -1,7 +1,7 @@
 """What an ImageNet run is: a network, an image folder, frozen or learnable, a recipe, a seed."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..run import Run, check_part, complete
 from ..utils import check
@@ -48,9 +48,14 @@ class ImageNetRecipe:
     classes: int | None = None  # only the first n classes, by name
     images_per_class: int | None = None  # only the first n training images of each class, by name
     min_crop: float = 0.08  # smallest part of the image's area in a training crop [timm]
+    # of training images: "bilinear", "bicubic", or "random", which is one of the two [timm]
+    interpolation: str = field(default="random", repr=False, kw_only=True)
 
     def __post_init__(self):
         check_part(self.profile)
+        if self.interpolation not in ("bilinear", "bicubic", "random"):
+            raise ValueError("interpolation must be bilinear, bicubic or random, not "
+                             f"{self.interpolation!r}")
         check.fields(self, check.integer, "epochs batch_size repeats classes images_per_class")
         check.fields(self, check.integer, "image_size", 32)
         check.fields(self, check.integer, "warmup_epochs", 0, self.epochs - 1)
@@ -63,7 +68,8 @@ class ImageNetRecipe:
 
 _SHORT = ImageNetRecipe(
     "short", image_size=64, epochs=20, batch_size=256, warmup_epochs=2, step_on_epochs=False,
-    drop_path=0.0, repeats=1, rand_augment=None, mixup=0.0, cutmix=0.0, min_crop=0.35)
+    drop_path=0.0, repeats=1, rand_augment=None, mixup=0.0, cutmix=0.0, min_crop=0.35,
+    interpolation="bicubic")
 RECIPES = {
     "a2": ImageNetRecipe(),
     # a small data set in minutes on a GPU: A2's regularisation would need more epochs

@@ -25,11 +25,15 @@ def integer(what, value, least=1, most=math.inf):
 
 
 def fields(of, kind, names, *limits):
-    """Checks fields of a dataclass by `integer` or `number`. One may be None if its default is."""
+    """Checks fields of a dataclass by `integer` or `number`. One may be None if its default is.
+
+    NumPy's numbers become Python's, as which a row is read back and a checkpoint names them.
+    """
     for name in names.split():
         value = getattr(of, name)
         if value is not None or getattr(type(of), name, 0) is not None:
             kind(name, value, *limits)
+            object.__setattr__(of, name, getattr(value, "item", lambda: value)())
 
 
 def number(what, value, low, high, ends="[]"):

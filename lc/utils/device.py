@@ -97,18 +97,43 @@ def arithmetic(precision, device):
     With "bf16", only the products that combine filters are of fp32 tensors (Equation 4). A GPU
     computes them in TF32 (10 bits of mantissa), a CPU by oneDNN, in bf16 (7 bits) if it has AMX.
     """
-    convolutions = torch.backends.cudnn.allow_tf32
-    products, fast = torch.get_float32_matmul_precision(), "medium"
-    if device.type == "cuda":
-        torch.backends.cudnn.allow_tf32, fast = precision != "fp32", "high"
-    torch.set_float32_matmul_precision("highest" if precision == "fp32" else fast)
     on_cpu = precision == "bf16" and device.type == "cpu"
-    try:
+    with _products(precision == "fp32", device.type == "cuda"):
         with StridedDepthwiseInFP32() if on_cpu else nullcontext():
             yield
+
+
+@contextmanager
+def _products(exact, gpu):
+    cudnn, set_products = torch.backends.cudnn, torch.set_float32_matmul_precision
+    try:
+        before = cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    except RuntimeError:  # the caller set them in PyTorch's newer way, which excludes the older
+        with _products_newer(exact, gpu):
+            yield
+        return
+    if gpu:
+        cudnn.allow_tf32 = not exact
+    set_products("highest" if exact else "high" if gpu else "medium")
+    try:
+        yield
     finally:
-        torch.backends.cudnn.allow_tf32 = convolutions
-        torch.set_float32_matmul_precision(products)
+        cudnn.allow_tf32 = before[0]
+        set_products(before[1])
+
+
+@contextmanager
+def _products_newer(exact, gpu):
+    backends = torch.backends
+    settings = [backends.cuda.matmul, backends.cudnn.conv] if gpu else [backends.mkldnn.matmul]
+    before = [each.fp32_precision for each in settings]
+    for each in settings:
+        each.fp32_precision = "ieee" if exact else "tf32" if gpu else "bf16"
+    try:
+        yield
+    finally:
+        for each, value in zip(settings, before):
+            each.fp32_precision = value
 
 
 class StridedDepthwiseInFP32(TorchFunctionMode):
@@ -132,6 +157,11 @@ def is_strided_depthwise(input, weight, bias=None, stride=1, padding=0, dilation
     return groups == input.shape[1] > 1 and stride not in (1, (1, 1))
 
 
+def index_of(gpu):
+    """The number of a GPU; "cuda" is the current one."""
+    return torch.cuda.current_device() if gpu.index is None else gpu.index
+
+
 def to_device(network, device):
     """Moves a network, in channels_last to a GPU only: a CPU's fused SGD would copy it."""
     layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
@@ -141,7 +171,7 @@ def to_device(network, device):
 @contextmanager
 def own_randomness(seed, device):
     """Seeds PyTorch's generators for initialisation and dropout, and restores them at the end."""
-    cuda = [device.index or 0] if device.type == "cuda" else []
+    cuda = [index_of(device)] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(seed)
         for i in cuda:

@@ -1,6 +1,7 @@
-"""What PyTorch's modules do not do themselves: take the place of another one, as it was."""
+"""What PyTorch does not do itself: modules that take the place of others, fp32 in autocast."""
 
 import copy
+from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -56,6 +57,12 @@ def copy_attributes(old, new):
     """Copies what users set on a parameter, such as `weight.lr_scale`: `copy.deepcopy` does not."""
     if type(old.data) is torch.Tensor:  # others keep their values in attributes
         vars(new).update(vars(old))
+
+
+def without_autocast(device):
+    """A context in which operations on this kind of device keep their precision."""
+    known = torch.amp.is_autocast_available(device)
+    return torch.autocast(device, enabled=False) if known else nullcontext()
 
 
 def is_channels_last(weight):

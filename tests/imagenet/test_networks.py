@@ -85,7 +85,7 @@ def test_a2_is_the_papers():
         learning_rate=5e-3, warmup_epochs=5, warmup_learning_rate=1e-4, min_learning_rate=1e-6,
         step_on_epochs=True, weight_decay=0.02, target_threshold=0.2, drop_path=0.05, repeats=3,
         rand_augment="rand-m7-mstd0.5-inc1", mixup=0.1, cutmix=1.0, classes=None,
-        images_per_class=None, min_crop=0.08)
+        images_per_class=None, min_crop=0.08, interpolation="random")
 
 
 def test_the_step_has_the_recipes_parts():
@@ -139,7 +139,7 @@ def test_gradients_accumulate_to_those_of_the_whole_batch():
 @pytest.mark.parametrize("changed", [
     {"image_size": 31}, {"epochs": True}, {"warmup_epochs": 300}, {"min_crop": 0},
     {"learning_rate": math.nan}, {"mixup": "0.1"}, {"target_threshold": 1},
-    {"images_per_class": 0.5}, {"profile": "../a"}], ids=str)
+    {"images_per_class": 0.5}, {"profile": "../a"}, {"interpolation": "cubic"}], ids=str)
 def test_a_recipe_with_which_nothing_can_be_trained_is_refused(changed):
     with pytest.raises(ValueError):
         ImageNetRecipe(**{"profile": "own"} | changed)

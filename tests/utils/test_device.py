@@ -41,6 +41,25 @@ def test_fp32_is_exact_and_bf16_fast(precision, device, products, convolutions):
     assert modes() == before
 
 
+@pytest.mark.parametrize("precision, device, products, convolutions", [
+    ("fp32", "cuda", "ieee", "ieee"), ("bf16", "cuda", "tf32", "tf32"),
+    ("fp32", "cpu", "ieee", None), ("bf16", "cpu", "bf16", None)])
+def test_it_is_so_too_where_the_caller_says_precisions_in_the_newer_way(
+        precision, device, products, convolutions):
+    backends = torch.backends
+    kind = backends.cuda if device == "cuda" else backends.mkldnn
+    before = backends.cuda.matmul.fp32_precision
+    backends.cuda.matmul.fp32_precision = "tf32"
+    try:
+        theirs = kind.matmul.fp32_precision, backends.cudnn.conv.fp32_precision
+        with arithmetic(precision, torch.device(device)):
+            assert kind.matmul.fp32_precision == products
+            assert backends.cudnn.conv.fp32_precision == convolutions or device == "cpu"
+        assert (kind.matmul.fp32_precision, backends.cudnn.conv.fp32_precision) == theirs
+    finally:
+        backends.cuda.matmul.fp32_precision = before
+
+
 @pytest.mark.parametrize("groups, stride, expected", [
     (4, 2, torch.float32), (4, 1, torch.bfloat16), (2, 2, torch.bfloat16), (1, 2, torch.bfloat16)])
 def test_strided_depthwise_convolutions_are_in_fp32_on_a_cpu(groups, stride, expected):
