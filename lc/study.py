@@ -1,5 +1,6 @@
 """How a notebook or a sweep gets the runs of an experiment: read what there is, train the rest."""
 
+import ast
 import atexit
 import itertools
 import math
@@ -59,8 +60,10 @@ def check_parameters(profile="paper", train=False, data_dir="", device="auto", *
         others: those of this notebook alone: integers of at least 0. `collect` checks lists.
 
     Raises:
-        ValueError: if the profile or the device is unknown, or a value has the wrong type.
+        ValueError: if the profile or the device is unknown, a value has the wrong type, or
+            papermill was given a parameter that the notebook does not have.
     """
+    check_names(getattr(sys.modules["__main__"], "In", []))
     recipe_named(profile, GRIDS)
     resolve_device(device)
     check.kind("parameter data_dir", data_dir, str, "text")
@@ -73,6 +76,29 @@ def check_parameters(profile="paper", train=False, data_dir="", device="auto", *
     if parent.exists() and "papermill" in parent.read_text():
         # from here on, a line would stand in the middle of papermill's bar
         atexit.register(lambda: print(f"\n{where(profile)}", file=sys.__stderr__, flush=True))
+
+
+def check_names(cells):
+    """Raises ValueError if papermill was given a parameter that the notebook does not declare.
+
+    papermill itself only logs it.
+
+    Args:
+        cells: the code of the cells that ran. papermill's own follows that of the declarations.
+    """
+    for declarations, cell in itertools.pairwise(cells):
+        if cell.startswith("# Parameters\n"):
+            known = _assigned(declarations)
+            for name in _assigned(cell):
+                if name not in known:
+                    raise ValueError(f"this notebook has no parameter {name!r}; known: "
+                                     f"{', '.join(known)}")
+
+
+def _assigned(code):
+    """The names to which code assigns."""
+    return [node.id for node in ast.walk(ast.parse(code))
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
 
 
 def where(profile="paper"):

@@ -218,6 +218,13 @@ def test_papermills_spelling_of_true_trains_and_says_before_how_long_it_takes(st
     assert capsys.readouterr().out == said.splitlines(True)[1]
 
 
+def test_a_parameter_that_a_notebook_does_not_have_is_refused():
+    cells = ["", 'profile: str = "paper"\nseeds: list = None']
+    study.check_names([*cells, "# Parameters\nseeds = [0]\n", "import lc"])
+    with pytest.raises(ValueError, match="no parameter 'seed'; known: profile, seeds"):
+        study.check_names([*cells, '# Parameters\nprofile = "short"\nseed = 0\n'])
+
+
 def test_a_log_has_a_line_for_each_run_and_one_that_fails_is_named_at_the_end(
         store, monkeypatch, caplog):
     def train(run, **options):

@@ -172,9 +172,12 @@ def test_under_papermill_the_log_says_which_run_is_on_and_a_cut_off_training_goe
 
 
 @pytest.mark.slow
-def test_papermill_trains_nothing_with_a_wrong_parameter(papermill, tmp_path):
-    assert papermill("-r", "seeds", "[0, 1").wait() != 0
-    assert "seeds must be a list" in (tmp_path / "log").read_text() and not results.load_rows()
+@pytest.mark.parametrize("wrong, said", [
+    (("-r", "seeds", "[0, 1"), "seeds must be a list"),
+    (("-p", "seed", "0"), "no parameter 'seed'")])
+def test_papermill_trains_nothing_with_a_wrong_parameter(wrong, said, papermill, tmp_path):
+    assert papermill(*wrong).wait() != 0
+    assert said in (tmp_path / "log").read_text() and not results.load_rows()
 
 
 @pytest.mark.slow
