@@ -70,8 +70,8 @@ def decay():
                             (plain, False, "short"))
     longer = mean_accuracies((ours, False, "paper"), (plain, False, "paper"))
     return fill(
-        "ResNet-LC-20-16x8 reaches {:.1f} %, and {:.1f} % if it acts on the combined filters "
-        "alone. The plain network reaches {:.1f} % ({} seeds). After 75 epochs, LC "
+        "ResNet-LC-20-16x8 reaches {:.1f} %, and {:.1f} % if it acts on combined filters, "
+        "not their factors. The plain network reaches {:.1f} % ({} seeds). After 75 epochs, LC "
         "reaches {:.1f} %, plain {:.1f} % (one seed)".format(*short, *longer), 100)
 
 

@@ -161,7 +161,7 @@ def own_numbers(a, b, here):
             "here": tables.number(here, 2, "+")}
 
 
-def by_full_recipe(claim):
+def full_recipe_parts(claim):
     """The parts of a claim by rows of the paper's recipe, however few; empty if these lack any."""
     rows, covered = rows_of(claim, "paper")
     try:
@@ -171,7 +171,7 @@ def by_full_recipe(claim):
     return parts if np.isfinite([part.distances[0] for part in parts]).all() else []
 
 
-def recipe_text(claim, parts):
+def full_recipe_text(claim, parts):
     """What rows of the paper's recipe say, as text."""
     least = weakest(parts)
     return (f"{least.label}: {effect_text(least)}; {claim.epochs('paper')} epochs, "
@@ -180,13 +180,14 @@ def recipe_text(claim, parts):
 
 def doubt(claim):
     """What rows of the paper's recipe, however few, say of a claim that smaller runs contradict."""
-    parts, reason = by_full_recipe(claim), claim.reason or "We do not know why."
+    parts, reason = full_recipe_parts(claim), claim.reason or "We do not know why."
     if not parts:
         return f"{reason} There are no runs of the paper's recipe that can tell."
+    said = full_recipe_text(claim, parts)
     if all(part.distances[0] > 0 for part in parts):
-        return (f"The runs of the paper's recipe point its way ({recipe_text(claim, parts)}), so "
-                "shorter training may be the reason.")
-    return f"{reason} The runs of the paper's recipe say the same ({recipe_text(claim, parts)})."
+        return (f"The runs of the paper's recipe point its way ({said}), so shorter training may "
+                "be the reason.")
+    return f"{reason} The runs of the paper's recipe say the same ({said})."
 
 
 def verdict_text(row):
@@ -225,8 +226,8 @@ def _lines(row):
         yield "Here", f"{row.part}: {row.effect}{least}; {row.trained}, n = {row.part_n}{others}"
     if row.verdict == CONTRARY:
         yield "Why", doubt(claim)
-    elif row.profile != "paper" and (parts := by_full_recipe(claim)):
-        yield "The paper's recipe, as far as it is trained", recipe_text(claim, parts)
+    elif row.profile != "paper" and (parts := full_recipe_parts(claim)):
+        yield "The paper's recipe, as far as it is trained", full_recipe_text(claim, parts)
 
 
 def _details(row):

@@ -1,7 +1,7 @@
 """What an ImageNet run is: a network, an image folder, frozen or learnable, a recipe, a seed."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from ..run import Run, check_part, complete
 from ..utils import check
@@ -49,7 +49,7 @@ class ImageNetRecipe:
     images_per_class: int | None = None  # only the first n training images of each class, by name
     min_crop: float = 0.08  # smallest part of the image's area in a training crop [timm]
     # of training images: "bilinear", "bicubic", or "random", which is one of the two [timm]
-    interpolation: str = field(default="random", repr=False, kw_only=True)
+    interpolation: str = "random"
 
     def __post_init__(self):
         check_part(self.profile)

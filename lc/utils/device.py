@@ -105,6 +105,7 @@ def arithmetic(precision, device):
 
 @contextmanager
 def _products(exact, gpu):
+    """Sets how products of fp32 tensors are computed, exactly or fast, and restores it."""
     cudnn, set_products = torch.backends.cudnn, torch.set_float32_matmul_precision
     try:
         before = cudnn.allow_tf32, torch.get_float32_matmul_precision()
@@ -124,6 +125,7 @@ def _products(exact, gpu):
 
 @contextmanager
 def _products_newer(exact, gpu):
+    """The same by the settings of each backend, which PyTorch does not mix with the older ones."""
     backends = torch.backends
     settings = [backends.cuda.matmul, backends.cudnn.conv] if gpu else [backends.mkldnn.matmul]
     before = [each.fp32_precision for each in settings]
