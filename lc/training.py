@@ -161,7 +161,7 @@ class Trainer:
         saved, momenta = state["tensors"], state["momentum"]
         if ([t.shape for t in tensors] != [t.shape for t in saved] or len(momenta) != len(optimized)
                 or any(m is not None and m.shape != p.shape for p, m in zip(optimized, momenta))):
-            raise ValueError("checkpoint of another network or data set")
+            raise ValueError("checkpoint of another network, data set or choice of --fuse")
         for tensor, value in zip(tensors, saved):
             tensor.copy_(value)
         for p, value in zip(optimized, momenta):
