@@ -45,7 +45,7 @@ class Grid:
 
 GRIDS = {
     "paper": Grid(),
-    # up to two hours a run on a CPU core with bf16 instructions; it compares no precisions
+    # up to three hours a run on a CPU core with bf16 instructions; it compares no precisions
     "short": Grid(
         seeds=(0, 1), finding_seeds=(0, 1, 2), network_seeds=(0,),
         networks=("ResNet-14", "ResNet-18", "ResNet-20", "ResNet-50", "MobileNet-v2"),
