@@ -55,6 +55,14 @@ def test_a_cpu_takes_the_cores_own_step_and_a_gpu_the_fast_one(kind, monkeypatch
     assert bool(stacked) == (kind == "cuda")
 
 
+def test_a_state_without_fuse_is_refused_with_it_on_a_cpu():
+    run = short_run("ResNet-LC-8-8x2")
+    trained = trainer_of(run)
+    trained.step(16)
+    with pytest.raises(ValueError, match="choice of --fuse"):
+        trainer_of(run, kind=FastTrainer).load(trained.state())
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_warm_up_is_undone(model):
     plain, warmed = (trainer_of(short_run(model), kind=FastTrainer) for _ in range(2))

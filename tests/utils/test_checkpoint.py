@@ -92,7 +92,8 @@ def test_a_checkpoint_of_another_recipe_or_of_other_data_or_weights_is_refused(p
     tensors = saved["state"]["trainer"][part]
     tensors[at] = tensors[at][:-1]  # of the plan of an epoch: of one image less
     torch.save(saved, path)
-    with pytest.raises(CheckpointError, match=f"{path}: checkpoint of another network, data set"):
+    why = "checkpoint of another network, data set or choice of --fuse"
+    with pytest.raises(CheckpointError, match=f"{path}: {why}"):
         train(nine_steps(), checkpoint=path)
 
 
