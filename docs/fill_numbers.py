@@ -24,6 +24,7 @@ from lc.utils.files import ROOT
 
 PAGES = [ROOT / name for name in ("README.md", "docs/commands.md", "docs/gpu_server.md",
                                   "docs/index.md", "docs/performance.md")]
+SENTENCES = "accuracies", "structure", "decay", "speeds", "times"
 CITATION = ROOT / "CITATION.cff"
 FIRST = "notebooks/17_your_own_network.ipynb"
 URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("urls", {})
@@ -35,8 +36,8 @@ def accuracies():
     runs = "ResNet-20-16/learnable", "ResNet-LC-20-16x128/learnable", "ResNet-LC-20-16x128/frozen"
     ours = (rows[f"cifar10/{run}/paper/seed0"]["accuracy"] for run in runs)
     numbers = (number for pair in zip(ours, TABLE_1["cifar10"]) for number in pair)
-    return fill("ResNet-20-16 reaches {:.2f} % (paper: {}), and ResNet-LC-20-16x128 learnable "
-                "{:.2f} % ({}), frozen {:.2f} % ({}).".format(*numbers), 100)
+    return ("ResNet-20-16 reaches {:.2f} % (paper: {}), and ResNet-LC-20-16x128 learnable {:.2f} % "
+            "({}), frozen {:.2f} % ({}).".format(*numbers))
 
 
 def mean_accuracies(*networks):
@@ -57,10 +58,9 @@ def structure():
     model = "ResNet-LC-8-16x8-k7"
     means = mean_accuracies(*((model + initial, True, "short")
                               for initial in ("", "~covariance", "~shuffled")))
-    return fill(
-        "frozen ResNet-LC-8-16x8 with 7x7 filters reaches {:.1f} %, and {:.1f} % if neighbouring "
-        "weights are correlated and the centre varies most. Shuffling these positions leaves "
-        "{:.1f} % ({} seeds)".format(*means), 100)
+    return ("frozen ResNet-LC-8-16x8 with 7x7 filters reaches {:.1f} %, or {:.1f} % if "
+            "neighbouring weights are correlated and the centre varies most. Shuffling positions "
+            "leaves {:.1f} % ({} seeds)".format(*means))
 
 
 def decay():
@@ -69,10 +69,9 @@ def decay():
     short = mean_accuracies((ours, False, "short"), (ours, False, "short-decay-product"),
                             (plain, False, "short"))
     longer = mean_accuracies((ours, False, "paper"), (plain, False, "paper"))
-    return fill(
-        "ResNet-LC-20-16x8 reaches {:.1f} %, and {:.1f} % if it acts on combined filters, "
-        "not their factors. The plain network reaches {:.1f} % ({} seeds). After 75 epochs, LC "
-        "reaches {:.1f} %, plain {:.1f} % (one seed)".format(*short, *longer), 100)
+    return ("ResNet-LC-20-16x8 reaches {:.1f} %, and {:.1f} % with decay of combined filters, not "
+            "their factors. The plain network reaches {:.1f} % ({} seeds). After 75 epochs, LC "
+            "reaches {:.1f} %, plain {:.1f} % (one seed)".format(*short, *longer))
 
 
 @cache  # it takes seconds
@@ -113,8 +112,8 @@ def times():
     runs = runs[runs["network"] != "Tiny-ImageNet"].groupby("profile")["minutes"]
     paper, short, quick = (span(runs.get_group(profile), digits) for profile, digits in (
         ("paper", 0), ("short", 0), ("quick", 1)))
-    return fill(f"{paper} minutes in the profile `paper` (75 epochs), {short} in `short` (15), "
-                f"{quick} in `quick`, and seconds in `smoke`", 100)
+    return (f"{paper} minutes in the profile `paper` (75 epochs), {short} minutes in `short` (15 "
+            f"epochs), {quick} minutes in `quick`, and seconds in `smoke`")
 
 
 def minutes():
@@ -133,13 +132,13 @@ def speeds():
     rows = rows.set_index(["model", "frozen"])
     plain = rows.loc["ResNet-20-16", False]
     ours = rows.loc[[(f"ResNet-LC-20-16x{e}", True) for e in (1, 8, 128)]]
-    return fill(
+    return (
         "on two CPU cores with bf16 instructions, ResNet-20-16 at batch 256 takes "
         f"{plain['images_per_second']:.0f} images/s, {plain['of_loop']:.1f} times the "
         "conventional loop; with frozen LC-Blocks {:.0f} (x1), {:.0f} (x8) and {:.0f} (x128), "
         "with {:.1f}, {:.1f} and {:.1f} times the plain network's memory. That is {:.1f}, {:.0f} "
         "and {:.0f} times as many images/s as through the expanded features.".format(
-            *ours["images_per_second"], *ours["memory_of_plain"], *ours["of_unfolded"]), 100)
+            *ours["images_per_second"], *ours["memory_of_plain"], *ours["of_unfolded"]))
 
 
 def copy(address):
@@ -173,8 +172,16 @@ def filled(text, address=URLS.get("Repository")):
     known = {"accuracies": accuracies, "structure": structure, "decay": decay,
              "verdicts": verdicts, "speeds": speeds, "times": times, "minutes": minutes,
              "copy": lambda: copy(address), "launch": lambda: launch(address)}
-    return re.sub(rf"(<!-- ({'|'.join(known)}) -->).*?(<!-- end -->)",
-                  lambda found: found[1] + known[found[2]]() + found[3], text, flags=re.DOTALL)
+
+    def new(found):
+        words, end = known[found[2]](), found[3]
+        if found[2] in SENTENCES:  # in lines of at most 100 columns, comments included
+            before = "x" * (found.end(1) - text.rfind("\n", 0, found.start()) - 1)
+            words = fill(before + words + "x" * len(end), 100, break_long_words=False,
+                         break_on_hyphens=False)[len(before):-len(end)]
+        return found[1] + words + end
+
+    return re.sub(rf"(<!-- ({'|'.join(known)}) -->).*?(<!-- end -->[.]?)", new, text, flags=re.DOTALL)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
 """From rows to what figures draw and tables say: means, gaps, intervals, matched filters."""
 
+from functools import lru_cache
+from typing import NamedTuple
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from . import results
 from .effects import Crossing, Effect, of_seeds
 from .names import Architecture
 from .run import PROFILES
@@ -10,6 +14,8 @@ from .run import PROFILES
 # What rows of several seeds share, and the order of the networks in tables
 NETWORK = ["profile", "epochs", "dataset", "model", *Architecture._fields]
 ORDER = ["profile", "kernel_size", "depth", "width", "expansion"]
+# Which of a run's arrays tell what it got right. The accuracy on training images has no such part.
+ANSWERS = {"accuracy": "right", "robust_accuracy": "robust", "generalisation": "right"}
 
 
 def summary(table, *columns, by=(*NETWORK, "frozen")):
@@ -50,36 +56,62 @@ def gaps_by_seed(table):
     return (values[~frozen] - values[frozen]).dropna().rename("gap").reset_index()
 
 
-def seed_spread(rows, column="accuracy"):
-    """How much seeds differ: a column's variance within a network, over all that have several.
+class Spread(NamedTuple):
+    """What the runs of a profile and data set tell of one column: variances and their degrees of
+    freedom, nan and 0 where they are unknown."""
 
-    It is of the paper's networks. Those that start otherwise differ otherwise over seeds: filters
-    at shuffled positions have their largest variance at another place for each.
+    seeds: dict  # {frozen: of a network over its seeds}
+    images: tuple = (np.nan, 0)  # of one run over the test images, as far as runs do not share it
 
-    Returns:
-        `{frozen: (variance, degrees of freedom)}`, since frozen and learnable networks differ in
-        it; nan and 0 if none has two seeds.
+
+def spread_of(rows, column="accuracy"):
+    """How much a column differs between seeds, and between test images.
+
+    Over seeds, it is the variance within a network, over all that have several, for frozen and for
+    learnable networks. It is of the paper's networks: those that start otherwise differ otherwise
+    over seeds. Filters at shuffled positions have their largest variance at another place for each.
+
+    Args:
+        rows: of one data set, since only answers to the same images can be compared.
     """
-    rows, spread = rows[~rows["model"].str.contains("~")], {}
+    rows, seeds = rows[~rows["model"].str.contains("~")], {}
     for frozen in (False, True):
         networks = rows[rows["frozen"] == frozen].groupby(["profile", "dataset", "model"])[column]
         weights = networks.size() - 1
         freedom = weights.sum()
         variance = (networks.var() * weights).sum() / freedom if freedom else np.nan
-        spread[frozen] = variance, freedom
-    return spread
+        seeds[frozen] = variance, freedom
+    answers = [each for each in map(answered, rows["id"], [column] * len(rows)) if each is not None]
+    if len(answers) < 2:
+        return Spread(seeds)
+    images = len(answers[0])
+    return Spread(seeds, (100 ** 2 * np.var(answers, axis=0, ddof=1).mean() / images, images - 1))
 
 
-def effect_of(rows, spread, column="accuracy", **more):
+@lru_cache(maxsize=1024)
+def answered(run_id, column):
+    """Which test images a run got right, 0 or 1 for each, for a column that counts them; None if it
+    is not stored."""
+    try:
+        return np.unpackbits(results.load_arrays(run_id)[ANSWERS[column]])
+    except (KeyError, results.ResultsError):  # of another column, an old run, or the rows alone
+        return None
+
+
+def effect_of(rows, spread, column="accuracy"):
     """The `effects.Effect` of a column of one network's rows; unknown without any.
 
     Args:
-        spread: of `seed_spread`, of the same column.
+        spread: of `spread_of`, of the same column.
     """
     if rows.empty:
         return Effect({})
-    values = dict(zip(rows["seed"], rows[column]))
-    return of_seeds(values, pooled=spread[rows["frozen"].iloc[0]], **more)
+    answers = [answered(run_id, column) for run_id in rows["id"]]
+    known = all(each is not None for each in answers)
+    return of_seeds(dict(zip(rows["seed"], rows[column])),
+                    pooled=spread.seeds[rows["frozen"].iloc[0]], unshared=spread.images,
+                    images=rows["dataset"].iloc[0],
+                    answers=100 * np.mean(answers, axis=0) if known else None)
 
 
 def break_even(rows, x):

@@ -20,18 +20,21 @@ class Cell:
 
     mean: float
     n: int  # seeds
-    variance: float = np.nan  # over the seeds, where `values` is empty
+    variance: float = np.nan  # over the seeds; nan for one seed
     values: dict = field(default_factory=dict)  # by seed, if they are known
     pooled: tuple = (np.nan, 0)  # of other networks: their variance over seeds, degrees of freedom
     answers: np.ndarray | None = None  # 0 to 100 for each test image
     images: str = ""  # the data set of `answers`
+    unshared: tuple = (np.nan, 0)  # the variance of one run over the images, as far as runs do not
+                                   # share it, and its degrees of freedom
 
 
 def of_seeds(values, **more):
     """The `Effect` of one network's values by seed, a Series or a dictionary."""
     values = dict(values)
-    mean = float(np.mean(list(values.values())))
-    return Effect({Cell(mean, len(values), values=values, **more): 1.0})
+    each, n = list(values.values()), len(values)
+    variance = np.var(each, ddof=1) if n > 1 else np.nan
+    return Effect({Cell(float(np.mean(each)), n, variance, values, **more): 1.0})
 
 
 def of_mean(mean, n, variance):
@@ -43,14 +46,15 @@ class Effect:
     """A linear combination of cells, `{cell: weight}`, made by arithmetic: `learnable - frozen`.
 
     The interval is the wider of two. One is Student's, of the combination within each seed that all
-    networks have: it holds whatever their variances, and however runs of one seed are related. It
-    is Welch's where only means and spreads are known. The other gives every network the variance
-    that other networks have. If the networks share less than two seeds, the other counts alone. It
-    can show the direction only where a network has one seed.
+    networks have: it holds whatever their variances, and however runs of one seed are related. If
+    the networks share less than two seeds, it is Welch's, where a network of one seed takes the
+    variance of other networks. The other gives every network that variance. Both can show the
+    direction only where a network has one seed.
 
-    Where all cells have answers, the interval covers other test images, too: the half-width of an
-    interval over the images is added in quadrature. Without cells it is unknown, and so is each sum
-    with it: all is nan and n is 0.
+    The interval covers other test images, too: the half-width of an interval over the images is
+    added in quadrature. It is of the cells' answers, paired by image. If a cell has none, it is of
+    what other runs do not share. Without cells the interval is unknown, and so is each sum with it:
+    all is nan and n is 0.
     """
 
     def __init__(self, weights):
@@ -103,6 +107,13 @@ class Effect:
         return self.value - half, self.value + half
 
     @property
+    def borrowed(self):
+        """Whether the interval takes the spread of other networks: there is one seed, or the own
+        seeds agree better than theirs."""
+        own, pooled = (_half(parts, 0.95) if parts else 0.0 for parts in (self._own, self._pooled))
+        return self.n == 1 or pooled > own
+
+    @property
     def low(self):
         return self.interval()[0]
 
@@ -118,27 +129,34 @@ class Effect:
         """Of the networks' own seeds."""
         if self.paired:
             return [(np.var(self.paired, ddof=1) / self.n, self.n - 1)]
-        if any(np.isnan(cell.variance) for cell in self.weights):
-            return []
-        return [(weight ** 2 * cell.variance / cell.n, cell.n - 1)
-                for cell, weight in self.weights.items()]
+        own = {cell: (cell.variance, cell.n - 1) for cell in self.weights if cell.n > 1}
+        return self._of_estimates(own)
 
     @cached_property
     def _pooled(self):
-        """Of all networks' seeds. Cells with the same estimate share its degrees of freedom."""
-        factors = {}
+        """Of other networks' seeds."""
+        return self._of_estimates({})
+
+    def _of_estimates(self, own):
+        """Of each cell's `own` estimate, if it has one, or that of other networks. Cells with the
+        same estimate share its degrees of freedom."""
+        factors, estimates = {}, {}
         for cell, weight in self.weights.items():
-            seeds = len(self.paired) or cell.n
-            factors[cell.pooled] = factors.get(cell.pooled, 0) + weight ** 2 / seeds
-        if any(freedom < ENOUGH for _, freedom in factors):
-            return []
-        return [(variance * factor, freedom) for (variance, freedom), factor in factors.items()]
+            key = cell if cell in own else cell.pooled
+            estimates[key] = own.get(cell, cell.pooled)
+            factors[key] = factors.get(key, 0) + weight ** 2 / (len(self.paired) or cell.n)
+            if cell not in own and cell.pooled[1] < ENOUGH:
+                return []
+        return [(estimates[key][0] * factor, estimates[key][1]) for key, factor in factors.items()]
 
     @cached_property
     def _over_images(self):
-        """Of the choice of test images, for each data set: only if every cell has answers."""
+        """Of the choice of test images, for each data set; nothing if no run has answers."""
         if any(cell.answers is None for cell in self.weights):
-            return []
+            if any(np.isnan(cell.unshared[0]) for cell in self.weights):
+                return []
+            return [(weight ** 2 * cell.unshared[0] / (len(self.paired) or cell.n),
+                     cell.unshared[1]) for cell, weight in self.weights.items()]
         combined = {}
         for cell, weight in self.weights.items():
             combined[cell.images] = combined.get(cell.images, 0) + weight * cell.answers

@@ -31,7 +31,7 @@ def points(effect, digits=1, unit="points"):
     value, low, high = (number(each, digits, sign="+") for each in numbers)
     known = not np.isnan(effect.low)
     ends = f"95 %: {low} to {high}" if known else "no interval"
-    source = ", spread of other networks" if known and effect.n == 1 else ""
+    source = ", spread of other networks" if known and effect.borrowed else ""
     return f"{value} {unit} ({ends}; n = {effect.n}{source})"
 
 

@@ -120,6 +120,7 @@ def _marks(axes, table, larger, x, column):
     """Rows of larger profiles. Against E, W or D, frozen ones stand a little to the left.
 
     Learnable ones stand to the right. A plain network has no expansion: it is at the right edge.
+    Against parameters, marks are smaller, with the plain network at the back.
     """
     name_marks(axes, larger, table)
     at_edge = (larger["expansion"] == 0) & (x == "expansion")
@@ -127,26 +128,30 @@ def _marks(axes, table, larger, x, column):
         low, high = axes.get_xlim()
         room = 1.9 * max({*table[x], *larger[x]}) if at_edge.any() else 1
         axes.set_xlim(low / 1.3, max(high * 1.1, room))
-    for (profile, plain, frozen), rows in larger.groupby(
-            ["profile", larger["expansion"] == 0, "frozen"]):
-        means = rows.groupby(x)[column].mean()
+    for (profile, lc, frozen), rows in larger.groupby(
+            ["profile", larger["expansion"] > 0, "frozen"]):
+        means, plain = rows.groupby(x)[column].mean(), not lc
         color = PLAIN[frozen][1] if plain else COLORS[frozen]
         if plain and x == "expansion":
-            mark(axes, [1.0], means, profile, color, transform=axes.get_yaxis_transform())
+            edge = axes.get_yaxis_transform()
+            mark(axes, [1.0], means, profile, color, transform=edge)
+            axes.annotate("plain", (1.0, means.iloc[0]), (6, 0), xycoords=edge, va="center",
+                          textcoords="offset points", fontsize=6, color=color)
             continue
-        aside = 0 if x == "learnable_parameters" else -DODGE if frozen else DODGE
+        parameters = x == "learnable_parameters"
+        aside = 0 if parameters else -DODGE if frozen else DODGE
         where = axes.transData + ScaledTranslation(aside / 72, 0, axes.figure.dpi_scale_trans)
         if len(means) > 1:
             axes.plot(means.index, means, color=color, linewidth=0.6, transform=where)
-        mark(axes, means.index, means, profile, color, transform=where)
+        mark(axes, means.index, means, profile, color, 0.7 if parameters else 1, transform=where)
         axes.update_datalim(np.column_stack([means.index, means]))
     axes.autoscale_view(scalex=False)
 
 
-def mark(axes, x, y, profile, color, clip_on=False, **options):
+def mark(axes, x, y, profile, color, size=1, clip_on=False, **options):
     """The mark of a larger profile: a star for the paper's recipe, a plus for `short`."""
-    marker, size = ("P", 6) if profile == "short" else ("*", 9)
-    axes.plot(x, y, marker, color=color, markeredgecolor="black", markersize=size,
+    marker, points = ("P", 6) if profile == "short" else ("*", 9)
+    axes.plot(x, y, marker, color=color, markeredgecolor="black", markersize=size * points,
               markeredgewidth=0.6, zorder=4, linestyle="", clip_on=clip_on, **options)
 
 

@@ -176,10 +176,9 @@ def _told(rows, wanted):
     seeds = rows.curves["seed"].nunique()
     said = (f"Shown: {epochs(rows.curves)}, {seeds} seed{'s' * (seeds > 1)}, "
             f"{len(rows.curves)} of {wanted} runs.")
-    for part, place in (rows.marks, ""), (rows.others, ", not in the figures"):
-        if len(part):
-            said += f" Also {len(part)} run{'s' * (len(part) > 1)} of {epochs(part)}{place}."
-    return said
+    also = [f"{len(part)} run{'s' * (len(part) > 1)} of {epochs(part)}"
+            for part in (rows.marks, rows.others) if len(part)]
+    return said + f" Also read: {' and '.join(also)}." * bool(also)
 
 
 def _joined(tables):

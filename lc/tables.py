@@ -66,8 +66,7 @@ def fold_out(rows, build):
     """
     if rows.empty:
         return None
-    profiles = " and ".join(rows["profile"].unique())
-    title, table = f"Not in the figure: {len(rows)} rows of {profiles} ({told(rows)})", build(rows)
+    title, table = f"Not in the figure: {len(rows)} rows ({told(rows)})", build(rows)
     html = f"<details><summary>{title}</summary>\n{table.to_html()}\n</details>"
     return Shown(html, f"{title}\n{table.to_string()}")
 
@@ -145,9 +144,12 @@ def beside(here, published):
     """
     labels = {name: f"here, {epochs_and_seeds(part['epochs'], part['n'])}"
               for name, part in here.groupby("profile")}
+    seeds = published["n"].iloc[0]
+    seeds = "not stated" if np.isnan(seeds) else f"= {seeds}"
+    labels[PUBLISHED] = f"{PUBLISHED}, 75 epochs, n {seeds}"
     names = [*published["row"], *published["role"], *PROFILES, PUBLISHED]
     order = {name: i for i, name in enumerate(names)}
     rows = pd.concat([here, published]).sort_values(
         ["row", "profile", "role"], kind="stable", key=lambda each: each.map(order))
     return rows.assign(line=[LINES.get(row, row) for row in rows["row"]],
-                       label=[labels.get(profile, profile) for profile in rows["profile"]])
+                       label=[labels[profile] for profile in rows["profile"]])

@@ -72,7 +72,8 @@ def put(line, column, value):
 def rows(*runs, dataset="cifar10"):
     """Rows of (model, frozen, seed, accuracy), as `study.found_and_missing` returns them."""
     table = pd.DataFrame(runs, columns=["model", "frozen", "seed", "accuracy"])
-    table = table.assign(dataset=dataset, profile="quick", epochs=4, learnable_parameters=10)
+    table = table.assign(dataset=dataset, profile="quick", epochs=4, learnable_parameters=10,
+                         id=[str(run) for run in runs])
     shapes = [architecture(name) for name in table["model"]]
     return table.join(pd.DataFrame(shapes, columns=Architecture._fields))
 

@@ -47,6 +47,15 @@ def test_one_seed_takes_the_spread_of_other_networks_if_enough_are_repeated():
     assert high - low == pytest.approx(2 * scipy.stats.t.ppf(0.975, 12) * 0.2)
 
 
+def test_a_network_keeps_its_own_spread_beside_one_of_a_single_seed():
+    """Another network's seeds may agree: they do not make those of this one agree."""
+    pool = 1e-6, 12
+    found = effect(83, 84.2, pooled=pool) - effect(83.4, seeds=[0], pooled=pool)
+    own = scipy.stats.t.ppf(0.975, 1) * np.std([83, 84.2], ddof=1) / 2 ** 0.5
+    assert found.n == 1 and found.high - found.value == pytest.approx(own, rel=1e-3)
+    assert found.borrowed and not (effect(1, 3) - effect(0, 1)).borrowed
+
+
 def test_the_interval_holds_what_it_is_computed_from_where_networks_have_other_seeds():
     pool = (1e-6, 12)
     found = effect(1, 5, 90, pooled=pool) - effect(0, 4, pooled=pool)
@@ -74,6 +83,18 @@ def test_answers_are_paired_by_image():
     assert half(difference(0.25)) == pytest.approx(np.hypot(of_seeds, of_images))
     without = Effect({Cell(1, 1, pooled=(0.0, 12)): 1.0})  # a row of before keeps none
     assert half(difference(0.0) - without) == 0
+
+
+def test_without_answers_images_count_by_what_other_runs_do_not_share():
+    alone = dict(pooled=(0.0, 12), unshared=(0.04, 9999))
+    low, high = (effect(90, **alone) - effect(88, **alone)).interval()
+    of_images = scipy.stats.t.ppf(0.975, 2 * 9999) * 0.2
+    assert (low, high) == pytest.approx((2 - of_images * 2 ** 0.5, 2 + of_images * 2 ** 0.5))
+    low, high = (effect(90, 90, **alone) - effect(88, 88, **alone)).interval()
+    assert high - low == pytest.approx(2 * of_images)
+    known = Effect({Cell(90, 1, pooled=(0.0, 12), unshared=(0.04, 9999), images="cifar10",
+                         answers=np.array([0.0, 100.0] * 5000)): 1.0})
+    assert (known - effect(88, **alone)).high == pytest.approx(2 + of_images * 2 ** 0.5)
 
 
 def test_slopes_and_averages_are_those_of_the_means():

@@ -6,7 +6,7 @@ import pytest
 from helpers import rows
 from scipy import stats
 
-from lc.analysis import effect_of, seed_spread
+from lc.analysis import Spread, effect_of, spread_of
 from lc.effects import Effect, of_seeds
 from lc.findings import FAILS, HOLDS, OPEN, box, judge, points, side
 
@@ -18,7 +18,7 @@ def runs(*accuracies, frozen=False):
 
 def spread(variance, freedom):
     """The same of frozen and of learnable networks."""
-    return dict.fromkeys((False, True), (variance, freedom))
+    return Spread(dict.fromkeys((False, True), (variance, freedom)))
 
 
 def test_the_spread_is_that_within_networks():
@@ -28,9 +28,10 @@ def test_the_spread_is_that_within_networks():
                  (lc, True, 0, 80.0), (lc, True, 1, 84.0),
                  (f"{lc}~shuffled", True, 0, 10.0), (f"{lc}~shuffled", True, 1, 30.0))
     table = table.drop(index=2)
-    spread = seed_spread(table)
-    assert spread[False] == (pytest.approx((1 * 2 + 2 * 9) / 3), 3) and spread[True] == (8, 1)
-    assert np.isnan(seed_spread(table[table["seed"] == 0])[False][0])
+    seeds, images = spread_of(table)
+    assert seeds[False] == (pytest.approx((1 * 2 + 2 * 9) / 3), 3) and seeds[True] == (8, 1)
+    assert np.isnan(images[0])
+    assert np.isnan(spread_of(table[table["seed"] == 0]).seeds[False][0])
 
 
 def difference(a, b, spreads):
@@ -45,7 +46,7 @@ def test_a_difference_has_the_interval_of_its_effect():
 
 
 def test_frozen_and_learnable_networks_have_a_spread_each():
-    spreads = {False: (9.0, 12), True: (0.0, 12)}
+    spreads = Spread({False: (9.0, 12), True: (0.0, 12)})
     found = difference(runs(90.0), runs(80.0, frozen=True), spreads)
     assert found.high == pytest.approx(10 + stats.t.ppf(0.975, 12) * 3)
 
@@ -86,8 +87,10 @@ def test_an_interval_decides_if_all_of_it_is_on_one_side(low, high, least_0, mos
 
 
 def test_an_end_beside_zero_is_told_from_zero():
-    assert points(within(0.04, 1)) == "+0.52 points (95 %: +0.04 to +1.00; n = 2)"
-    assert points(within(-0.81, -0.03)) == "−0.42 points (95 %: −0.81 to −0.03; n = 2)"
+    for (low, high), said in (((0.04, 1), "+0.52 points (95 %: +0.04 to +1.00; n = 2"),
+                              ((-0.81, -0.03), "−0.42 points (95 %: −0.81 to −0.03; n = 2")):
+        assert points(within(low, high)) == f"{said}, spread of other networks)"
+    assert points(of_seeds({0: 1.0, 1: 3.0})) == "+2.0 points (95 %: −10.7 to +14.7; n = 2)"
 
 
 def test_one_seed_has_a_side_and_decides_nothing():
@@ -108,5 +111,6 @@ def test_a_box_needs_all_effects_and_two_seeds():
 
 def test_a_box_says_the_same_as_text_and_as_html():
     shown = box("A < B", {"B & A": within(-1, 1)})
-    assert repr(shown) == "A < B: not decided\n  B & A: +0.0 points (95 %: −1.0 to +1.0; n = 2)"
+    assert repr(shown) == ("A < B: not decided\n  B & A: +0.0 points (95 %: −1.0 to +1.0; n = 2, "
+                           "spread of other networks)")
     assert "A &lt; B: not decided" in shown._repr_html_() and "B &amp; A" in shown._repr_html_()

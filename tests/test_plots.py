@@ -53,7 +53,7 @@ def test_rows_of_each_larger_profile_have_marks_of_their_own_and_are_never_avera
     longest = rows((PLAIN, False, 0, 91.0), (LC, True, 0, 92.0), (LC, True, 1, 94.0))
     short = rows((LC, True, 0, 88.0)).assign(profile="short")
     draw(axes, TABLE, pd.concat([longest.assign(profile="paper", epochs=75), short]))
-    for_legend, lc, plain = with_marker(axes, "*")
+    for_legend, plain, lc = with_marker(axes, "*")
     assert for_legend.get_label() == "75 epochs, n = 1 or 2" and not len(for_legend.get_xdata())
     assert (lc.get_xdata()[0], lc.get_ydata()[0], lc.get_color()) == (8, 93, plots.FROZEN)
     assert (plain.get_ydata()[0], plain.get_color()) == (91, plots.BASELINE)
@@ -64,7 +64,8 @@ def test_marks_stand_at_their_parameters_and_diamonds_have_a_name(axes):
     plain = rows((PLAIN, False, 0, 91.0))
     larger = pd.concat([plain, rows(*[(LC, frozen, 0, 92.0) for frozen in (True, False)])])
     draw(axes, TABLE, larger.assign(profile="paper"), x="learnable_parameters")
-    _, learnable, frozen, grey = with_marker(axes, "*")
+    _, grey, learnable, frozen = with_marker(axes, "*")
+    assert grey.get_color() == plots.BASELINE  # the first, at the back
     places = [line.get_transform().transform((10, 92))[0] for line in (frozen, grey, learnable)]
     assert len(set(places)) == 1
     assert "Plain network" in axes.get_legend_handles_labels()[1]
@@ -168,6 +169,7 @@ def test_side_by_side():
 
 
 HERE = "here, 75 epochs, n = 1", "here, 4 epochs, n = 2"
+THERE = "the paper, 75 epochs, n = 4"
 
 
 def role(row):
@@ -188,12 +190,13 @@ def test_the_papers_tables_stand_below_the_rows_here_keyed_by_role(here):
     table = tables.paper_table(here, paper.table_1())
     assert list(table.columns) == ["Plain", "LC, learnable", "LC, frozen random"]
     assert list(table.index) == [
-        *(("CIFAR-10", source) for source in (*HERE, paper.PUBLISHED)),
-        *((name, paper.PUBLISHED) for name in ("CIFAR-100", "Fashion-MNIST", "SVHN"))]
+        *(("CIFAR-10", source) for source in (*HERE, THERE)),
+        *((name, THERE) for name in ("CIFAR-100", "Fashion-MNIST", "SVHN"))]
     assert list(table.loc["CIFAR-10", HERE[0]]) == ["91.70", "–", "–"]
     assert list(table.loc["CIFAR-10", HERE[1]]) == ["80.50 ± 0.71", "78.50 ± 0.71", "58.50 ± 0.71"]
-    papers = list(table.loc["CIFAR-10", paper.PUBLISHED])
-    assert papers == ["91.60 ± 0.23", "91.39 ± 0.29", "91.89 ± 0.10"]
+    assert list(table.loc["CIFAR-10", THERE]) == ["91.60 ± 0.23", "91.39 ± 0.29", "91.89 ± 0.10"]
+    other = tables.paper_table(here.assign(row=""), paper.table_3())
+    assert other.index[-1] == ("BatchNorm + ReLU", "the paper, 75 epochs, n not stated")
 
 
 def test_the_papers_tables_are_drawn_filled_here_and_open_there(here, axes):
@@ -209,7 +212,7 @@ def test_the_papers_tables_are_drawn_filled_here_and_open_there(here, axes):
 def test_a_table_that_unfolds_has_a_twin_in_text():
     table = tables.fold_out(TABLE, lambda rows: analysis.summary(rows, "accuracy"))
     assert "<details>" in table._repr_html_() and LC in repr(table)
-    assert all("quick (4 epochs, n = 2)" in text for text in (repr(table), table._repr_html_()))
+    assert all("rows (4 epochs, n = 2)" in text for text in (repr(table), table._repr_html_()))
     assert tables.fold_out(TABLE[:0], None) is None
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .. import paper, results
-from ..analysis import central_share, effect_of, seed_spread
+from ..analysis import central_share, effect_of, spread_of
 from ..effects import of_mean
 
 # The roles of networks
@@ -31,10 +31,11 @@ class Cells:
         Plain networks have the expansion 0. Without any rows, it raises LookupError.
         """
         rows = self.rows[self.rows["role"] == role]
-        rows = rows.assign(value=measured(rows, column)).dropna(subset="value")
+        rows = rows.assign(**{column: measured(rows, column)}).dropna(subset=column)
         if rows.empty:
             raise LookupError(f"no runs of {role} networks")
-        return {at: _effect(part, column) for at, part in rows.groupby(x)}
+        return {at: effect_of(part, spread(*part[["profile", "dataset"]].iloc[0], column), column)
+                for at, part in rows.groupby(x)}
 
     def plain(self, column="accuracy"):
         """The plain network, all of it learned."""
@@ -87,15 +88,6 @@ def published(mean):
     return of_mean(mean.mean, paper.SEEDS, mean.spread ** 2)
 
 
-def _effect(rows, column):
-    """The effect of one network's rows, with what its profile and data set tell of the spread."""
-    answers = [answered(run_id, column) for run_id in rows["id"]]
-    known = all(each is not None for each in answers)
-    profile, dataset = rows["profile"].iloc[0], rows["dataset"].iloc[0]
-    return effect_of(rows, spread(profile, dataset, column), "value", images=dataset,
-                     answers=100 * np.mean(answers, axis=0) if known else None)
-
-
 def measured(rows, column):
     """A column of rows, or a number made of several columns or of a run's arrays.
 
@@ -130,17 +122,8 @@ def arrays(run_id):
 
 @lru_cache
 def spread(profile, dataset, column):
-    """The `analysis.seed_spread` of all rows of a profile and data set."""
+    """The `analysis.spread_of` all rows of a profile and data set."""
     rows = results.load_table()
     rows = rows[(rows["profile"] == profile) & (rows["dataset"] == dataset)]
-    return seed_spread(rows.assign(value=measured(rows, column)).dropna(subset="value"), "value")
-
-
-def answered(run_id, column):
-    """Which test images a run got right, bool, for a column that counts them; None if unknown."""
-    name = {"accuracy": "right", "robust_accuracy": "robust"}.get(column)
-    try:
-        bits = name and arrays(run_id).get(name)
-    except results.ResultsError:  # a copy of the rows alone
-        return None
-    return None if bits is None else np.unpackbits(bits)
+    rows = rows.assign(**{column: measured(rows, column)})
+    return spread_of(rows.dropna(subset=column), column)

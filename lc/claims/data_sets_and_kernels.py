@@ -124,8 +124,8 @@ def frozen_filters_vary_alike(cells):
     """The combined filters of frozen random networks vary alike everywhere in the kernel.
 
     log2 of the variance at the centre over the mean of the map, frozen LC, for each kernel size and
-    E. Alike means that these two differ by at most a tenth, a margin of ours. Other positions are
-    not tested.
+    E, since the paper does not say the E of its maps. Alike means that these two differ by at most
+    a tenth, a margin of ours. Other positions are not tested.
     """
     return [Part(f"at k = {k}, E = {e}", effect, "log2", (0.0, 0.0), UNIFORM)
             for k, of_size in cells.by_kernel().items()

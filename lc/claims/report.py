@@ -10,7 +10,7 @@ from ..effects import Crossing, place
 from ..utils.shown import Shown, framed
 from . import cells
 from .verdict import (AS_IN_PAPER, CLAIMS, CONTRARY, TINY, UNDECIDED, forget, found, holm, judge,
-                      p_value, rows_of, weakest)
+                      p_value, role, rows_of, weakest)
 
 COLORS = dict(zip((AS_IN_PAPER, CONTRARY, UNDECIDED), findings.COLORS.values()))
 DIGITS = {"points": 2, "FVE": 3, "share": 3, "log2": 2, "E": 1, "W": 0, "D": 0}
@@ -96,7 +96,8 @@ def seeds(parts):
 
 
 def trained(claim, profile):
-    """What was trained, in words: epochs, and the networks and data that the paper has not."""
+    """What was trained, in words: epochs, the share of the paper's networks that have rows, and the
+    networks and data that the paper has not."""
     runs, papers = claim.runs(profile), claim.runs("paper")
     of = "" if profile == "paper" else f"{claim.epochs(profile)} of "
     words = [f"{of}{claim.epochs('paper')} epochs"]
@@ -111,7 +112,10 @@ def trained(claim, profile):
         words.append("ResNet-{}-{}".format(*shapes.pop()))
     elif len(depths) == 1 and depths != {depth for depth, _ in theirs}:
         words.append(f"depth {depths.pop()}")
-    return ", ".join(words)
+    rows, _ = rows_of(claim, profile)
+    have = len(rows[["dataset", "model"]].drop_duplicates())
+    of = len({(run.dataset, run.model) for run in papers if role(run) in claim.needs})
+    return ", ".join(words + [f"{have} of {of} networks"] * (have < of))
 
 
 def steps(run):
@@ -185,7 +189,7 @@ def doubt(claim):
         return f"{reason} There are no runs of the paper's recipe that can tell."
     said = full_recipe_text(claim, parts)
     if all(part.distances[0] > 0 for part in parts):
-        return (f"The runs of the paper's recipe point its way ({said}), so shorter training may "
+        return (f"The runs of the paper's recipe point its way ({said}), so the shorter recipe may "
                 "be the reason.")
     return f"{reason} The runs of the paper's recipe say the same ({said})."
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from .. import study
+from ..analysis import answered
 from ..effects import Crossing, Effect
 from ..findings import OPEN as UNDECIDED
 from .cells import Cells, arrays, spread
@@ -220,5 +221,5 @@ def role(run):
 
 def forget():
     """Lets the next verdicts read the results anew."""
-    for each in (stored, arrays, spread):
+    for each in (stored, arrays, spread, answered):
         each.cache_clear()
