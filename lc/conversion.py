@@ -90,10 +90,12 @@ def freeze_spatial(model):
     check_model(model)
     frozen, layers = [m for m in model.modules() if is_spatial(m)], _spatial_layers(model)
     for module in frozen:
-        for name, parameter in module.named_parameters():
-            if "weight" in name:  # also weight_g, weight_v and the originals of a parametrization
-                parameter.requires_grad_(False)
-                parameter.grad = None
+        weights = [p for name, p in module.named_parameters(recurse=False) if "weight" in name]
+        if "weight" in getattr(module, "parametrizations", ()):  # older ones: weight_g, weight_v
+            weights += module.parametrizations["weight"].parameters()
+        for parameter in weights:
+            parameter.requires_grad_(False)
+            parameter.grad = None
     left = [m for m in layers if m not in frozen and any(p.requires_grad for p in m.parameters())]
     if left or not frozen:
         warnings.warn(f"freeze_spatial leaves {_named(left, layers)} as it is: it freezes "

@@ -104,8 +104,8 @@ def _load(name, path, changed):
     if name in KNOWN:
         _, mean, std, augment = KNOWN[name]
     else:
-        pixels = x_train.flatten(0, 2).numpy()
-        mean, std, augment = tuple(pixels.mean(0) / 255), tuple(pixels.std(0) / 255), False
+        mean, std = _mean_and_std(x_train.flatten(0, 2))
+        augment = False
         if not all(std):
             raise DataError(f"{path}: a channel of x_train is the same everywhere; leave it out, "
                             "or check how the file was made")
@@ -116,6 +116,16 @@ def _load(name, path, changed):
                     for c in arrays["classes"])
     return Data(name, x_train, torch.from_numpy(arrays["y_train"]), x_test,
                 torch.from_numpy(arrays["y_test"]), classes, mean, std, augment)
+
+
+def _mean_and_std(pixels):
+    """The mean and standard deviation of each channel of uint8 `[N, c]`, over 255."""
+    sums = squares = 0  # not of all pixels at once, which would take eight times their memory
+    for part in pixels.split(1 << 20):
+        part = part.double().numpy()
+        sums, squares = sums + part.sum(0), squares + np.square(part).sum(0)
+    mean = sums / len(pixels)
+    return tuple(mean / 255), tuple((squares / len(pixels) - mean ** 2) ** 0.5 / 255)
 
 
 def _make(name, path):

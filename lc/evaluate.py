@@ -6,7 +6,7 @@ from torch import nn
 
 from .blocks import LCBlock
 from .utils import check
-from .utils.device import arithmetic
+from .utils.device import arithmetic, out_of_memory
 from .utils.modules import without_autocast
 
 # images at a time: few stay in a CPU's cache, and their expanded feature maps in a GPU's memory
@@ -73,8 +73,27 @@ def fgsm(model, images, labels, eps):
     """The attacked images of one mini-batch (Goodfellow et al., 2015)."""
     with torch.inference_mode(False), torch.enable_grad():
         x = images.detach().clone().requires_grad_()  # a copy, if images are of inference_mode
-        gradient, = torch.autograd.grad(F.cross_entropy(model(x), labels.clone()), x)
+        # a sum, not a mean: in half precision, gradients divided by the mini-batch may become zero
+        logits = model(x)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        loss = F.cross_entropy(logits, labels.clone(), reduction="sum")
+        gradient, = torch.autograd.grad(loss, x)
     return (images + eps * gradient.sign()).clamp(0, 1)
+
+
+def in_mini_batches(function, size, *tensors):
+    """A function of mini-batches of at most `size`, its values below each other.
+
+    Where memory runs out, the mini-batches are halved until they fit.
+    """
+    while True:
+        try:
+            return torch.cat([function(*each)
+                              for each in zip(*(tensor.split(size) for tensor in tensors))])
+        except RuntimeError as error:
+            if size == 1 or not out_of_memory(error):
+                raise
+        size = (size + 1) // 2  # not above, where the error keeps what did not fit
 
 
 def percent(right):
@@ -96,9 +115,9 @@ def right(model, images, labels, eps=None):
             _check_logits(model(images[:1]), labels)
             expanded = any(isinstance(m, LCBlock) and m.expands for m in model.modules())
             size = LARGE if images.device.type == "cuda" and not expanded else SMALL
-            return torch.cat([
-                model(x if eps is None else fgsm(model, x, y, eps)).argmax(1) == y
-                for x, y in zip(images.split(size), labels.split(size))])
+            return in_mini_batches(
+                lambda x, y: model(x if eps is None else fgsm(model, x, y, eps)).argmax(1) == y,
+                size, images, labels)
     finally:
         for module in was_training:
             module.training = True

@@ -45,11 +45,12 @@ def init_spatial(model, kind):
         weight = layer.weight.data
         shape = weight.flatten(2).shape
         if kind == "gauss":
-            uniform = torch.rand(shape, device="cpu") * 2 - 1
+            uniform = torch.rand(shape, device="cpu", dtype=torch.float32) * 2 - 1
             drawn = uniform * 3 ** 0.5 * gaussian(layer.kernel_size)
         else:
             whole = covariance(layer.kernel_size, i / max(len(layers) - 1, 1))
-            drawn = torch.randn(shape, device="cpu") @ root(part(kind, whole))
+            normal = torch.randn(shape, device="cpu", dtype=torch.float32)
+            drawn = normal @ root(part(kind, whole))
         weight.copy_(drawn.view_as(weight) * (3 * weight[0].numel()) ** -0.5)
     return model
 

@@ -180,23 +180,37 @@ def merge(source, folder=None, replace=False):
     Raises ResultsError, the rows unchanged, if either folder is damaged, `source` has no rows or is
     this folder, or this one cannot be written.
     """
-    folder, source = results_folder(folder), results_folder(source)
-    if source.resolve() == folder.resolve():
-        raise ResultsError(f"{source} is the results folder to merge into: name another one")
+    source = results_folder(source)
     theirs = load_rows(source)
     if not theirs:
         raise ResultsError(f"{source} has no runs.csv with rows to merge")
-    with _writing(folder):
-        rows = load_rows(folder)
-        differing = [i for i in theirs if i in rows and repr(rows[i]) != repr(theirs[i])]
-        taken = [i for i in theirs if i not in rows] + (differing if replace else [])
-        for each in taken:
-            load_arrays(each, source)  # they must be whole
-            with replacing(arrays_path(each, folder)) as f:
-                f.write(arrays_path(each, source).read_bytes())
-            rows[each] = theirs[each]
-        _write(rows, folder)
+    taken, differing, parts = [], [], {}
+    for run_id in theirs:
+        parts.setdefault(folder_of(run_id, folder), []).append(run_id)
+    if source.resolve() in {each.resolve() for each in parts}:
+        raise ResultsError(f"{source} is the results folder to merge into: name another one")
+    for into, ids in parts.items():
+        for run_id in ids if replace else {*ids} - load_rows(into).keys():
+            load_arrays(run_id, source)  # they must be whole
+    for into, ids in parts.items():
+        with _writing(into):
+            rows = load_rows(into)
+            other = [i for i in ids if i in rows and repr(rows[i]) != repr(theirs[i])]
+            new = [i for i in ids if i not in rows] + (other if replace else [])
+            for run_id in new:
+                with replacing(arrays_path(run_id, into)) as f:
+                    f.write(arrays_path(run_id, source).read_bytes())
+            _write(rows | {run_id: theirs[run_id] for run_id in new}, into)
+        taken, differing = taken + new, differing + other
     return taken, differing
+
+
+def check_writable(folder):
+    """Raises ResultsError if a results folder cannot be written: now, not after hours of work."""
+    with _disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder, suffix=".partial") as f:
+            f.write(bytes(ROOM))
 
 
 @contextmanager
@@ -207,12 +221,10 @@ def claim(run_id, folder=None):
     """
     folder = folder_of(run_id, folder)
     claimed = lock(folder / ".claims" / f"{run_id.replace('/', '-')}.lock", timeout=0)
+    check_writable(folder)
     try:
         with _disk(folder):
-            Path(claimed.lock_file).parent.mkdir(parents=True, exist_ok=True)
-            # now, not after hours of training
-            with tempfile.TemporaryFile(dir=folder, suffix=".partial") as f:
-                f.write(bytes(ROOM))
+            Path(claimed.lock_file).parent.mkdir(exist_ok=True)
             for path in (folder / "runs.csv", folder / "filters" / f"{run_id}.npz"):
                 check_replaceable(path)
             claimed.acquire()

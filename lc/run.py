@@ -90,8 +90,8 @@ class Run:
         frozen: whether the spatial convolutions stay at their random initialisation.
         recipe: a `Recipe`, or the name of a profile.
 
-    Raises ValueError if a name or a value is not right, or a recipe differs from the profile whose
-    name it has.
+    Raises ValueError if a name or a value is not right, a recipe differs from the profile whose
+    name it has, or the product is to decay in a network that has none.
     """
 
     model: str
@@ -102,6 +102,9 @@ class Run:
 
     def __post_init__(self):
         complete(self, canonical_name(self.model), Recipe, PROFILES)
+        if self.recipe.decayed == "product" and self.architecture.between:
+            raise ValueError(f"{self.model} has operations between the convolutions of its "
+                             "LC-Blocks, so there is no product to decay: choose another recipe")
 
     @property
     def id(self):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from . import hours, networks, results
-from .data import DataUnavailable, load_data
+from .data import DataError, DataUnavailable, load_data
 from .experiments import (GRIDS, decay, figure1a, figure4, figure6a, figure6b, figure8, figure8b,
                           initialisation, precisions, table1, table3, twin)
 from .fast.in_turn import in_turn
@@ -249,7 +249,7 @@ def train_missing(runs, *, expected=None, device="auto", precision="auto", fuse=
                     run, device=device, precision=precision, fuse=fuse, data_dir=data_dir,
                     progress=progress, stop=end, label=f"{i + 1}/{len(runs)} ",
                     checkpoint=results.checkpoint_path(run.id))
-            except (TrainingError, CheckpointError, results.ResultsError) as error:
+            except (TrainingError, CheckpointError, DataError, results.ResultsError) as error:
                 failed.append(str(error))
                 return
             except Stopped:

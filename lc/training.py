@@ -66,17 +66,20 @@ class Trainer:
         return [p for p in self.network.parameters() if p.requires_grad]
 
     def factors(self):
-        """The LC-Blocks' spatial weights, pointwise weights and products: three lists."""
+        """The LC-Blocks' spatial and pointwise weights: two lists."""
         blocks = [m for m in self.network.modules() if isinstance(m, LCBlock)]
-        return ([b.spatial.weight for b in blocks], [b.pointwise.weight for b in blocks],
-                [b.combined_weight() for b in blocks])
+        return [b.spatial.weight for b in blocks], [b.pointwise.weight for b in blocks]
+
+    def products(self):
+        """The LC-Blocks' combined filters, the products of these weights."""
+        return [m.combined_weight() for m in self.network.modules() if isinstance(m, LCBlock)]
 
     def decayed_groups(self):
         """The optimiser's groups: what does not decay has one of its own."""
         learned = self.learned()
         if self.recipe.decayed == "factors":
             return [{"params": learned}]
-        spatial, pointwise, _ = self.factors()
+        spatial, pointwise = self.factors()
         decay = {"spatial": spatial, "pointwise": pointwise}.get(self.recipe.decayed, [])
         spared = {*spatial, *pointwise} - {*decay}
         groups = [{"params": [p for p in learned if p not in spared]},
@@ -87,7 +90,7 @@ class Trainer:
         """The loss, with the decay of the combined filters if these are to decay."""
         if self.recipe.decayed != "product":
             return loss
-        squares = sum(filters.square().sum() for filters in self.factors()[2])
+        squares = sum(filters.square().sum() for filters in self.products())
         return loss + self.recipe.weight_decay / 2 * squares
 
     def forward(self, images):

@@ -209,6 +209,24 @@ def test_what_is_left_alone_is_named(layer, frozen):
             function(nn.Sequential(nn.Linear(3, 4), nn.Conv2d(3, 4, 1)))
 
 
+class Composed(nn.Conv2d):
+    """A convolution that has other layers inside, as some detection networks do."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.norm, self.mix = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+
+
+@pytest.mark.parametrize("normed", [lambda layer: layer, nn.utils.parametrizations.weight_norm])
+def test_layers_inside_a_convolution_stay_learned(normed):
+    layer = normed(Composed(3, 4, 3))
+    lc.freeze_spatial(nn.Sequential(layer))
+    frozen = {name for name, p in layer.named_parameters() if not p.requires_grad}
+    assert frozen == {name for name, _ in layer.named_parameters()
+                      if name == "weight" or name.startswith("parametrizations")}
+    assert layer.norm.weight.requires_grad and layer.mix.weight.requires_grad and frozen
+
+
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
 def test_freezing_in_mid_training_ends_all_change(optimizer):
     model = lc.convert(Held(), 2)

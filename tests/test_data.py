@@ -16,7 +16,7 @@ from torchvision.transforms import Resize
 from torchvision.transforms.functional import to_pil_image
 
 import lc
-from lc.data import KNOWN, draw_epoch, gather, pad, to_unit
+from lc.data import KNOWN, _mean_and_std, draw_epoch, gather, pad, to_unit
 
 REACHABLE = 9 * 9 * 2
 
@@ -94,6 +94,13 @@ def test_a_file_of_your_own(tmp_path, monkeypatch, layout, dtype):
         unit = arrays["x_train"].reshape(-1, 3).astype(np.float64) / 255
         assert data.mean == pytest.approx(unit.mean(0), rel=1e-12)
         assert data.std == pytest.approx(unit.std(0), rel=1e-12)
+
+
+def test_mean_and_deviation_of_many_pixels_are_numpys():
+    pixels = torch.randint(0, 256, (3_000_000, 2), dtype=torch.uint8)
+    for ours, theirs in zip(_mean_and_std(pixels), (np.mean, np.std)):
+        assert ours == pytest.approx(theirs(pixels.numpy(), 0) / 255, rel=1e-12)
+    assert _mean_and_std(torch.full((3_000_000, 1), 251, dtype=torch.uint8))[1] == (0,)
 
 
 def test_the_data_folder_may_be_the_users_cache(tmp_path, no_data_folder, layout):

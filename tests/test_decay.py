@@ -43,11 +43,22 @@ def test_the_first_step_adds_the_gradient_of_the_decay_that_is_asked_for(decayed
     assert torch.equal(ours.losses[0], without.losses[0])  # cross-entropy alone
 
 
+@pytest.mark.parametrize("between", ["+ReLU", "+BN"])
+def test_a_product_that_does_not_exist_has_no_decay(between):
+    with pytest.raises(ValueError, match="no product to decay"):
+        short_run(f"ResNet-LC-8-8x2{between}", profile="mine", decayed="product")
+
+
 @pytest.mark.parametrize("kind", [Trainer, FastTrainer])
-def test_a_product_that_does_not_exist_has_no_decay(kind):
-    run = short_run("ResNet-LC-8-8x2+ReLU", profile="mine", decayed="product")
-    with pytest.raises(ValueError, match="no combined filters"):
-        trainer_of(run, kind=kind)
+@pytest.mark.parametrize("part", ["spatial", "pointwise"])
+def test_a_factor_decays_beside_operations_between(part, kind):
+    run = short_run("ResNet-LC-8-8x2+ReLU", False, profile="mine", decayed=part)
+    ours = trainer_of(run, kind=kind)
+    blocks = [m for m in ours.network.modules() if isinstance(m, LCBlock)]
+    other = {"spatial": "pointwise", "pointwise": "spatial"}[part]
+    spared = ours.optimizer.param_groups[1]
+    assert spared["weight_decay"] == 0 and ours.optimizer.param_groups[0]["weight_decay"] > 0
+    assert {id(p) for p in spared["params"]} == {id(getattr(b, other).weight) for b in blocks}
 
 
 def test_the_name_of_a_profile_says_another_decay():

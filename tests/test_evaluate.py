@@ -49,6 +49,37 @@ def test_accuracy_equals_a_hand_count():
     assert lc.accuracy(nn.Flatten(), images, torch.zeros(N, dtype=torch.int64)) == 100 * 89 / N
 
 
+def test_mini_batches_are_halved_until_they_fit(case, monkeypatch):
+    model, images, labels = case
+    expected, sizes = lc.fgsm_accuracy(model, images, labels), []
+
+    def narrow(most):
+        def forward(model, inputs):
+            sizes.append(len(inputs[0]))
+            if sizes[-1] > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward
+
+    with model.register_forward_pre_hook(narrow(7)):
+        assert lc.fgsm_accuracy(model, images, labels) == expected
+    assert sizes[:5] == [1, evaluate.SMALL, 25, 13, 7]
+    with model.register_forward_pre_hook(narrow(0)), pytest.raises(torch.OutOfMemoryError):
+        evaluate.in_mini_batches(model, 4, images)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_fgsm_moves_pixels_in_half_precision_whatever_the_mini_batch(dtype):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(108, 4)).to(dtype)
+    with torch.no_grad():
+        network[1].weight.mul_(1e-3)  # small gradients
+    images = torch.rand(500, 3, 6, 6).to(dtype)
+    labels = torch.randint(4, (500,))
+    attacked = fgsm(network, images, labels, 0.25)
+    torch.testing.assert_close(attacked[:5], fgsm(network, images[:5], labels[:5], 0.25))
+    still = (attacked == images) & (images > 0) & (images < 1)
+    assert still.float().mean() < 0.01
+
+
 @pytest.mark.parametrize("eps", [0, 8 / 255])
 def test_fgsm_equals_a_plain_loop(case, eps):
     model, images, labels = case

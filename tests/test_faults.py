@@ -181,8 +181,8 @@ def slowly(*case):
 
 
 @pytest.mark.parametrize("fault, calls, least", [
-    (die, (9, 18, 24), 3), slowly(die, range(1, 99), 25), slowly(tear, range(1, 99), 6),
-    (fill_up, (4, 12), 1), slowly(fill_up, range(1, 99), 6)])
+    (die, (10, 19, 25), 3), slowly(die, range(1, 99), 25), slowly(tear, range(1, 99), 6),
+    (fill_up, (5, 13), 1), slowly(fill_up, range(1, 99), 6)])
 def test_a_fault_at_calls_that_change_a_file_leaves_a_whole_store(
         fault, calls, least, nursery, reference, tmp_path):
     """A full disk costs at most a checkpoint, or is said in one line."""

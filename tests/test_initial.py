@@ -100,6 +100,21 @@ def test_only_spatial_weights_of_a_named_network_change_and_a_seed_repeats_them(
     assert middle > 1.3 or kind in ("correlation", "shuffled")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_default_dtype_changes_no_draw(kind):
+    drawn = []
+    for dtype in (torch.float32, torch.float64):
+        torch.set_default_dtype(dtype)
+        try:
+            layer = nn.Conv2d(2, 3, 5)
+            torch.manual_seed(0)
+            drawn.append(lc.init_spatial(layer, kind).weight)
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert [weight.dtype for weight in drawn] == [torch.float32, torch.float64]
+    torch.testing.assert_close(*drawn, check_dtype=False)
+
+
 def test_any_network_is_drawn_anew_and_returned():
     model = nn.Sequential(nn.Conv2d(8, 8, 5, groups=8), nn.Conv2d(8, 4, 1),
                           nn.ConvTranspose2d(4, 2, 4), nn.Linear(2, 2)).double()

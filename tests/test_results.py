@@ -1,5 +1,7 @@
 """The store: what is written comes back, and no damage loses or invents a row."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from helpers import FILTERS, append_many, edited, put, result
@@ -109,6 +111,23 @@ def test_merge_takes_over_what_is_missing_and_reports_what_differs(tmp_path):
     assert arrays[0] == arrays[1]
     results.merge(theirs, ours, replace=True)
     assert list(results.load_table(ours)["accuracy"]) == [1.0, 87.5, 87.5]
+
+
+def test_smoke_rows_merge_into_the_folder_where_they_are_looked_for(tmp_path, monkeypatch):
+    monkeypatch.delenv("LC_RESULTS_DIR")
+    committed, scratch = tmp_path / "committed", tmp_path / "scratch"
+    monkeypatch.setattr(results, "results_folder", lambda folder=None: Path(folder or committed))
+    monkeypatch.setattr(results, "SCRATCH", scratch)
+    other = result(id="digits/ResNet-LC-8-8x2/frozen/short/seed0", profile="short")
+    for each in (result(0), other):
+        results.append(each, tmp_path / "theirs")
+    taken, _ = results.merge(tmp_path / "theirs")
+    assert set(taken) == {result(0).id, other.id} == set(results.load_rows())
+    assert list(results.load_rows(scratch)) == [result(0).id]
+    assert list(results.load_rows(committed)) == [other.id]
+    assert all(results.load_arrays(run_id) for run_id in taken)
+    with pytest.raises(lc.ResultsError, match="scratch is the results folder to merge into"):
+        results.merge(scratch)
 
 
 def test_a_merge_that_cannot_read_an_array_changes_nothing(tmp_path):

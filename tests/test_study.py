@@ -225,11 +225,12 @@ def test_a_parameter_that_a_notebook_does_not_have_is_refused():
         study.check_names([*cells, '# Parameters\nprofile = "short"\nseed = 0\n'])
 
 
+@pytest.mark.parametrize("error", [lc.TrainingError, lc.data.DataError])
 def test_a_log_has_a_line_for_each_run_and_one_that_fails_is_named_at_the_end(
-        store, monkeypatch, caplog):
+        error, store, monkeypatch, caplog):
     def train(run, **options):
         if run is RUNS[1]:
-            raise lc.TrainingError(f"{run.id}: out of memory")
+            raise error(f"{run.id}: out of memory, or an image that cannot be read")
         return fake_train(run)
 
     monkeypatch.setattr(study, "stepwise_run", at_once(train))

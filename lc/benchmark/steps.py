@@ -18,6 +18,7 @@ from ..data import Data
 from ..fast.trainer import FastTrainer
 from ..models import build_model
 from ..names import architecture, canonical_name
+from ..results import check_writable
 from ..run import Recipe
 from ..training import Trainer
 from ..utils import check
@@ -55,8 +56,8 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
         A DataFrame of the cases that fitted: see `table.with_ratios`.
 
     Raises:
-        ValueError: before anything is measured, if an argument is unknown or `speed.csv` has other
-            columns; if nothing fits.
+        ValueError: before anything is measured, if an argument is unknown, `speed.csv` has other
+            columns or cannot be written; if nothing fits.
     """
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
@@ -66,6 +67,7 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
         raise ValueError(f"unknown path {unknown[0]!r}; known on {device}: {', '.join(possible)}")
     names = [canonical_name(name) for name in models or MODELS]
     load_table()  # raises its errors now
+    check_writable(results_folder())
     check_replaceable(results_folder() / "speed.csv")
     about = dict(started=time.strftime("%Y-%m-%d %H:%M:%S"), device=device_name(device),
                  torch=torch.__version__, git=git_version())
@@ -74,7 +76,6 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
     rows = _measure(cases, device, seconds)
     if not rows:
         raise ValueError(f"nothing of this fits on {device}; use a smaller batch")
-    save(rows)
     table = with_ratios(pd.DataFrame(rows, columns=COLUMNS))
     shown = table.assign(frozen=table["frozen"].map(KIND), memory_mib=table["memory_mib"].round())
     shown = shown[["model", "frozen", "path", *COLUMNS[8:], *RATIOS]]
@@ -82,6 +83,7 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
     print(f"\n{text}", flush=True)
     if options := sweep_options(table):
         print(f"most images a second: lc sweep {options}", flush=True)
+    save(rows)
     return table
 
 

@@ -69,16 +69,15 @@ class StackedWeights:
                 if p.requires_grad and id(p) not in replaced]
 
     def factors(self):
-        """The stacks of the blocks' spatial and pointwise weights, and their products: three lists.
+        """The blocks' spatial and pointwise weights, stacked where they are: two lists."""
+        alone = [m for m in self.network.modules() if isinstance(m, LCBlock) and len(m.between)]
+        pairs = [group.stacks for group in self.groups if isinstance(group, _Blocks)]
+        pairs += [(block.spatial.weight, block.pointwise.weight) for block in alone]
+        return [spatial for spatial, _ in pairs], [pointwise for _, pointwise in pairs]
 
-        Raises:
-            ValueError: if a block has operations between its convolutions.
-        """
-        if any(isinstance(m, LCBlock) and len(m.between) for m in self.network.modules()):
-            raise ValueError("no combined filters: a block has operations between its convolutions")
-        blocks = [group for group in self.groups if isinstance(group, _Blocks)]
-        spatial, pointwise = [b.stacks[0] for b in blocks], [b.stacks[1] for b in blocks]
-        return spatial, pointwise, [b.combined() for b in blocks]
+    def products(self):
+        """The stacks of the combined filters."""
+        return [group.combined() for group in self.groups if isinstance(group, _Blocks)]
 
     def __call__(self, images):
         """The network's output in training mode, differentiable in `learned()`."""

@@ -84,6 +84,9 @@ class FastTrainer(Trainer):
     def factors(self):
         return self.stacks.factors()
 
+    def products(self):
+        return self.stacks.products()
+
     def forward(self, images):
         return self.stacks(images)
 

@@ -180,15 +180,20 @@ class Training:
         """Whether the first class, and one of the first five, is right: `[images, 2]`."""
         model = nn.Sequential(evaluate.Normalize(MEAN, STD), network).to(self.device).eval()
         mine = []
+
+        def answers(images, labels):
+            if attack:
+                images = evaluate.fgsm(model, images, labels, 1 / 255)
+            with torch.no_grad():
+                first = model(images).topk(min(5, len(self.classes))).indices
+            hits = first == labels[:, None]
+            return torch.stack([hits[:, 0], hits.any(1)], 1)
+
         with arithmetic("fp32", self.device):
             for images, labels in validation_batches(self.val, **self.reading):
                 images = images.contiguous(memory_format=torch.channels_last)
-                if attack:
-                    images = evaluate.fgsm(model, images, labels, 1 / 255)
-                with torch.no_grad():
-                    first = model(images).topk(min(5, len(self.classes))).indices
-                hits = first == labels[:, None]
-                mine.append(torch.stack([hits[:, 0], hits.any(1)], 1).cpu())
+                # attacked in fp32, they take more memory than in training
+                mine.append(evaluate.in_mini_batches(answers, len(images), images, labels).cpu())
         right = torch.empty(len(self.val), 2, dtype=torch.bool)
         for i, part in enumerate(gathered(torch.cat(mine))):
             right[i::world()] = part  # as `validation_batches` deals them

@@ -28,7 +28,8 @@ def in_fresh_process(function, *arguments, environment=None, stop=None, **option
     Raises ChildProcessError if the process dies.
     """
     with tempfile.TemporaryDirectory(prefix="lc-") as folder:
-        torch.save((function, arguments, options, stop is not None), Path(folder, "call"))
+        call = function, arguments, options, stop is not None, os.getpid()
+        torch.save(call, Path(folder, "call"))
         # in a session of its own: Ctrl-C in a terminal reaches it through `stop` only
         process = subprocess.Popen([sys.executable, "-c", CODE, folder], start_new_session=True,
                                    env=os.environ | (environment or {}))
@@ -55,9 +56,10 @@ def in_fresh_process(function, *arguments, environment=None, stop=None, **option
 
 @contextmanager
 def stop_on_signals():
-    """Yields a function that tells whether SIGTERM, SIGINT or SIGUSR1 has come.
+    """Yields a function that tells whether SIGTERM, SIGINT, SIGHUP or SIGUSR1 has come.
 
-    A second signal of the same kind has its usual effect. This works in the main thread only.
+    SIGHUP comes when a terminal is closed, and is ignored as before under `nohup`. A second signal
+    of the same kind has its usual effect. This works in the main thread only.
     """
     received, previous = [], {}
 
@@ -65,8 +67,9 @@ def stop_on_signals():
         received.append(number)
         signal.signal(number, previous[number])
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        previous[number] = signal.signal(number, handle)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            previous[number] = signal.signal(number, handle)
     try:
         yield lambda: bool(received)
     finally:
@@ -75,12 +78,16 @@ def stop_on_signals():
 
 
 def main(folder):
-    """The new process: reads `call`, writes what the function returns or raises to `outcome`."""
-    function, arguments, options, stops = torch.load(Path(folder, "call"), weights_only=False)
+    """The new process: reads `call`, writes what the function returns or raises to `outcome`.
+
+    It also stops if the process that started it has died.
+    """
+    call = torch.load(Path(folder, "call"), weights_only=False)
+    function, arguments, options, stops, parent = call
     with stop_on_signals() as stop:
         Path(folder, "ready").touch()
         if stops:
-            options["stop"] = stop
+            options["stop"] = lambda: stop() or os.getppid() != parent
         try:
             outcome = function(*arguments, **options)
         except Exception as error:

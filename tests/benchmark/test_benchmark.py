@@ -5,6 +5,7 @@ import pytest
 import torch
 from helpers import CPU
 
+import lc
 from lc.__main__ import main
 from lc.benchmark import benchmark, steps, table
 from lc.training import Trainer
@@ -80,6 +81,14 @@ def test_mistakes_are_said_before_anything_is_measured(arguments, message, monke
     (store / "speed.csv").write_text("device,speed\na,1\n")
     with pytest.raises(ValueError, match=message):
         benchmark(**{"device": "cpu"} | arguments)
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr(steps, "_measure", None)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LC_RESULTS_DIR", str(tmp_path / "file" / "store"))
+    with pytest.raises(lc.ResultsError, match="cannot be written"):
+        benchmark(device="cpu")
 
 
 def test_a_cpu_is_measured_with_the_step_that_trains_there():

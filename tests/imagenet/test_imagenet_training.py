@@ -218,6 +218,19 @@ def test_memory_that_runs_out_is_said_with_the_way_out(flowers, monkeypatch):
         go(RUN, flowers)
 
 
+def test_an_attack_that_needs_more_memory_than_a_step_takes_fewer_images(flowers, monkeypatch):
+    run, fgsm = replace(RUN, recipe=SHORT), evaluate.fgsm
+    expected = go(run, flowers).robust_accuracy
+
+    def narrow(model, images, *more):
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return fgsm(model, images, *more)
+
+    monkeypatch.setattr(evaluate, "fgsm", narrow)
+    assert go(run, flowers).robust_accuracy == expected
+
+
 @pytest.mark.parametrize("workers, kept", [(0, -500), (1, 0)], ids=["cut off", "empty"])
 def test_an_image_that_cannot_be_read_is_reported_in_one_line(workers, kept, copied):
     for path in copied.glob("train/[b-d]/*"):

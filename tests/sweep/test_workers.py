@@ -80,18 +80,35 @@ def test_what_failed_is_named_at_the_end_and_costs_no_other_run(store, monkeypat
     assert set(numbers(store)) == {RUNS[0].id, RUNS[2].id}
 
 
-@pytest.mark.slow
-def test_workers_that_are_told_to_stop_leave_checkpoints_though_they_are_told_twice(store):
+@pytest.fixture
+def two_workers(store):
+    """A sweep whose two workers train."""
     command = [sys.executable, "-m", "lc", *COMMAND, "--workers", "2", "--results", store]
     with subprocess.Popen(command, cwd=ROOT) as sweep:
         while sweep.poll() is None and len(list(store.glob(".claims/*"))) < 2:
             time.sleep(0.1)
-        first, _ = [child for path in Path(f"/proc/{sweep.pid}/task").glob("*/children")
-                    for child in path.read_text().split()]
-        for process in (first, sweep.pid):  # Slurm signals all processes of a task
-            os.kill(int(process), signal.SIGTERM)
-    assert sweep.returncode == 1 and not numbers(store)
+        yield sweep
+
+
+@pytest.mark.slow
+def test_workers_that_are_told_to_stop_leave_checkpoints_though_they_are_told_twice(
+        store, two_workers):
+    first, _ = [child for path in Path(f"/proc/{two_workers.pid}/task").glob("*/children")
+                for child in path.read_text().split()]
+    for process in (first, two_workers.pid):  # Slurm signals all processes of a task
+        os.kill(int(process), signal.SIGTERM)
+    assert two_workers.wait() == 1 and not numbers(store)
     assert len([*store.glob(".checkpoints/**/*.pt")]) == 2
+
+
+@pytest.mark.slow
+def test_workers_leave_checkpoints_if_their_sweep_is_killed(store, two_workers):
+    two_workers.kill()
+    deadline = time.monotonic() + 60  # a checkpoint is written every two minutes, or at the end
+    while len([*store.glob(".checkpoints/**/*.pt")]) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert not numbers(store)
 
 
 def test_a_signal_to_the_command_stops_it(store, monkeypatch):

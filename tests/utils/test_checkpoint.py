@@ -123,9 +123,20 @@ def test_a_damaged_checkpoint_does_not_keep_the_other_runs_of_a_sweep(store):
     assert list(results.load_rows()) == [runs[1].id]
 
 
-def test_signals_ask_to_stop_once():
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
+def test_signals_ask_to_stop_once(number):
     with stop_on_signals() as stop:
         assert not stop()
-        os.kill(os.getpid(), signal.SIGUSR1)
-        assert stop() and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
-    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+        os.kill(os.getpid(), number)
+        assert stop() and signal.getsignal(number) is signal.SIG_DFL
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_closed_terminal_stops_nothing_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop()
+    finally:
+        signal.signal(signal.SIGHUP, before)
