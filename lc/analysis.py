@@ -1,7 +1,6 @@
 """From rows to what figures draw and tables say: means, gaps, intervals, matched filters."""
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -56,36 +55,38 @@ def gaps_by_seed(table):
     return (values[~frozen] - values[frozen]).dropna().rename("gap").reset_index()
 
 
-class Spread(NamedTuple):
-    """What the runs of a profile and data set tell of one column: variances and their degrees of
-    freedom, nan and 0 where they are unknown."""
+def seed_spread(rows, column="accuracy"):
+    """How much seeds differ: a column's variance within a network, over all that have several.
 
-    seeds: dict  # {frozen: of a network over its seeds}
-    images: tuple = (np.nan, 0)  # of one run over the test images, as far as runs do not share it
+    It is of the paper's networks. Those that start otherwise differ otherwise over seeds: filters
+    at shuffled positions have their largest variance at another place for each.
 
-
-def spread_of(rows, column="accuracy"):
-    """How much a column differs between seeds, and between test images.
-
-    Over seeds, it is the variance within a network, over all that have several, for frozen and for
-    learnable networks. It is of the paper's networks: those that start otherwise differ otherwise
-    over seeds. Filters at shuffled positions have their largest variance at another place for each.
-
-    Args:
-        rows: of one data set, since only answers to the same images can be compared.
+    Returns:
+        `{frozen: (variance, degrees of freedom)}`, since frozen and learnable networks differ in
+        it; nan and 0 if none has two seeds.
     """
-    rows, seeds = rows[~rows["model"].str.contains("~")], {}
+    rows, spread = rows[~rows["model"].str.contains("~")], {}
     for frozen in (False, True):
         networks = rows[rows["frozen"] == frozen].groupby(["profile", "dataset", "model"])[column]
         weights = networks.size() - 1
         freedom = weights.sum()
         variance = (networks.var() * weights).sum() / freedom if freedom else np.nan
-        seeds[frozen] = variance, freedom
-    answers = [each for each in map(answered, rows["id"], [column] * len(rows)) if each is not None]
-    if len(answers) < 2:
-        return Spread(seeds)
-    images = len(answers[0])
-    return Spread(seeds, (100 ** 2 * np.var(answers, axis=0, ddof=1).mean() / images, images - 1))
+        spread[frozen] = variance, freedom
+    return spread
+
+
+def effect_of(rows, spread, column="accuracy"):
+    """The `effects.Effect` of a column of one network's rows; unknown without any.
+
+    Args:
+        spread: of `seed_spread`, of the same column.
+    """
+    if rows.empty:
+        return Effect({})
+    answers = {seed: 100 * each for seed, each in zip(
+        rows["seed"], (answered(run_id, column) for run_id in rows["id"])) if each is not None}
+    return of_seeds(dict(zip(rows["seed"], rows[column])), pooled=spread[rows["frozen"].iloc[0]],
+                    answers=answers, images=rows["dataset"].iloc[0])
 
 
 @lru_cache(maxsize=1024)
@@ -96,22 +97,6 @@ def answered(run_id, column):
         return np.unpackbits(results.load_arrays(run_id)[ANSWERS[column]])
     except (KeyError, results.ResultsError):  # of another column, an old run, or the rows alone
         return None
-
-
-def effect_of(rows, spread, column="accuracy"):
-    """The `effects.Effect` of a column of one network's rows; unknown without any.
-
-    Args:
-        spread: of `spread_of`, of the same column.
-    """
-    if rows.empty:
-        return Effect({})
-    answers = [answered(run_id, column) for run_id in rows["id"]]
-    known = all(each is not None for each in answers)
-    return of_seeds(dict(zip(rows["seed"], rows[column])),
-                    pooled=spread.seeds[rows["frozen"].iloc[0]], unshared=spread.images,
-                    images=rows["dataset"].iloc[0],
-                    answers=100 * np.mean(answers, axis=0) if known else None)
 
 
 def break_even(rows, x):

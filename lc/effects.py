@@ -23,10 +23,8 @@ class Cell:
     variance: float = np.nan  # over the seeds; nan for one seed
     values: dict = field(default_factory=dict)  # by seed, if they are known
     pooled: tuple = (np.nan, 0)  # of other networks: their variance over seeds, degrees of freedom
-    answers: np.ndarray | None = None  # 0 to 100 for each test image
+    answers: dict = field(default_factory=dict)  # by seed: 0 or 100 for each test image
     images: str = ""  # the data set of `answers`
-    unshared: tuple = (np.nan, 0)  # the variance of one run over the images, as far as runs do not
-                                   # share it, and its degrees of freedom
 
 
 def of_seeds(values, **more):
@@ -51,10 +49,9 @@ class Effect:
     variance of other networks. The other gives every network that variance. Both can show the
     direction only where a network has one seed.
 
-    The interval covers other test images, too: the half-width of an interval over the images is
-    added in quadrature. It is of the cells' answers, paired by image. If a cell has none, it is of
-    what other runs do not share. Without cells the interval is unknown, and so is each sum with it:
-    all is nan and n is 0.
+    If the networks share several seeds and all these have answers, the interval covers other test
+    images, too: the half-width of an interval over the images is added in quadrature. Without cells
+    the interval is unknown, and so is each sum with it: all is nan and n is 0.
     """
 
     def __init__(self, weights):
@@ -78,12 +75,17 @@ class Effect:
         return self + other * -1
 
     @cached_property
-    def paired(self):
-        """The combination within each seed that all cells have; empty if these are below two."""
+    def shared(self):
+        """The seeds that all cells have; empty if these are below two."""
         seeds = [set(cell.values) for cell in self.weights]
         shared = sorted(set.intersection(*seeds)) if seeds else []
+        return shared if len(shared) > 1 else []
+
+    @cached_property
+    def paired(self):
+        """The combination within each of the shared seeds."""
         return [sum(weight * cell.values[seed] for cell, weight in self.weights.items())
-                for seed in shared if len(shared) > 1]
+                for seed in self.shared]
 
     @cached_property
     def value(self):
@@ -151,16 +153,25 @@ class Effect:
 
     @cached_property
     def _over_images(self):
-        """Of the choice of test images, for each data set; nothing if no run has answers."""
-        if any(cell.answers is None for cell in self.weights):
-            if any(np.isnan(cell.unshared[0]) for cell in self.weights):
-                return []
-            return [(weight ** 2 * cell.unshared[0] / (len(self.paired) or cell.n),
-                     cell.unshared[1]) for cell, weight in self.weights.items()]
+        """Of the choice of test images, for each data set: what the networks differ in on an image
+        with every seed. What seeds differ in on an image is in the interval over seeds already.
+
+        The variance component of images in a random model of seeds and images, and 0 if negative.
+        """
+        if not self.shared or any({*self.shared} - {*cell.answers} for cell in self.weights):
+            return []
         combined = {}
         for cell, weight in self.weights.items():
-            combined[cell.images] = combined.get(cell.images, 0) + weight * cell.answers
-        return [(each.var(ddof=1) / len(each), len(each) - 1) for each in combined.values()]
+            answers = weight * np.array([cell.answers[seed] for seed in self.shared], float)
+            combined[cell.images] = combined.get(cell.images, 0) + answers
+        parts = []
+        for each in combined.values():  # [seeds, images]
+            seeds, images = each.shape
+            rest = each - each.mean(0) - each.mean(1, keepdims=True) + each.mean()
+            noise = np.square(rest).sum() / ((seeds - 1) * (images - 1))
+            variance = each.mean(0).var(ddof=1) - noise / seeds
+            parts.append((max(variance, 0.0) / images, images - 1))
+        return parts
 
 
 def _half(parts, confidence):

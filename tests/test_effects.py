@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from lc.effects import Cell, Crossing, Effect, average, of_mean, of_seeds, place, slope
+from lc.effects import Crossing, average, of_mean, of_seeds, place, slope
 
 
 def effect(*values, seeds=None, **more):
@@ -62,39 +62,29 @@ def test_the_interval_holds_what_it_is_computed_from_where_networks_have_other_s
     assert found.interval() == pytest.approx((1, 1), abs=0.01)
 
 
-def test_answers_are_paired_by_image():
+def test_images_count_by_what_every_seed_shows_of_them():
+    """As the variance components of seeds and images, by hand, in a table of answers."""
     rng = np.random.default_rng(0)
-    shared = rng.random(10_000) < 0.9  # most images are easy or hard for both
-    a, b = (np.where(rng.random(10_000) < 0.9, shared, rng.random(10_000) < 0.5) * 100.0
-            for _ in "ab")
-
-    def difference(variance):
-        first, second = (Cell(answers.mean(), 1, answers=answers, pooled=(variance, 12),
-                              images="cifar10") for answers in (a, b))
-        return Effect({first: 1.0}) - Effect({second: 1.0})
-
-    def half(effect):
-        low, high = effect.interval()
-        return (high - low) / 2
-
-    of_images = scipy.stats.t.ppf(0.975, 9999) * (a - b).std(ddof=1) / 100
-    of_seeds = scipy.stats.t.ppf(0.975, 12) * 0.5 * 2 ** 0.5
-    assert half(difference(0.0)) == pytest.approx(of_images)
-    assert half(difference(0.25)) == pytest.approx(np.hypot(of_seeds, of_images))
-    without = Effect({Cell(1, 1, pooled=(0.0, 12)): 1.0})  # a row of before keeps none
-    assert half(difference(0.0) - without) == 0
-
-
-def test_without_answers_images_count_by_what_other_runs_do_not_share():
-    alone = dict(pooled=(0.0, 12), unshared=(0.04, 9999))
-    low, high = (effect(90, **alone) - effect(88, **alone)).interval()
-    of_images = scipy.stats.t.ppf(0.975, 2 * 9999) * 0.2
-    assert (low, high) == pytest.approx((2 - of_images * 2 ** 0.5, 2 + of_images * 2 ** 0.5))
-    low, high = (effect(90, 90, **alone) - effect(88, 88, **alone)).interval()
-    assert high - low == pytest.approx(2 * of_images)
-    known = Effect({Cell(90, 1, pooled=(0.0, 12), unshared=(0.04, 9999), images="cifar10",
-                         answers=np.array([0.0, 100.0] * 5000)): 1.0})
-    assert (known - effect(88, **alone)).high == pytest.approx(2 + of_images * 2 ** 0.5)
+    difficulty = rng.random(400) < 0.2  # images that one network alone gets right, with every seed
+    right = rng.random((2, 3, 400)) < 0.9
+    right[0] |= difficulty
+    a, b = (effect(*(100 * each).mean(1), pooled=(0.0, 12), images="cifar10",
+                   answers=dict(enumerate(100 * each))) for each in right)
+    found, d = a - b, 100.0 * right[0] - 100.0 * right[1]
+    model = pd.DataFrame(d).stack().rename("d").rename_axis(["seed", "image"]).reset_index()
+    mean = model["d"].mean()
+    of_seeds, of_images = (model.groupby(each)["d"].mean() for each in ("seed", "image"))
+    rest = model["d"] - model["seed"].map(of_seeds) - model["image"].map(of_images) + mean
+    noise = (rest ** 2).sum() / (2 * 399)
+    over_images = max(0, of_images.var() - noise / 3) / 400
+    of_seeds = scipy.stats.t.ppf(0.975, 2) * (of_seeds.var() / 3) ** 0.5
+    expected = np.hypot(of_seeds, scipy.stats.t.ppf(0.975, 399) * over_images ** 0.5)
+    assert over_images > 0 and found.high - found.value == pytest.approx(expected)
+    # Nor does a row without answers, of an earlier version, or a single seed have such a part
+    older = effect(*(100 * right[1]).mean(1), pooled=(0.0, 12))
+    assert (a - older).high - (a - older).value == pytest.approx(of_seeds)
+    one = effect(90, pooled=(0.0, 12), images="cifar10", answers={0: 100 * right[0, 0]})
+    assert one.interval() == (90, 90)
 
 
 def test_slopes_and_averages_are_those_of_the_means():
@@ -129,6 +119,18 @@ def test_intervals_cover_where_seeds_differ_ten_times_more_at_e_1(make, n):
 
     # less two standard errors of the simulation itself
     assert covered(lambda: make(curve)) >= 0.93 - 2 * (0.93 * 0.07 / 400) ** 0.5
+
+
+def test_other_images_and_seeds_are_covered():
+    """Networks differ by nothing, but each finds other images easy, and so does each of its runs."""
+    rng, images = np.random.default_rng(0), 500
+
+    def network():
+        easy = rng.normal(1.2, 0.5, images)
+        answers = easy + rng.normal(0, 0.8, (4, images)) + rng.normal(0, 0.05, (4, 1)) > 0
+        return effect(*(100 * answers).mean(1), images="own", answers=dict(enumerate(100 * answers)))
+
+    assert 0.93 <= covered(lambda: network() - network()) <= 0.98
 
 
 def test_one_seed_is_covered_by_the_spread_of_networks_like_it():

@@ -6,7 +6,7 @@ import pytest
 from helpers import rows
 from scipy import stats
 
-from lc.analysis import Spread, effect_of, spread_of
+from lc.analysis import effect_of, seed_spread
 from lc.effects import Effect, of_seeds
 from lc.findings import FAILS, HOLDS, OPEN, box, judge, points, side
 
@@ -18,7 +18,7 @@ def runs(*accuracies, frozen=False):
 
 def spread(variance, freedom):
     """The same of frozen and of learnable networks."""
-    return Spread(dict.fromkeys((False, True), (variance, freedom)))
+    return dict.fromkeys((False, True), (variance, freedom))
 
 
 def test_the_spread_is_that_within_networks():
@@ -28,10 +28,9 @@ def test_the_spread_is_that_within_networks():
                  (lc, True, 0, 80.0), (lc, True, 1, 84.0),
                  (f"{lc}~shuffled", True, 0, 10.0), (f"{lc}~shuffled", True, 1, 30.0))
     table = table.drop(index=2)
-    seeds, images = spread_of(table)
-    assert seeds[False] == (pytest.approx((1 * 2 + 2 * 9) / 3), 3) and seeds[True] == (8, 1)
-    assert np.isnan(images[0])
-    assert np.isnan(spread_of(table[table["seed"] == 0]).seeds[False][0])
+    spread = seed_spread(table)
+    assert spread[False] == (pytest.approx((1 * 2 + 2 * 9) / 3), 3) and spread[True] == (8, 1)
+    assert np.isnan(seed_spread(table[table["seed"] == 0])[False][0])
 
 
 def difference(a, b, spreads):
@@ -46,7 +45,7 @@ def test_a_difference_has_the_interval_of_its_effect():
 
 
 def test_frozen_and_learnable_networks_have_a_spread_each():
-    spreads = Spread({False: (9.0, 12), True: (0.0, 12)})
+    spreads = {False: (9.0, 12), True: (0.0, 12)}
     found = difference(runs(90.0), runs(80.0, frozen=True), spreads)
     assert found.high == pytest.approx(10 + stats.t.ppf(0.975, 12) * 3)
 

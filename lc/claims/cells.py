@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .. import paper, results
-from ..analysis import central_share, effect_of, spread_of
+from ..analysis import central_share, effect_of, seed_spread
 from ..effects import of_mean
 
 # The roles of networks
@@ -122,8 +122,8 @@ def arrays(run_id):
 
 @lru_cache
 def spread(profile, dataset, column):
-    """The `analysis.spread_of` all rows of a profile and data set."""
+    """The `analysis.seed_spread` of all rows of a profile and data set."""
     rows = results.load_table()
     rows = rows[(rows["profile"] == profile) & (rows["dataset"] == dataset)]
     rows = rows.assign(**{column: measured(rows, column)})
-    return spread_of(rows.dropna(subset=column), column)
+    return seed_spread(rows.dropna(subset=column), column)
