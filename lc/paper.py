@@ -69,7 +69,8 @@ DIVERSE_BUT_LESS_ROBUST_AT = (16, 32)
 # Section 4.1 and Figure 6: break-even of frozen random and learnable ResNet-LC at E = 1
 BREAK_EVEN_WIDTH = 128
 BREAK_EVEN_DEPTH = 260
-# Section 4.3 and Figure 8a: the largest expansion, by which every kernel size has broken even
+# Section 4.3: every kernel size breaks even in the end. By which E is our reading: the largest one
+# with larger kernels (Figure 10).
 BREAKS_EVEN_BY = 128
 
 

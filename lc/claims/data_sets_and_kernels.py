@@ -89,8 +89,8 @@ def gap_falls_for_every_kernel_size(cells):
 def gap_closes_for_every_kernel_size(cells):
     """With enough combinations, frozen random networks of every kernel size break even.
 
-    Learnable minus frozen LC at E = 128, the largest of the paper, for each kernel size. A miss by
-    half a point still counts, a margin of ours.
+    Learnable minus frozen LC at E = 128, the largest that the paper names for larger kernels, for
+    each kernel size. A miss by half a point still counts, a margin of ours.
     """
     gaps = {k: at(of_size.gap(), paper.BREAKS_EVEN_BY) for k, of_size in cells.by_kernel().items()}
     label = f"learnable minus frozen LC at E = {paper.BREAKS_EVEN_BY}, k"

@@ -10,8 +10,8 @@ from .cells import PLAIN, PLAIN_FROZEN, at
 from .verdict import MARGIN, RECIPE, Part, claim
 
 BOTH = PLAIN, PLAIN_FROZEN
-# Section 3 calls the learned networks "approximately similar". It prints no single accuracy, so
-# the margin is ours: less than a third of the smallest loss that it calls heavy.
+# Section 3 calls the learned networks "approximately similar". It prints no accuracies, so the
+# margin is ours: less than a third of the smallest loss that it calls heavy.
 SIMILAR = 5.0  # points
 DEEPER, WIDER, STEM = (("ResNet-18", "ResNet-34"), ("ResNet-50", "Wide-ResNet-50x2"),
                        ("ResNet-50", "ResNet-50d"))
@@ -53,7 +53,7 @@ def learned_networks_are_alike(cells):
     """If everything is learned, all these networks are about as accurate as each other.
 
     The differences between every two learnable networks. They are alike if all are below 5 points,
-    a margin of ours: the paper prints no single accuracies.
+    a margin of ours: the paper prints the accuracy of ResNet-20 alone (Table 1).
     """
     networks, expected = cells.curve(PLAIN, x="model"), (float("-inf"), SIMILAR)
     return [Part(f"{a} minus {b}", networks[a] - networks[b], expected=expected)
