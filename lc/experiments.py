@@ -1,6 +1,7 @@
 """The experiments as data: the runs of each figure and table. ImageNet's are in `lc.imagenet`."""
 
 import ast
+import re
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -43,6 +44,9 @@ class Grid:
     precision_epochs: int = 75
 
 
+# What the name of a field of one experiment begins with; its argument has none of it
+OF_ONE = re.compile("(between|datasets|finding|initial|kernel|map|network|precision)_"
+                    "(?=kernel_sizes|expansion|seeds)")
 GRIDS = {
     "paper": Grid(),
     # up to three hours a run on a CPU core with bf16 instructions; it compares no precisions
@@ -124,6 +128,9 @@ def decay(profile="paper", decays=None, seeds=None):
     """
     grid = grid_of(GRIDS, profile, decays=decays, finding_seeds=seeds)
     plain, combined = f"ResNet-{grid.depth}-16", f"ResNet-LC-{grid.depth}-16x8"
+    for each in grid.decays:
+        if not re.fullmatch("[1-9]e-[1-9]", str(each)):
+            raise ValueError(f"each of decays must be text such as '5e-3', not {each!r}")
     varied = [(model, frozen, f"decay{each}") for each in grid.decays
               for model, frozen in ((combined, False), (combined, True), (plain, False))]
     varied += [(combined, False, f"decay-{part}") for part in DECAYED[1:]]
@@ -211,15 +218,15 @@ def grid_of(grids, profile, **own):
         if isinstance(value, str):
             with suppress(ValueError, SyntaxError):
                 own[name] = value = ast.literal_eval(value)
-        default = getattr(grid, name) or (0,)
+        default, said = getattr(grid, name) or (0,), OF_ONE.sub("", name)
         if isinstance(default, int):
-            check.integer(name, value)
+            check.integer(said, value)
         elif not isinstance(value, Collection) or isinstance(value, str) or not len(value):
-            raise ValueError(f"{name} must be a list such as {list(default)}, or None for the "
+            raise ValueError(f"{said} must be a list such as {list(default)}, or None for the "
                              f"profile's, not {value!r}")
         elif isinstance(default[0], int):
             for each in value:
-                check.integer(f"each of {name}", each, 0)
+                check.integer(f"each of {said}", each, 0)
     return replace(grid, **own)
 
 

@@ -135,19 +135,19 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
         lists: the experiment's own arguments, such as `expansions`.
 
     Raises:
-        ValueError: if the results have no row of the experiment. Otherwise as `train_missing`.
+        ValueError: if the profile has no run of the experiment, or the results have no row of it.
+            Otherwise as `train_missing`.
     """
     recipe_named(profile, GRIDS)
-    if FLAGS[str(train).lower()]:
-        # bars only where a person has this notebook open, who could answer a prompt
-        train_missing(experiment(profile, **lists), data_dir=data_dir or None, device=device,
-                      progress=getattr(kernel(), "_allow_stdin", None))
+    train_if(train, experiment(profile, **lists), data_dir, device)
     names = list(GRIDS)
     names = names[:-1] if profile == "paper" else names[:names.index(profile) + 1]
     runs = {name: experiment(name, **lists) for name in names}
     found = {name: found_and_missing(runs[name])[0] for name in names}
     drawn = _largest(runs, found) if profile == "paper" else profile
     curves = found[drawn]
+    if not runs[drawn]:
+        raise ValueError(f"profile {profile!r} has no runs of this experiment; take another one")
     if curves.empty:
         raise ValueError(f"the results have no run of this experiment in profile {profile!r}; set "
                          "train = True")
@@ -158,6 +158,14 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
     rows = Rows(curves, others[marked], others[~marked])
     print(_told(rows, len(runs[drawn])))
     return rows
+
+
+def train_if(train, runs, data_dir="", device="auto"):
+    """Trains the runs that the results lack if a notebook's parameter `train` is true."""
+    if FLAGS[str(train).lower()]:
+        # bars only where a person has this notebook open, who could answer a prompt
+        train_missing(runs, data_dir=data_dir or None, device=device,
+                      progress=getattr(kernel(), "_allow_stdin", None))
 
 
 def _largest(runs, found):

@@ -26,7 +26,8 @@ stage() {  # LOG SECONDS COMMAND...: told to end after the seconds, and killed 3
     local log=$OUT/$1.log limit=$2
     shift 2
     echo "== $* ($limit s at most)" | tee -a "$log"
-    timeout --signal=TERM --kill-after=30 "$limit" "$@" 2>&1 | tee -a "$log"
+    # in the foreground, so that Ctrl-C reaches the command; tee goes on until it has ended
+    timeout --foreground --signal=TERM --kill-after=30 "$limit" "$@" 2>&1 | tee -i -a "$log"
 }
 
 pack() {  # all but checkpoints; without the filters if they made it too large
@@ -40,6 +41,7 @@ pack() {  # all but checkpoints; without the filters if they made it too large
     echo "$(cd .. && pwd)/first-hour.tar.gz: $(wc -c < ../first-hour.tar.gz) bytes"
 }
 trap pack EXIT
+trap 'exit 130' INT TERM
 
 stage doctor 120 "$PYTHON" -m lc doctor || exit 1
 stage benchmark $(($(left) / 3)) "$PYTHON" -m lc benchmark $BENCHMARK ||

@@ -61,6 +61,10 @@ def test_notebooks_keep_their_rules(path):
         for parameter in ('profile: str = "paper"', "train: bool = False", 'data_dir: str = ""',
                           'device: str = "auto"'):
             assert parameter + "  # " in declared
+    code = "\n".join("".join(cell["source"]) for cell in cells)
+    trained, judged = ([found.start() for found in re.finditer(pattern, code)] for pattern in (
+        r"study\.(collect|train_if)\(", r"claims\.(box|verdicts)\("))
+    assert not judged or max(trained) < min(judged)  # verdicts are of what was trained
     for cell in cells:
         assert cell["execution_count"] and not "".join(cell["source"]).rstrip().endswith(";")
         for output in cell["outputs"]:

@@ -218,6 +218,21 @@ def test_papermills_spelling_of_true_trains_and_says_before_how_long_it_takes(st
     assert capsys.readouterr().out == said.splitlines(True)[1]
 
 
+@pytest.mark.parametrize("experiment, lists, message", [
+    (study.figure1a, dict(seeds=0), "^seeds must be a list such as"),
+    (study.initialisation, dict(kernel_sizes=7), "^kernel_sizes must be a list such as"),
+    (study.figure8, dict(expansions="[0.5]"), "^each of expansions must be an integer"),
+    (study.table3, dict(expansion="many"), "^expansion must be an integer"),
+    (study.decay, dict(decays=[0.01]), "^each of decays must be text such as '5e-3', not 0.01"),
+    (study.decay, dict(decays=["2.5e-3"]), "^each of decays must be text"),
+    (study.precisions, {}, "^profile 'short' has no runs of this experiment"),
+])
+def test_lists_that_are_not_possible_are_refused_by_their_names_in_the_notebook(
+        store, experiment, lists, message):
+    with pytest.raises(ValueError, match=message):
+        study.collect(experiment, "short", **lists)
+
+
 def test_a_parameter_that_a_notebook_does_not_have_is_refused():
     cells = ["", 'profile: str = "paper"\nseeds: list = None']
     study.check_names([*cells, "# Parameters\nseeds = [0]\n", "import lc"])

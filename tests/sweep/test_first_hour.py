@@ -1,10 +1,13 @@
 """What a GPU day begins with runs where no notebook software is installed."""
 
 import os
+import pty
 import re
 import subprocess
 import sys
 import tarfile
+import time
+from contextlib import suppress
 
 import pytest
 
@@ -43,6 +46,30 @@ def test_it_proves_the_machine_measures_it_and_trains_and_packs_all_it_has(envir
     assert "unknown path 'graph'" in logs["benchmark"] and "trained 1 runs" in logs["sweep"]
     (run_id, row), = results.load_rows(unpacked / "results").items()
     assert row["git"] == "0123456789" and results.load_arrays(run_id, unpacked / "results")
+
+
+def test_ctrl_c_reaches_the_training_and_what_there_is_is_packed(tmp_path):
+    python = tmp_path / "python"  # a sweep that lasts for 20 seconds
+    python.write_text("""#!/bin/bash
+        [ "$3" = sweep ] || exit 0
+        trap 'echo stopped in time; exit 1' INT
+        for i in {1..200}; do sleep 0.1; done; echo too late""")
+    python.chmod(0o755)
+    process, terminal = pty.fork()
+    if not process:
+        os.chdir(ROOT)
+        os.execvpe("bash", ["bash", "scripts/gpu_first_hour.sh", "20"], os.environ | {
+            "PYTHON": str(python), "OUT": str(tmp_path / "out")})
+    said = b""
+    with suppress(OSError):  # which is how a terminal's end shows
+        while part := os.read(terminal, 1000):
+            said += part
+            if b"lc sweep" in part:
+                time.sleep(0.5)
+                os.write(terminal, b"\x03")
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
+    assert b"stopped in time" in said and said.count(b"lc sweep") == 1
+    assert (tmp_path / "first-hour.tar.gz").exists()
 
 
 def test_its_benchmark_runs_there_too_and_its_options_are_taken(environment, tmp_path):
