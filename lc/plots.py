@@ -130,9 +130,9 @@ def _marks(axes, table, larger, x, column):
         axes.set_xlim(low / 1.3, max(high * 1.1, room))
     for (profile, lc, frozen), rows in larger.groupby(
             ["profile", larger["expansion"] > 0, "frozen"]):
-        means, plain = rows.groupby(x)[column].mean(), not lc
-        color = PLAIN[frozen][1] if plain else COLORS[frozen]
-        if plain and x == "expansion":
+        means = rows.groupby(x)[column].mean()
+        color = COLORS[frozen] if lc else PLAIN[frozen][1]
+        if not lc and x == "expansion":
             edge = axes.get_yaxis_transform()
             mark(axes, [1.0], means, profile, color, transform=edge)
             axes.annotate("plain", (1.0, means.iloc[0]), (6, 0), xycoords=edge, va="center",
@@ -149,7 +149,10 @@ def _marks(axes, table, larger, x, column):
 
 
 def mark(axes, x, y, profile, color, size=1, clip_on=False, **options):
-    """The mark of a larger profile: a star for the paper's recipe, a plus for `short`."""
+    """The mark of a larger profile: a star for the paper's recipe, a plus for `short`.
+
+    `size` is a factor.
+    """
     marker, points = ("P", 6) if profile == "short" else ("*", 9)
     axes.plot(x, y, marker, color=color, markeredgecolor="black", markersize=size * points,
               markeredgewidth=0.6, zorder=4, linestyle="", clip_on=clip_on, **options)

@@ -169,7 +169,7 @@ def folder_of(run_id, folder):
 
 
 def merge(source, folder=None, replace=False):
-    """Takes over the runs of another results folder, `source`.
+    """Takes over the runs of another results folder, `source`, each into its `folder_of`.
 
     Args:
         replace: for a run that both have, take the other's row. By default this folder's stays.
