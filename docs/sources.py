@@ -138,7 +138,10 @@ def card(entry, verdicts):
 
 
 def claims_map(verdicts, entries):
-    """The claims in their order, each a mark with its verdict that leads to its notebook."""
+    """The claims in their order, each a mark with its verdict that leads to its notebook.
+
+    Verdicts of one seed, which show the direction only, are faint.
+    """
     pages = {entry["name"][:2]: f"notebooks/{entry['name']}.html" for entry in entries}
     legend, lines = [], []
     for verdict, count in verdicts["verdict"].value_counts().sort_index().items():
@@ -146,9 +149,11 @@ def claims_map(verdicts, entries):
         legend.append(f'<span class="{kind}">{mark} {count} {escape(verdict)}</span>')
     for row in verdicts.itertuples():
         kind, mark = marked(row.verdict)
+        kind += " faint" * (row.verdict != claims.UNDECIDED and row.n == 1)
         lines.append(f'<li><a class="{kind}" href="{pages[row.notebook]}" '
-                     f'title="{escape(row.verdict)}"><span>{mark}</span> '
+                     f'title="{escape(claims.verdict_text(row))}"><span>{mark}</span> '
                      f"{row.number}&ensp;{escape(row.title)}</a></li>")
+    legend.append("faint: one seed, direction only")
     return "\n".join([f'<p class="legend">{" &nbsp; ".join(legend)}</p>', '<ul class="claims">',
                       *lines, "</ul>"])
 

@@ -1,7 +1,8 @@
 """Effects: differences, means and slopes of networks' numbers over seeds, and their intervals.
 
-Networks differ in how much their seeds differ: at E = 1 by 0.6 points, at E = 8 by 0.06. So an
-interval that takes their variances as equal counts alone only where a network has a single seed.
+Networks differ in how much their seeds differ: frozen ones at E = 1 by 0.6 points, at E = 8 by
+0.06. So an interval that takes their variances as equal counts alone only where a network has a
+single seed.
 """
 
 from dataclasses import dataclass, field
@@ -116,6 +117,11 @@ class Effect:
         return self.n == 1 or pooled > own
 
     @property
+    def covers_images(self):
+        """Whether the interval covers other test images, too."""
+        return bool(self._over_images)
+
+    @property
     def low(self):
         return self.interval()[0]
 
@@ -226,6 +232,10 @@ class Crossing:
         if not np.isfinite(ends).all():
             return np.nan, np.nan
         return self._zero(ends[:, 0]), self._zero(ends[:, 1])
+
+    @property
+    def covers_images(self):
+        return all(effect.covers_images for effect in self.curve.values())
 
     @property
     def unclear(self):

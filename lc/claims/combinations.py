@@ -9,6 +9,7 @@ from .verdict import BELOW, RECIPE, Part, at_each, claim
 
 AT = paper.PASSES_BASELINE_AT
 HALF_A_STEP = 0.5  # of doublings, the margin of a place on their grid
+UNIT = "normalised FVE"
 on_figure_4a = partial(claim, notebook="03", where="Section 4.1, Figure 4a", runs=study.figure4)
 on_figure_4c = partial(on_figure_4a, where="Section 4.1, Figure 4c")
 on_figure_5 = partial(claim, notebook="04", runs=study.figure4)
@@ -167,9 +168,9 @@ def diversity_of_the_first_layer(cells):
     """
     fve = "fve_first_normalized"
     (first, last), (_, learnable) = (ends(cells.curve(role, fve)) for role in (FROZEN, LEARNABLE))
-    return [Part("fall of frozen LC", first - last, "FVE"),
-            Part("plain minus frozen LC", cells.plain(fve) - last, "FVE"),
-            Part("frozen minus learnable LC", last - learnable, "FVE")]
+    return [Part("fall of frozen LC", first - last, UNIT),
+            Part("plain minus frozen LC", cells.plain(fve) - last, UNIT),
+            Part("frozen minus learnable LC", last - learnable, UNIT)]
 
 
 @on_figure_5("15b", where="Section 4.1, Figure 5a", title="E hardly changes learnable LC", needs=LC)
@@ -183,8 +184,8 @@ def e_hardly_changes_learnable(cells):
     (first, last), (low, high) = (ends(cells.curve(role, "fve_first_normalized"))
                                   for role in (FROZEN, LEARNABLE))
     frozen, learnable = first - last, low - high
-    return [Part("fall of frozen LC minus fall of learnable LC", frozen - learnable, "FVE"),
-            Part("fall of frozen LC minus rise of learnable LC", frozen + learnable, "FVE")]
+    return [Part("fall of frozen LC minus fall of learnable LC", frozen - learnable, UNIT),
+            Part("fall of frozen LC minus rise of learnable LC", frozen + learnable, UNIT)]
 
 
 @on_figure_5("16", where="Section 4.1, Figure 5b", title="diversity of the last layer", needs=ALL)
@@ -197,10 +198,10 @@ def diversity_of_the_last_layer(cells):
     """
     fve = "fve_last_normalized"
     (frozen, least), (low, high) = (ends(cells.curve(role, fve)) for role in (FROZEN, LEARNABLE))
-    return [Part("fall of frozen LC", frozen - least, "FVE"),
-            Part("gain of learnable LC", high - low, "FVE"),
-            Part("frozen LC at the largest E minus plain", least - cells.plain(fve), "FVE"),
-            *at_each("plain minus learnable LC at E", cells.below_plain(LEARNABLE, fve), "FVE")]
+    return [Part("fall of frozen LC", frozen - least, UNIT),
+            Part("gain of learnable LC", high - low, UNIT),
+            Part("frozen LC at the largest E minus plain", least - cells.plain(fve), UNIT),
+            *at_each("plain minus learnable LC at E", cells.below_plain(LEARNABLE, fve), UNIT)]
 
 
 @on_figure_4a("17", where="Sections 4.1 and 6", title="freezing regularises", needs=ALL)

@@ -13,7 +13,8 @@ from .verdict import (AS_IN_PAPER, CLAIMS, CONTRARY, TINY, UNDECIDED, forget, fo
                       p_value, role, rows_of, weakest)
 
 COLORS = dict(zip((AS_IN_PAPER, CONTRARY, UNDECIDED), findings.COLORS.values()))
-DIGITS = {"points": 2, "FVE": 3, "share": 3, "log2": 2, "E": 1, "W": 0, "D": 0}
+DIGITS = {"points": 2, "FVE": 3, "normalised FVE": 3, "share": 3, "log2": 2, "E": 1, "W": 0,
+          "D": 0}
 FIELDS = "number", "notebook", "where", "title", "text", "statistic"
 NUMBERS = "value", "low", "high", "scaled", "scaled_low", "scaled_high"  # of that part
 
@@ -28,7 +29,8 @@ def verdicts(notebook=None):
         `Part.scaled`;
         `parts`, the text of all; `verdict`; `why`, what leaves it undecided or limits it; `p`, of
         claims with several seeds alone; `holm`, whether the verdict survives Holm's correction over
-        these; `by_paper`, what the paper's own means and spreads say.
+        these; `images`, whether the intervals cover other test images; `by_paper`, what the paper's
+        own means and spreads say.
 
     Raises:
         ValueError: if no claim belongs to the notebook.
@@ -54,7 +56,7 @@ def judged(claim):
     profile, parts, why = found(claim)
     row = dict({field: getattr(claim, field) for field in FIELDS}, profile=profile, trained="",
                n=0, part="", part_n=0, effect="", **dict.fromkeys(NUMBERS, np.nan), parts=[],
-               verdict=UNDECIDED, why=why, p=np.nan, by_paper=by_paper(claim))
+               verdict=UNDECIDED, why=why, p=np.nan, images=False, by_paper=by_paper(claim))
     if not parts:
         return row
     least = weakest(parts)
@@ -67,6 +69,7 @@ def judged(claim):
         trained=trained(claim, profile), n=seeds(parts), part=least.label, part_n=least.effect.n,
         effect=effect_text(least), **dict(zip(NUMBERS, numbers)),
         parts=[f"{part.label}: {effect_text(part)}" for part in parts],
+        images=all(part.effect.covers_images for part in parts),
         why=because(claim, profile, parts, row["verdict"]))
 
 
