@@ -92,7 +92,7 @@ def effect_of(rows, spread, column="accuracy"):
 @lru_cache(maxsize=1024)
 def answered(run_id, column):
     """Which test images a run got right, 0 or 1 for each, for a column that counts them; None if it
-    is not stored."""
+    is not stored. At the end, up to seven zeros fill the last byte."""
     try:
         return np.unpackbits(results.load_arrays(run_id)[ANSWERS[column]])
     except (KeyError, results.ResultsError):  # of another column, an old run, or the rows alone

@@ -35,8 +35,8 @@ class LCBlock(nn.Module):
     Args:
         kernel_size, stride, dilation: an integer, or a pair (height, width).
         expansion: E, the rate of linear combinations.
-        between: names of operations between the two convolutions, in order: "BN", "ReLU" (Table 3).
-            The block then computes its expanded feature maps.
+        between: a list or tuple of operations between the two convolutions, in order: "BN", "ReLU"
+            (Table 3). The block then computes its expanded feature maps.
         padding: as for `nn.Conv2d`; by default k // 2, which keeps the image size at stride 1.
         bias: of the pointwise convolution. The spatial one has none.
 
@@ -61,7 +61,8 @@ class LCBlock(nn.Module):
             padding = tuple(d * (k // 2) for d, k in zip(dilations, kernel))
         elif not isinstance(padding, str):  # "same" or "valid"
             _pair("padding", padding, least=0)
-        if isinstance(between, str) or not {*between} <= {*BETWEEN}:
+        named = isinstance(between, (list, tuple)) and all(name in [*BETWEEN] for name in between)
+        if not named:
             raise ValueError("between must be a list of operations between the convolutions, not "
                              f"{between!r}; known: {', '.join(BETWEEN)}")
         expanded = out_channels * expansion

@@ -16,15 +16,15 @@ from .utils.fresh_process import stop_on_signals
 @contextmanager
 def _claimed(run, again):
     """Claims a run. Raises ValueError if another process has it, or its row is there."""
-    row = results.load_rows().get(run.id)
-    if row and not again:
-        raise ValueError(f"{run.id} is in the results already; --again trains it anew")
-    if row:
-        print(f"The row is of commit {row['git']}, this is {git_version()}. Only the same commit "
-              "gives the same bits.")
     with results.claim(run.id) as mine:
         if not mine:
             raise ValueError(f"{run.id} is being trained by another process")
+        row = results.load_rows().get(run.id)
+        if row and not again:
+            raise ValueError(f"{run.id} is in the results already; --again trains it anew")
+        if row:
+            print(f"The row is of commit {row['git']}, this is {git_version()}. Only the same "
+                  "commit gives the same bits.")
         yield
 
 
@@ -46,9 +46,9 @@ def run_imagenet(a):
     from .imagenet.processes import rank, world
     from .imagenet.training import train_imagenet
 
-    folder = expanded(a.data or images.find(a.dataset or "imagenet"))
-    name = a.dataset or os.path.basename(os.path.abspath(folder))
+    name = a.dataset or os.path.basename(os.path.abspath(expanded(a.data or "imagenet")))
     run = ImageNetRun(a.model, name, a.frozen, a.seed, a.recipe)
+    folder = expanded(a.data or images.find(name))
     kept = results.checkpoint_path(run.id)
     saved = kept.with_suffix(".safetensors")
     first = rank() == 0  # of the processes that torchrun started: it alone writes

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .utils import check
 from .utils.check import one_line
 from .utils.files import expanded, lock, open_npz, save_npz
 
@@ -88,7 +89,9 @@ def load_data(name, data_dir=None):
 
     Raises:
         DataError: if the data set is unknown or unreachable, or its file damaged or wrong.
+        ValueError: if the name is no text.
     """
+    check.kind("the name of a data set", name, str, "text")
     if name == "digits":
         return _load(name, None, None)
     path = data_folder(data_dir) / f"{name}.npz"

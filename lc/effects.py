@@ -47,8 +47,8 @@ class Effect:
     The interval is the wider of two. One is Student's, of the combination within each seed that all
     networks have: it holds whatever their variances, and however runs of one seed are related. If
     the networks share less than two seeds, it is Welch's, where a network of one seed takes the
-    variance of other networks. The other gives every network that variance. Both can show the
-    direction only where a network has one seed.
+    variance of other networks. The other gives every network that variance. Where a network has one
+    seed, both show no more than a direction.
 
     If the networks share several seeds and all these have answers, the interval covers other test
     images, too: the half-width of an interval over the images is added in quadrature. Without cells
@@ -111,10 +111,10 @@ class Effect:
 
     @property
     def borrowed(self):
-        """Whether the interval takes the spread of other networks: there is one seed, or the own
-        seeds agree better than theirs."""
+        """Whether the interval takes the spread of other networks: a network has one seed, or the
+        own seeds agree better than theirs."""
         own, pooled = (_half(parts, 0.95) if parts else 0.0 for parts in (self._own, self._pooled))
-        return self.n == 1 or pooled > own
+        return pooled > own or any(cell.n == 1 for cell in self.weights)
 
     @property
     def covers_images(self):
@@ -207,7 +207,8 @@ def slope(curve, log=True):
     x = np.array(list(curve), float)
     x = np.log2(x) if log else x
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-    return sum(effect * weight for weight, effect in zip(weights, curve.values()))
+    # a place in the middle has no weight: its seeds do not matter
+    return sum(effect * weight for weight, effect in zip(weights, curve.values()) if weight)
 
 
 class Crossing:
@@ -229,7 +230,7 @@ class Crossing:
 
     def interval(self, confidence=0.95):
         ends = np.array([effect.interval(confidence) for effect in self.curve.values()])
-        if not np.isfinite(ends).all():
+        if not len(ends) or not np.isfinite(ends).all():
             return np.nan, np.nan
         return self._zero(ends[:, 0]), self._zero(ends[:, 1])
 

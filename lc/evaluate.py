@@ -6,6 +6,7 @@ from torch import nn
 
 from .blocks import LCBlock
 from .utils import check
+from .utils.check import one_line
 from .utils.device import arithmetic, out_of_memory
 from .utils.modules import without_autocast
 
@@ -112,7 +113,7 @@ def right(model, images, labels, eps=None):
     try:
         with (torch.inference_mode(False), torch.no_grad(), arithmetic("fp32", images.device),
               without_autocast(images.device.type)):
-            _check_logits(model(images[:1]), labels)
+            _check_logits(_tried(model, images[:1]), labels)
             expanded = any(isinstance(m, LCBlock) and m.expands for m in model.modules())
             size = LARGE if images.device.type == "cuda" and not expanded else SMALL
             return in_mini_batches(
@@ -148,6 +149,18 @@ def _check(model, images, labels, attacked):
 
 def _in_unit_box(images):
     return images.is_floating_point() and images.min() >= 0 and images.max() <= 1  # no nan
+
+
+def _tried(model, images):
+    """What the model gives. Raises ValueError if it does not take such images."""
+    try:
+        return model(images)
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        raise ValueError(f"the model does not take images of {images.dtype} and shape "
+                         f"[N, {', '.join(map(str, images.shape[1:]))}] on {images.device}: "
+                         f"{one_line(error)[:200]}") from error
 
 
 def _check_logits(logits, labels):

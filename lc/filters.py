@@ -64,6 +64,8 @@ def variance_map(model, kernel_size=None):
         ValueError: if not one kernel size is left, or a weight is complex, on the meta device or
             not finite.
     """
+    if kernel_size is not None:
+        check.integer("kernel_size", kernel_size)
     filters = combined_filters(model).values()
     if not filters:
         raise ValueError("the model has no spatial convolution, and so no variance map")

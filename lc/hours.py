@@ -2,7 +2,6 @@
 
 import math
 import time
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 from statistics import median
@@ -12,7 +11,6 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from . import results
-from .experiments import GRIDS
 from .imagenet.networks import build_imagenet_model
 from .imagenet.run import RECIPES, ImageNetRun
 from .models import build_model
@@ -73,6 +71,7 @@ def cost(run):
     """About the operations of one forward pass for a pixel of an image."""
     depth, width, expansion, kernel, between, *_ = run.architecture
     if depth:
+        # to combine filters of W, 2W and 4W channels, over convolving: W (1 + 8 + 64) / (3 * 32²)
         pixel, combining = 2 * width ** 2 * kernel ** 2 * (depth - 2), width / 42
     else:
         build = build_imagenet_model if isinstance(run, ImageNetRun) else build_model
@@ -85,14 +84,14 @@ def cost(run):
 
 
 @cache
-def _operations(build, name, size=64):
+def _operations(build, name):
     """The same of a network off the shelf, counted."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        build(name).eval()(torch.empty(1, 3, size, size))
-    return counter.get_total_flops() / size ** 2
+        build(name).eval()(torch.empty(1, 3, 64, 64))
+    return counter.get_total_flops() / 64 ** 2
 
 
-def _measured(device, steps=10):
+def _measured(device):
     """A run, and its seconds as in a row, by steps without the optimiser: its import is slow."""
     batch = 2048 if device.type == "cuda" else 32  # a small one would measure launches of kernels
     bf16, times = resolve_precision("auto", device) == "bf16", []
@@ -100,7 +99,7 @@ def _measured(device, steps=10):
         network = to_device(build_model(MEASURED.model), device)
         images = torch.randn(batch, 3, 32, 32, device=device)
         labels = torch.zeros(batch, dtype=torch.int64, device=device)
-        for _ in range(1 + steps):
+        for _ in range(1 + 10):
             began = time.perf_counter()
             loss = F.cross_entropy(network(images), labels)
             loss.backward()
@@ -114,9 +113,8 @@ def _measured(device, steps=10):
 def announce(runs, device, workers=1, gpus=1):
     """Prints how many runs there are, on which device, and about how long they all take.
 
-    Where that is more than an hour on a CPU, it names the largest profile that takes less. The
-    processes, `workers`, have as many threads each as this one, or train on this many `gpus`, each
-    as fast as one process. Returns the seconds that each run adds to the time of all.
+    The processes, `workers`, have as many threads each as this one, or train on this many `gpus`,
+    each as fast as one process. Returns the seconds that each run adds to the time of all.
     """
     if not runs:
         return []
@@ -127,11 +125,7 @@ def announce(runs, device, workers=1, gpus=1):
     said += said_name(device) + f", by {workers} workers" * (workers > 1)
     said += f": about {_words(sum(expected))}, estimated from {source}."
     if device.type == "cpu" and sum(expected) > 3600:
-        for profile in list(GRIDS)[1:]:
-            smaller = sum(seconds(replace(run, recipe=profile)) for run in runs) / at_once
-            if smaller < 3600:
-                said += f" The profile {profile} would take about {_words(smaller)}."
-                break
+        said += " `lc status --profile short` says what a smaller profile takes."
     print(said, flush=True)
     return expected
 

@@ -33,7 +33,7 @@ def init_spatial(model, kind):
 
     Raises:
         ValueError: before any weight is drawn, if the kind is unknown, `model` is no `nn.Module`,
-            or a weight has a parametrization.
+            or a weight has a parametrization or no shape yet.
     """
     if kind not in KINDS:
         raise ValueError(f"unknown initialisation {kind!r}; known: {', '.join(KINDS)}")
@@ -41,6 +41,8 @@ def init_spatial(model, kind):
     layers = [m for m in model.modules() if is_spatial(m) and not m.weight.is_meta]
     if not all("weight" in layer._parameters for layer in layers):
         raise ValueError("a spatial convolution computes its weight: remove the parametrization")
+    if any(isinstance(layer.weight, nn.UninitializedParameter) for layer in layers):
+        raise ValueError("a lazy convolution has no shape yet: run the model once")
     for i, layer in enumerate(layers):
         weight = layer.weight.data
         shape = weight.flatten(2).shape

@@ -15,6 +15,8 @@ from .conversion import freeze_spatial
 from .evaluate import Normalize
 from .imagenet.networks import build_imagenet_model
 from .models import build_model
+from .run import Result
+from .utils import check
 from .utils.check import one_line
 from .utils.files import check_replaceable, expanded, replacing
 
@@ -32,8 +34,10 @@ def save_network(result, file, unfolded=False):
             folded network is known.
 
     Raises:
+        ValueError: if `result` is no `Result`.
         OSError: if the file cannot be written. An earlier one is then unchanged.
     """
+    check.kind("result", result, Result, "what lc.train returns")
     network = result.network if unfolded else fold(result.network)
     network = _with_normalization(result.mean, result.std, network)
     tensors = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format)

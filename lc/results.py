@@ -1,9 +1,9 @@
 """The results folder: `runs.csv`, a row for each run, and `filters/<id>.npz`, its small arrays.
 
 Arrays are written before their row, and files are replaced as a whole under a lock of the kernel
-(flock): a kill leaves the rows as they were before or after, and processes may write at once. Only
-a run that is recorded anew may then have its new arrays beside its old row. Rows of the `smoke`
-profile only show that everything runs, and by default go to `build/results`.
+(flock): a kill leaves the rows as they were before or after, and processes may write at once. A
+kill while a run is recorded a second time may leave its old row beside its new arrays. Rows of the
+`smoke` profile only show that everything runs, and by default go to `build/results`.
 """
 
 import csv
@@ -36,7 +36,7 @@ class ResultsError(ValueError):
 
 
 def load_table(folder=None):
-    """All rows as a pandas DataFrame, sorted by id.
+    """All rows as a pandas DataFrame, sorted by id, those of `build/results` last.
 
     Args:
         folder: the results folder; by default $LC_RESULTS_DIR, else `results` of this project, and
@@ -259,7 +259,8 @@ def _disk(folder):
             reason = "its file system has no locks"
         if error.errno in (errno.EACCES, errno.EISDIR, errno.EINVAL, errno.EMLINK):
             path = Path(error.filename or folder)  # others are the whole disk's
-            path = path if os.path.lexists(path) else path.parent
+            while not os.path.lexists(path):  # nor below a folder that one may not enter
+                path = path.parent
         if error.errno == errno.EACCES and path.lstat().st_uid != os.geteuid():
             reason += ("; another user made it: set LC_RESULTS_DIR to a folder of your own, or let "
                        "each user of this one set umask 002 and run chmod -R g+w on their files")

@@ -57,7 +57,7 @@ def check_parameters(profile="paper", train=False, data_dir="", device="auto", *
     Under papermill, its log ends with the folders of the figures and of the rows.
 
     Args:
-        others: those of this notebook alone: integers of at least 0. `collect` checks lists.
+        others: integers of at least 0, or None. `collect` checks what is for its experiment.
 
     Raises:
         ValueError: if the profile or the device is unknown, a value has the wrong type, or
@@ -70,7 +70,7 @@ def check_parameters(profile="paper", train=False, data_dir="", device="auto", *
     if str(train).lower() not in FLAGS:
         raise ValueError(f"parameter train must be true or false, not {train!r}")
     for name, value in others.items():
-        if not (value is None or isinstance(value, (list, tuple)) or str(value).startswith("[")):
+        if value is not None:
             check.integer(f"parameter {name}", value, 0)
     parent = Path(f"/proc/{os.getppid()}/cmdline")
     if parent.exists() and "papermill" in parent.read_text():
@@ -231,7 +231,8 @@ def train_missing(runs, *, expected=None, device="auto", precision="auto", fuse=
     Raises:
         ValueError: before any training, if an option is bad, the results are damaged or cannot be
             written, or no data set can be had. If only some cannot, a warning names them.
-        TrainingError: at the end, naming each run that failed. The others are trained.
+        TrainingError: at the end, naming each run that failed. The others are trained, unless
+            nothing can be written any more.
     """
     if expected is None:
         check_options(time_limit, save, together)
@@ -257,16 +258,18 @@ def train_missing(runs, *, expected=None, device="auto", precision="auto", fuse=
                     run, device=device, precision=precision, fuse=fuse, data_dir=data_dir,
                     progress=progress, stop=end, label=f"{i + 1}/{len(runs)} ",
                     checkpoint=results.checkpoint_path(run.id))
-            except (TrainingError, CheckpointError, DataError, results.ResultsError) as error:
+                if save:
+                    networks.save_network(result, Path(save) / f"{run.id}.safetensors", unfolded)
+                results.append(result)
+            except (TrainingError, CheckpointError, DataError) as error:
                 failed.append(str(error))
-                return
+            except (results.ResultsError, OSError) as error:  # later runs could not be kept either
+                failed.append(f"{run.id}: {error}")
+                stopped = True
             except Stopped:
                 stopped = True
-                return
-            if save:
-                networks.save_network(result, Path(save) / f"{run.id}.safetensors", unfolded)
-            results.append(result)
-        trained.append(run.id)
+            else:
+                trained.append(run.id)
 
     not_ended = itertools.takewhile(lambda _: not end(), enumerate(runs))
     in_turn(itertools.starmap(one, not_ended), together, resolve_device(device))

@@ -229,8 +229,8 @@ def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="aut
         A `Result`. On one machine's CPU the same run gives the same bits, interrupted or not.
 
     Raises:
-        ValueError: before any training, if an argument is unknown, or the checkpoint is damaged or
-            of another run.
+        ValueError: before any training, if an argument is unknown, PyTorch's default dtype or
+            device was changed, or the checkpoint is damaged or of another run.
         TrainingError: if a loss is not finite, or memory runs out.
         Stopped: if `stop` returned True.
     """
@@ -239,6 +239,9 @@ def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="aut
                          f"frozen=True, seed=0), not {run!r}")
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
+    if (torch.get_default_dtype(), torch.get_default_device().type) != (torch.float32, "cpu"):
+        raise ValueError("train needs PyTorch's own defaults: torch.set_default_dtype("
+                         "torch.float32), torch.set_default_device('cpu') and device=")
     precision = precision if run.recipe.precision == "auto" else run.recipe.precision
     kept = Checkpoint(checkpoint, f"{run}, {precision}, {device.type}")
     saved = kept.load()

@@ -131,6 +131,28 @@ def test_convolutions_that_are_shared_or_in_lists_and_dictionaries_are_followed(
     assert_close(folded(x), model(x), **EXACT)
 
 
+def test_networks_that_keep_activations_are_folded():
+    class Keeps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.acts, self.list = lc.LCBlock(3, 4, 3, expansion=2), {}, []
+            self.register_buffer("mean", torch.zeros(4))
+
+        def forward(self, x):
+            y = self.conv(x)
+            self.acts["nested"] = {"conv": y}
+            self.list.append((y, "conv"))
+            self.mean = 0.9 * self.mean + y.mean((0, 2, 3))
+            return y
+
+    x, network = torch.rand(2, 3, 5, 5), Keeps()
+    expected = network(x)
+    folded = lc.fold(network)
+    assert isinstance(folded.conv, nn.Conv2d)
+    for kept in (folded.acts["nested"]["conv"], folded.list[0][0], folded(x)):
+        assert torch.allclose(kept, expected, atol=1e-6)
+
+
 def test_convert_is_idempotent():
     model = lc.convert(Held(), 2)
     modules, parameters = list(model.modules()), list(model.parameters())

@@ -26,6 +26,8 @@ def test_only_seeds_that_all_networks_have_tell_the_spread():
     assert found.paired == [5, 8] and found.value == 6.5 and found.n == 2
     alone = effect(5, 6, 10) - effect(1, seeds=[0])
     assert alone.n == 1 and alone.value == 7 - 1
+    apart = effect(5, 7, seeds=[0, 1]) - effect(1, 2, seeds=[2, 3])  # Welch's, of their own spreads
+    assert apart.n == 1 and apart.low < apart.value and not apart.borrowed
 
 
 def test_means_with_known_spreads_have_welchs_interval():
@@ -92,6 +94,10 @@ def test_slopes_and_averages_are_those_of_the_means():
     assert slope(curve).value == pytest.approx(np.polyfit([0, 1, 3], [2, 4, 9], 1)[0])
     assert slope(curve, log=False).value == pytest.approx(np.polyfit([1, 2, 8], [2, 4, 9], 1)[0])
     assert average(curve.values()).value == pytest.approx(5)
+    # The place in the middle has no weight: how many seeds it has does not matter
+    middle = slope({1: effect(1, 2, 4), 8: effect(9, seeds=[0]), 64: effect(2, 4, 6)})
+    ends = (effect(2, 4, 6) - effect(1, 2, 4)) * (1 / 6)
+    assert middle.n == 3 and middle.interval() == pytest.approx(ends.interval())
     with pytest.raises(LookupError):
         slope({1: effect(1, 3)})
     with pytest.raises(LookupError):
@@ -158,4 +164,5 @@ def test_a_crossing_is_interpolated_against_the_logarithm():
     assert near.unclear is None and near.text() == "6"
     assert beyond.text() == "beyond the largest tested"
     assert place(below.value, "E ") == "below the smallest E tested"
-    assert np.isnan(crossing(2, -2).interval()).all() and np.isnan(Crossing({}).value)
+    for unknown in (crossing(2, -2).interval(), (Crossing({}).value, *Crossing({}).interval())):
+        assert np.isnan(unknown).all()

@@ -219,6 +219,12 @@ def test_a_disk_that_cannot_be_written_is_said_before_any_training(
     assert said.startswith(f"{store} cannot be written: {reason}")
 
 
+def test_a_folder_below_one_that_may_not_be_entered_is_named(tmp_path):
+    with pytest.raises(lc.ResultsError, match=f"{tmp_path} cannot be written: Permission denied"):
+        with results._disk(tmp_path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "x" / "y"))
+
+
 def test_where_the_kernel_has_no_locks_nothing_is_written(monkeypatch, tmp_path):
     def flock(*_):
         raise OSError(errno.ENOSYS, "Function not implemented")

@@ -118,7 +118,7 @@ def test_hours_on_images_follow_their_number_and_size(no_measurement):
     assert estimate(paper) == pytest.approx(1_281_167 * 300 * image * larger, rel=0.01)
 
 
-def test_one_line_says_runs_device_and_hours_and_which_profile_takes_less_on_a_cpu(
+def test_one_line_says_runs_device_and_hours_and_that_smaller_profiles_take_less_on_a_cpu(
         no_measurement, capsys):
     runs = study.figure4("short", expansions=[1], seeds=[0])
     record(runs[0], 7200.0)
@@ -126,7 +126,7 @@ def test_one_line_says_runs_device_and_hours_and_which_profile_takes_less_on_a_c
     said = capsys.readouterr().out
     assert said.startswith(f"4 runs on {said_name(CPU)}: about ")
     assert re.search(r"about \d\.\d hours, estimated from rows of this device\. "
-                     r"The profile quick would take about \d+ min\.\n$", said)
+                     r"`lc status --profile short` says what a smaller profile takes\.\n$", said)
     assert expected[0] == pytest.approx(7200.0) and len(expected) == 4
     assert hours.announce(runs, CPU, workers=2) == pytest.approx([each / 2 for each in expected])
     assert ", by 2 workers: about " in capsys.readouterr().out

@@ -1,12 +1,14 @@
 """The experiments as data, resuming, what notebooks print, and the commands `sweep` and `train`."""
 
+import errno
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 from helpers import at_once, result_of
 
 import lc
-from lc import fast, hours, imagenet, results, study
+from lc import commands, fast, hours, imagenet, networks, results, study
 from lc.__main__ import main
 from lc.data import DataUnavailable
 from lc.run import Stopped
@@ -257,6 +259,36 @@ def test_a_log_has_a_line_for_each_run_and_one_that_fails_is_named_at_the_end(
         f"run {i} of 3: {run.id}" for i, run in enumerate(RUNS[:3], 1)]
     study.train_missing(RUNS[3:], progress=True)
     assert len(caplog.messages) == 3
+
+
+@pytest.mark.parametrize("module, name", [(results, "append"), (networks, "save_network")])
+def test_where_nothing_can_be_written_a_sweep_ends_and_names_what_failed_before(
+        module, name, store, monkeypatch):
+    def train(run, **_):
+        if run == RUNS[0]:
+            raise lc.TrainingError(f"{run.id}: the loss became nan")
+        return fake_train(run)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "here")
+
+    monkeypatch.setattr(study, "stepwise_run", at_once(train))
+    monkeypatch.setattr(module, name, full)
+    with pytest.raises(lc.TrainingError, match="loss became nan.*No space left on device") as error:
+        study.train_missing(RUNS, save=store if module is networks else None)
+    assert RUNS[1].id in str(error.value) and RUNS[2].id not in str(error.value)
+
+
+def test_a_run_that_another_process_has_just_recorded_is_not_trained_again(store, monkeypatch):
+    @contextmanager
+    def claim(run_id):
+        results.append(fake_train(RUNS[0]))
+        yield True
+
+    monkeypatch.setattr(results, "claim", claim)
+    with pytest.raises(ValueError, match="in the results already"):
+        with commands._claimed(RUNS[0], again=False):
+            pass
 
 
 def test_runs_that_are_trained_together_are_recorded_as_those_that_are_trained_alone(

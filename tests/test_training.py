@@ -116,6 +116,18 @@ def test_a_result_says_what_was_trained():
     assert 100 * robust == pytest.approx(result.robust_accuracy) and robust <= right.float().mean()
 
 
+@pytest.mark.parametrize("change, other, own", [
+    (torch.set_default_dtype, torch.float64, torch.float32),
+    (torch.set_default_device, "meta", None)])
+def test_other_defaults_of_pytorch_are_refused_before_any_training(change, other, own):
+    change(other)
+    try:
+        with pytest.raises(ValueError, match="PyTorch's own defaults"):
+            lc.train(lc.Run("ResNet-8-8", "digits", True, 0, "smoke"), device="cpu")
+    finally:
+        change(own)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step():
     with pytest.raises(lc.TrainingError, match=r"LC-8-8x2/learnable/tests/seed0: .* step \d+ of 6"):
         lc.train(short_run(frozen=False, learning_rate=1e30), device="cpu", progress=False)

@@ -5,7 +5,8 @@ import math
 import pandas as pd
 
 from ..names import architecture
-from ..utils.files import replacing, results_folder
+from ..utils.check import one_line
+from ..utils.files import lock, replacing, results_folder
 
 # `started`: when the benchmark began. `path`: one of `steps.PATHS`. `batch`: images of a step, of
 # all its networks. `memory_mib`: tensors at the peak, with weights and momentum.
@@ -18,11 +19,16 @@ RATIOS = ["of_plain", "of_unfolded", "of_loop", "memory_of_plain"]
 def load_table(folder=None):
     """The rows of `speed.csv` as a DataFrame, empty if there is no file yet.
 
-    `folder` is that of the results: see `results_folder`. Raises ValueError if the file has other
-    columns.
+    `folder` is that of the results: see `results_folder`. Raises ValueError if the file is damaged
+    or has other columns.
     """
     path = results_folder(folder) / "speed.csv"
-    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
+    try:
+        table = pd.read_csv(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return pd.DataFrame(columns=COLUMNS)
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read ({one_line(error)}); move it away") from None
     if list(table.columns) != COLUMNS:
         raise ValueError(f"{path} has other columns than this version of lc writes; move it away")
     return table
@@ -30,8 +36,10 @@ def load_table(folder=None):
 
 def save(rows):
     """Writes rows (dicts) to `speed.csv`. They replace rows with the same `KEYS`."""
-    table = pd.DataFrame([*load_table().to_dict("records"), *rows], columns=COLUMNS)
-    with replacing(results_folder() / "speed.csv") as f:
+    path = results_folder() / "speed.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with lock(path.with_suffix(".csv.lock")), replacing(path) as f:
+        table = pd.DataFrame([*load_table().to_dict("records"), *rows], columns=COLUMNS)
         table.drop_duplicates(KEYS, keep="last").to_csv(f, index=False, float_format="%.6g")
 
 

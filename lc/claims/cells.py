@@ -84,7 +84,10 @@ def ends(curve):
 
 
 def published(mean):
-    """The effect of a published mean: its ± is taken as the standard deviation over its seeds."""
+    """The effect of a published mean: its ± is taken as the standard deviation over its seeds.
+
+    The paper does not state the number of seeds of Table 3: it is taken as that of the others.
+    """
     return of_mean(mean.mean, paper.SEEDS, mean.spread ** 2)
 
 

@@ -25,9 +25,9 @@ def take_over(new, old, weights=None, tied=None, copies=None):
     the weights, it keeps memory format, frozen state, attributes and tying, but not their hooks.
 
     Args:
-        weights: `{name of a weight of new: (the weights of old that it stands for, all else that
-            it is computed from)}`. It is frozen if all that it stands for is, and has the
-            attributes of the last one.
+        weights: `{name of a weight of new: (the weights of old that it stands for, what else it is
+            computed from)}`, such as `{"weight": ((spatial, pointwise), ())}`. It is frozen if all
+            weights that it stands for are, and has the attributes of the last one.
         tied: the weights made so far, by what they are computed from, for all modules of a model.
         copies: the memo of `copy.deepcopy`, if `new` belongs to a copy of the model.
     """
@@ -77,15 +77,29 @@ def become(module, new):
     vars(module).update(vars(new))
 
 
+def tensors_in(value, seen):
+    """The tensors in a value, also those in its lists, tuples and dictionaries but for `seen` ones.
+
+    `seen` is a set of ids, to which it adds.
+    """
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (list, tuple, dict)) and id(value) not in seen:
+        seen.add(id(value))
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from tensors_in(each, seen)
+
+
 def replace_in_copy(model, matches, make, fill):
     """A copy of a model with `make(module)` in place of each of its modules that `matches`.
 
-    Then follow `fill(new, module, copies)`, with the memo of `copy.deepcopy`: what is copied with
-    it is the same as elsewhere in the copy.
+    Then it calls `fill(new, module, copies)`: there, `copy.deepcopy(x, copies)` gives the copy of x
+    that the rest of the copied model has.
     """
     made = {m: make(m) for m in model.modules() if matches(m)}
-    copies = {id(t): t.detach().clone() for m in model.modules() for t in vars(m).values()
-              if isinstance(t, torch.Tensor) and not t.is_leaf}  # which deepcopy would refuse
+    seen = set()
+    copies = {id(t): t.detach().clone() for m in model.modules() for t in tensors_in(vars(m), seen)
+              if not t.is_leaf}  # which deepcopy would refuse
     copies |= {id(m): new for m, new in made.items()}
     copied = copy.deepcopy(model, copies)
     for module, new in made.items():

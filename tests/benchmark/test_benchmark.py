@@ -58,6 +58,13 @@ def test_only_what_was_measured_together_is_compared(store, tmp_path):
     assert none.empty and table.with_ratios(none).empty
 
 
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2,3\n4,5,6,7\n", b"a,b\n1,2\n"])
+def test_a_damaged_table_is_said_with_its_path(content, tmp_path):
+    (tmp_path / "speed.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=r"speed\.csv .*move it away"):
+        table.load_table(tmp_path)
+
+
 def test_a_case_that_does_not_fit_is_said_and_left_out(monkeypatch, capsys, store):
     def unfold(network):
         raise torch.OutOfMemoryError("CUDA out of memory")
