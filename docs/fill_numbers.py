@@ -71,7 +71,7 @@ def decay():
     longer = mean_accuracies((ours, False, "paper"), (ours, False, "paper-decay1e-3"),
                              (plain, False, "paper"))
     return ("ResNet-LC-20-16x8 reaches {:.1f} %, and {:.1f} % with decay of combined filters, not "
-            "their factors; the plain network {:.1f} % ({} seeds). After 75 epochs, a tenth of the "
+            "their factors; plain: {:.1f} % ({} seeds). After 75 epochs, a tenth of the "
             "decay changes {:.1f} % to {:.1f} %; plain: {:.1f} % (n = {})".format(*short, *longer))
 
 
