@@ -130,7 +130,10 @@ def test_the_start_page_says_the_claim_shows_it_and_leads_on(site):
     (card,) = [card for card in page.select(".card") if "03 · " in card.text]
     assert all(f"{count} {verdict}" in card.text for verdict, count in counts.items())
     links = page.select("ul.claims a")
-    assert [link["title"] for link in links] == list(verdicts["verdict"])
+    assert [link["title"] for link in links] == [
+        claims.verdict_text(row) for row in verdicts.itertuples()]
+    assert all(("faint" in link["class"]) == ("one seed: direction only" in link["title"])
+               for link in links)
     notebooks = [link["href"].removeprefix("notebooks/")[:2] for link in links]
     assert notebooks == list(verdicts["notebook"])
 
