@@ -79,7 +79,7 @@ def decay():
 def verdicts():
     """How many claims are decided, and how."""
     rows = claims.verdicts()
-    counts = [((rows["verdict"] == said) & (rows["p"].isna() == one_seed)).sum()
+    counts = [((rows["verdict"] == said) & ((rows["n"] == 1) == one_seed)).sum()
               for one_seed in (False, True) for said in (AS_IN_PAPER, CONTRARY)]
     return ("several seeds: {} as in the paper, {} contrary; one seed, direction only: {} and {}; "
             "{} not decided; {} survive Holm's correction".format(

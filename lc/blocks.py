@@ -61,8 +61,7 @@ class LCBlock(nn.Module):
             padding = tuple(d * (k // 2) for d, k in zip(dilations, kernel))
         elif not isinstance(padding, str):  # "same" or "valid"
             _pair("padding", padding, least=0)
-        named = isinstance(between, (list, tuple)) and all(name in [*BETWEEN] for name in between)
-        if not named:
+        if not isinstance(between, (list, tuple)) or any(b not in [*BETWEEN] for b in between):
             raise ValueError("between must be a list of operations between the convolutions, not "
                              f"{between!r}; known: {', '.join(BETWEEN)}")
         expanded = out_channels * expansion

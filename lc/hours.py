@@ -125,7 +125,7 @@ def announce(runs, device, workers=1, gpus=1):
     said += said_name(device) + f", by {workers} workers" * (workers > 1)
     said += f": about {_words(sum(expected))}, estimated from {source}."
     if device.type == "cpu" and sum(expected) > 3600:
-        said += " `lc status --profile short` says what a smaller profile takes."
+        said += " A smaller profile takes less; `lc status` says how long."
     print(said, flush=True)
     return expected
 

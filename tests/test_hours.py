@@ -126,7 +126,7 @@ def test_one_line_says_runs_device_and_hours_and_that_smaller_profiles_take_less
     said = capsys.readouterr().out
     assert said.startswith(f"4 runs on {said_name(CPU)}: about ")
     assert re.search(r"about \d\.\d hours, estimated from rows of this device\. "
-                     r"`lc status --profile short` says what a smaller profile takes\.\n$", said)
+                     r"A smaller profile takes less; `lc status` says how long\.\n$", said)
     assert expected[0] == pytest.approx(7200.0) and len(expected) == 4
     assert hours.announce(runs, CPU, workers=2) == pytest.approx([each / 2 for each in expected])
     assert ", by 2 workers: about " in capsys.readouterr().out
