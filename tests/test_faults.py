@@ -66,11 +66,11 @@ def append_once(append, result):
 
 
 def last_word(function, *arguments):
-    """What a function returns in a child, or its `ResultsError` as text; None if it is killed."""
+    """What a function returns in a child, or its error as text; None if it is killed."""
     with ProcessPoolExecutor(1, FORK) as pool:
         try:
             return pool.submit(function, *arguments).result()
-        except lc.ResultsError as error:
+        except (lc.ResultsError, lc.TrainingError) as error:
             return str(error)
         except BrokenProcessPool:
             return None
