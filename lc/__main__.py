@@ -147,6 +147,8 @@ def main(argv=None):
         sys.exit(f"lc: {error}")
     except Stopped:
         sys.exit("lc: stopped by a signal; the same command continues from there")
+    except KeyboardInterrupt:  # the second Ctrl-C, or the first of a command that does not train
+        sys.exit("lc: interrupted; the same command continues from the last checkpoint, if any")
 
 
 if __name__ == "__main__":

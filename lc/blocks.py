@@ -118,10 +118,12 @@ class LCBlock(nn.Module):
 
     @property
     def watched(self):
-        """Whether the two layers must be called: they have hooks, or are no plain `nn.Conv2d`."""
-        return any(not is_plain(conv) or conv._forward_hooks or conv._forward_pre_hooks
-                   or conv._backward_hooks or conv._backward_pre_hooks
-                   for conv in (self.spatial, self.pointwise))
+        """Whether the two layers must be called: they have hooks, or are of another kind."""
+        biased = getattr(self.spatial, "bias", None) is not None  # one that took its place
+        return biased or any(
+            not is_plain(conv) or conv._forward_hooks or conv._forward_pre_hooks
+            or conv._backward_hooks or conv._backward_pre_hooks
+            for conv in (self.spatial, self.pointwise))
 
     @property
     def folds(self):
@@ -174,7 +176,7 @@ def fold(model):
     dtype, memory format and tied weights stay.
 
     Raises:
-        ValueError: if `model` is no `nn.Module` or a scripted one.
+        ValueError: if `model` is no `nn.Module`, or a scripted or traced one.
     """
     check_model(model)
     tied = {}
@@ -219,7 +221,8 @@ def combined_filters(model):
     Returns:
         `{layer name: weight}`, detached, `[out, in, k, k]`: the combined filters of an LC-Block, or
         with a ReLU between its spatial weight `[out * E, in, k, k]`, and the weight of any other
-        spatial convolution, grouped and transposed ones in PyTorch's layout.
+        spatial convolution, grouped and transposed ones in PyTorch's layout. A subclass that
+        standardises its weight in `forward` convolves with another one.
 
     Raises:
         ValueError: as `fold`, or as `LCBlock.combined_weight` for a hook on a block's layers.
@@ -254,6 +257,16 @@ def check_model(model):
     if isinstance(model, torch.jit.ScriptModule):
         raise ValueError("a scripted model cannot be changed: do this before, and give "
                          "torch.jit.script what lc.fold returns")
+    for module in model.modules():
+        if isinstance(module, torch.fx.GraphModule) and _has_traced_blocks(module):
+            raise ValueError("a traced model has no LC-Blocks any more: do this before, and give "
+                             "torch.fx what lc.fold returns")
+
+
+def _has_traced_blocks(graph):
+    """Whether torch.fx traced through LC-Blocks: what is left of one has their two layers."""
+    return any({"spatial", "pointwise"} <= m._modules.keys() and not isinstance(m, LCBlock)
+               for m in graph.modules())
 
 
 def check_memory(values, device, dtype):

@@ -6,7 +6,7 @@ import sys
 from contextlib import contextmanager, nullcontext
 
 from . import fast, networks, results
-from .run import Run, Stopped
+from .run import Run, Stopped, check_part
 from .sweep import doctor, status, workers
 from .utils.device import git_version
 from .utils.files import ROOT, expanded
@@ -47,6 +47,10 @@ def run_imagenet(a):
     from .imagenet.training import train_imagenet
 
     name = a.dataset or os.path.basename(os.path.abspath(expanded(a.data or "imagenet")))
+    try:
+        check_part(name)
+    except ValueError as error:
+        raise ValueError(f"{error}; name the data set by --dataset") from None
     run = ImageNetRun(a.model, name, a.frozen, a.seed, a.recipe)
     folder = expanded(a.data or images.find(name))
     kept = results.checkpoint_path(run.id)

@@ -13,16 +13,18 @@ def convert(model, expansion=1, keep_function=False):
     """Makes an LC-Block of every ungrouped spatial `nn.Conv2d` (k > 1) of a model, in place.
 
     Each block keeps its convolution's geometry, bias, mode, hooks, attributes, device, dtype and
-    memory format. Its weights are new, with the attributes of the convolution's weight, such as
-    `weight.lr_scale`; the spatial one is frozen if that was. Shared convolutions and weights stay
-    shared. LC-Blocks, 1x1 and grouped convolutions stay as they are, and so do, with a warning that
-    names them, other spatial layers: transposed, one- and three-dimensional ones, and subclasses of
-    `nn.Conv2d` that compute something else.
+    memory format, but not the methods of a subclass. Its weights are new, with the attributes of
+    the convolution's weight, such as `weight.lr_scale`; the spatial one is frozen if that was.
+    Shared convolutions and weights stay shared. What else refers to a convolution, such as a list,
+    then refers to its block. LC-Blocks, 1x1 and grouped convolutions stay as they are, and so do,
+    with a warning that names them, other spatial layers: transposed, one- and three-dimensional
+    ones, and subclasses of `nn.Conv2d` that compute something else.
 
     Make the optimiser after this: one that was made before goes on with the old weights.
 
     Args:
-        model: any `nn.Module`, also one with convolutions in lists, tuples or dictionaries.
+        model: any `nn.Module`. A convolution that is in a plain list alone, and so not among
+            `model.modules()`, stays.
         expansion: E, the rate of linear combinations (Section 4).
         keep_function: let the model compute the same as before: a block's first filters are its
             convolution's, and its pointwise weights the identity, then zeros (Section 6).
@@ -32,7 +34,8 @@ def convert(model, expansion=1, keep_function=False):
 
     Raises:
         ValueError: before anything is replaced, if `expansion` is not an integer of at least 1,
-            `model` is no `nn.Module`, scripted or lazy, or the weights do not fit into memory.
+            `model` is no `nn.Module`, scripted, traced from LC-Blocks or lazy, or the weights do
+            not fit into memory.
     """
     check_model(model)
     check.integer("expansion", expansion)
@@ -85,7 +88,7 @@ def freeze_spatial(model):
         The model.
 
     Raises:
-        ValueError: if `model` is no `nn.Module` or a scripted one.
+        ValueError: if `model` is no `nn.Module`, scripted, or traced from LC-Blocks.
     """
     check_model(model)
     frozen, layers = [m for m in model.modules() if is_spatial(m)], _spatial_layers(model)

@@ -1,6 +1,7 @@
 """Image data sets as uint8 tensors, and the paper's augmentation on their device (Appendix A)."""
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +40,7 @@ class DataError(ValueError):
 
 
 class DataUnavailable(DataError):
-    """The data set is known, but not on this machine, and cannot be downloaded."""
+    """The data set is known, but not on this machine, and cannot be downloaded or written."""
 
 
 @dataclass(frozen=True)
@@ -136,15 +137,22 @@ def _make(name, path):
     if name not in KNOWN:
         raise DataError(f"unknown data set {name!r}; known: {', '.join(KNOWN)}, digits, or a file "
                         f"of your own at {path}")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with lock(path.with_suffix(".lock")):
             if not path.exists():
                 _download(name, path)
+
+
+@contextmanager
+def writing(path):
+    """Turns an error of the disk into `DataUnavailable` that names the data set's path."""
+    try:
+        yield
     except OSError as error:
-        raise DataError(f"{path} is missing, and {error.filename or path.parent} cannot be written "
-                        f"({error.strerror}); set LC_DATA_DIR or data_dir to a folder that "
-                        "can") from None
+        raise DataUnavailable(
+            f"{path} is missing, and {error.filename or path.parent} cannot be written "
+            f"({error.strerror}); set LC_DATA_DIR or data_dir to a folder that can") from None
 
 
 def _read(name, path):

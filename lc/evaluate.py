@@ -63,8 +63,8 @@ def fgsm_accuracy(model, images, labels, eps=1 / 255):
         images, labels: as for `accuracy`, in [0, 1].
 
     Raises:
-        ValueError: as `accuracy`, if the images or `eps` are outside [0, 1], or the model was built
-            under `torch.inference_mode`.
+        ValueError: as `accuracy`, if the images or `eps` are outside [0, 1], the model was built
+            under `torch.inference_mode`, or its logits have no gradient.
     """
     check.number("eps", eps, 0, 1)
     return percent(right(model, images, labels, eps))
@@ -76,6 +76,9 @@ def fgsm(model, images, labels, eps):
         x = images.detach().clone().requires_grad_()  # a copy, if images are of inference_mode
         # a sum, not a mean: in half precision, gradients divided by the mini-batch may become zero
         logits = model(x)
+        if not logits.requires_grad:
+            raise ValueError("FGSM needs gradients, and the model's logits have none: call it "
+                             "without torch.no_grad or detach inside")
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         loss = F.cross_entropy(logits, labels.clone(), reduction="sum")
         gradient, = torch.autograd.grad(loss, x)

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from . import results
 from .imagenet.networks import build_imagenet_model
-from .imagenet.run import RECIPES, ImageNetRun
+from .imagenet.run import ImageNetRun
 from .models import build_model
 from .run import PROFILES, Recipe, Run, find_recipe
 from .utils.device import device_name, own_randomness, resolve_precision, said_name, to_device
@@ -24,9 +24,10 @@ MEASURED = Run("ResNet-8-16", "cifar10", False, 0, "quick")
 def estimator(device):
     """A function that estimates the seconds of a run on a device, and its source as text.
 
-    The time is in proportion to the operations, by the median of the rows of the same network, of
-    the same profile if there are any, else of the network nearest in cost. It takes rows of this
-    device, else of any of its kind (CPU or GPU). If there are none, ten steps are measured.
+    The time of training is in proportion to the operations, by the median of the rows of the same
+    network, of the same profile if there are any, else of the network nearest in cost. Set-up and
+    evaluation take as long as theirs. It takes rows of this device, else of any of its kind (CPU or
+    GPU). If there are none, ten steps are measured.
     """
     kind = "CPU" if device.type == "cpu" else "GPU"
     known = [(run, row) for row in results.load_rows().values()
@@ -44,20 +45,30 @@ def estimator(device):
                   if (other.architecture.depth > 0) == (run.architecture.depth > 0)]
         nearest = min(same or family or others, key=lambda other: (
             other.recipe.profile != run.recipe.profile, abs(math.log(cost(other) / cost(run)))))
-        return _work(run) * median(row["seconds"] / _work(other) for other, row in known if
-                                   (other.model, other.recipe) == (nearest.model, nearest.recipe))
+        rows = [row for other, row in known
+                if (other.model, other.recipe) == (nearest.model, nearest.recipe)]
+        training = _work(run) / _work(nearest) * median(map(_training, rows))
+        return training + median(row["seconds"] - _training(row) for row in rows)
 
     return seconds, source
 
 
 def _run_of(row):
-    """The run of a row but for its seed, or None if its recipe is not known."""
+    """The run of a row but for its seed, or None if its network or its recipe is not known."""
     what = row["model"], row["dataset"], row["frozen"], 0
     profile = row["profile"]
-    if math.isnan(row["accuracy_top5"]):
+    try:
+        if not math.isnan(row["accuracy_top5"]):
+            return ImageNetRun(*what, profile)
         own = Recipe(profile, epochs=row["epochs"], train_images=row["train_images"])
         return Run(*what, find_recipe(profile, PROFILES) or own)
-    return ImageNetRun(*what, profile) if profile in RECIPES else None
+    except ValueError:  # it is of another version of lc
+        return None
+
+
+def _training(row):
+    """The seconds of a row's training alone."""
+    return row["epochs"] * row["train_images"] / row["images_per_second"]
 
 
 def _work(run):
@@ -106,8 +117,9 @@ def _measured(device):
             loss.item()  # waits for the device
             times.append(time.perf_counter() - began)
     # the first one allocates memory, and what else runs makes some slower
-    images = MEASURED.training_images * MEASURED.recipe.epochs
-    return MEASURED, {"seconds": images * median(times[1:]) / batch}
+    row = {"epochs": MEASURED.recipe.epochs, "train_images": MEASURED.training_images,
+           "images_per_second": batch / median(times[1:])}
+    return MEASURED, row | {"seconds": _training(row)}
 
 
 def announce(runs, device, workers=1, gpus=1):

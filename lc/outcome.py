@@ -10,7 +10,6 @@ from . import evaluate, filters
 from .blocks import fold
 from .data import to_unit
 from .run import Result
-from .utils.device import git_version
 
 
 def measure(network, data, recipe, device):
@@ -54,6 +53,6 @@ def to_result(run, network, trained, spent, images, answers, **measured):
         fve_first=filters.variance_entropy(first), fve_last=filters.variance_entropy(last),
         fve_first_normalized=normalized[0], fve_last_normalized=normalized[1],
         epochs=run.recipe.epochs, seconds=spent["seconds"],
-        images_per_second=images / spent["training"], torch=torch.__version__, git=git_version(),
+        images_per_second=images / spent["training"], torch=torch.__version__,
         setup_seconds=spent["setup"], arrays=filters.summarize(network) | answers, network=network,
         **measured)

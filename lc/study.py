@@ -147,10 +147,11 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
     drawn = _largest(runs, found) if profile == "paper" else profile
     curves = found[drawn]
     if not runs[drawn]:
-        raise ValueError(f"profile {profile!r} has no runs of this experiment; take another one")
+        raise ValueError(f"profile {profile!r} has no runs of {experiment.__name__}; take another "
+                         "one")
     if curves.empty:
-        raise ValueError(f"the results have no run of this experiment in profile {profile!r}; set "
-                         "train = True")
+        raise ValueError(f"the results have no run of {experiment.__name__} in profile "
+                         f"{profile!r}; set train = True")
     others = _joined([found[name] for name in names if name != drawn])
     longer = [] if drawn in TINY else names[:names.index(drawn)]
     marked = others["profile"].isin({run.recipe.profile for name in longer for run in runs[name]})

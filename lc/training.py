@@ -14,8 +14,9 @@ from .models import build_model
 from .outcome import measure, to_result
 from .run import Run, Stopped, TrainingError
 from .utils.checkpoint import Checkpoint
-from .utils.device import (Meter, arithmetic, device_name, index_of, out_of_memory,
-                           own_randomness, resolve_device, resolve_precision, to_device)
+from .utils.device import (Meter, arithmetic, check_defaults, device_name, index_of,
+                           out_of_memory, own_randomness, resolve_device, resolve_precision,
+                           to_device)
 
 
 def make_batch(images, labels, plan, rows, size, mean, std):
@@ -230,7 +231,7 @@ def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="aut
 
     Raises:
         ValueError: before any training, if an argument is unknown, PyTorch's default dtype or
-            device was changed, or the checkpoint is damaged or of another run.
+            device was changed, gradients are off, or the checkpoint is damaged or of another run.
         TrainingError: if a loss is not finite, or memory runs out.
         Stopped: if `stop` returned True.
     """
@@ -239,9 +240,7 @@ def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="aut
                          f"frozen=True, seed=0), not {run!r}")
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
-    if (torch.get_default_dtype(), torch.get_default_device().type) != (torch.float32, "cpu"):
-        raise ValueError("train needs PyTorch's own defaults: torch.set_default_dtype("
-                         "torch.float32), torch.set_default_device('cpu') and device=")
+    check_defaults()
     precision = precision if run.recipe.precision == "auto" else run.recipe.precision
     kept = Checkpoint(checkpoint, f"{run}, {precision}, {device.type}")
     saved = kept.load()
@@ -282,4 +281,5 @@ def stepwise(trainer_class, run, *, data_dir=None, device="auto", precision="aut
     meter.lap()
     return to_result(run, network, network, meter.spent, **measured, train_loss=loss,
                      train_images=trainer.n, images=total, device=device_name(device),
-                     precision=precision, classes=data.classes, mean=data.mean, std=data.std)
+                     precision=precision, git=kept.git, classes=data.classes, mean=data.mean,
+                     std=data.std)

@@ -5,6 +5,7 @@ are all right, and bad files.
 """
 
 import lc
+from lc.data import DataUnavailable
 from lc.utils.checkpoint import CheckpointError
 
 LIBRARY = {
@@ -54,6 +55,7 @@ LIBRARY = {
         "lc.fgsm_accuracy(network, images, labels - 1)": "classes",
         "lc.fgsm_accuracy(network, 255 * images, labels)": "normalisation",
         "lc.fgsm_accuracy(network, images, labels, eps=nan)": "eps",
+        "lc.fgsm_accuracy(Detached(), images, labels)": "gradients",
         "lc.Normalize((0.5, 0.5), (0.25, 0.0))": "std",
         "lc.Normalize((0.5, 0.5, 0.5), (0.25,))": "channel",
         "lc.Recipe('mine', epochs=0)": "epochs",
@@ -71,6 +73,7 @@ LIBRARY = {
         "lc.train(run, device='cuda:99')": "cuda:99",
         "lc.train(run, precision='fp16', device='cpu')": "precision",
         "benchmark.benchmark('cpu', batch='256')": "batch",
+        "benchmark.benchmark('cpu', seconds=nan)": "seconds",
         "benchmark.benchmark('cpu', batch=10 ** 13, models=['ResNet-8-8'])": "batch",
         "study.collect(study.figure4, 'smoke', expansions=[])": "expansions",
         "study.collect(study.figure4, 'smoke', expansions=['8'])": "expansions",
@@ -89,7 +92,7 @@ LIBRARY = {
         "study.figure4('smoke', expansion=[8])": "expansion",
         "lc.Recipe('mine', lr=0.1)": "lr",
     },
-    lc.DataError: {
+    DataUnavailable: {
         "lc.load_data('cifar10', file('data', b'a file'))": "LC_DATA_DIR",
     },
     lc.ResultsError: {
@@ -113,6 +116,7 @@ COMMANDS = {
     "train ResNet-20 --dataset page": "page.npz",
     "train ResNet-20 --results file": "written",
     "imagenet ResNet-19 --recipe smoke": "ResNet-19",
+    "imagenet ResNet-18d --recipe smoke --data my+images": "--dataset",
     "sweep figure5": "figure5",
     "status --results junk": "runs.csv",
     "merge nowhere": "runs.csv",

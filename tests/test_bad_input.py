@@ -33,6 +33,13 @@ class Payload:
         return os.mkdir, (self.path,)
 
 
+class Detached(nn.Module):
+    """A network of two classes that keeps its gradient to itself."""
+
+    def forward(self, x):
+        return x.flatten(1)[:, :2].detach()
+
+
 class Given:
     """Makes the bad files of a folder, and knows whether anything else changed there."""
 
@@ -95,6 +102,7 @@ def good(tmp_path_factory):
                             nn.Flatten(), nn.Linear(4, 2))
     return dict(lc=lc, nn=nn, np=np, torch=torch, results=results, study=study, status=status,
                 benchmark=benchmark, result=result, nan=math.nan, network=network, run=run,
+                Detached=Detached,
                 images=torch.rand(6, 3, 8, 8), labels=torch.zeros(6, dtype=torch.int64),
                 resume=lambda checkpoint: lc.train(run, device="cpu", checkpoint=checkpoint),
                 text=(root / "runs.csv").read_bytes())

@@ -177,9 +177,24 @@ def test_networks_with_blocks_are_traced():
     for same in (traced, torch.load(buffer, weights_only=False), prepared, exported):
         assert_close(same(x), y)
     assert_close(create_feature_extractor(model, ["conv1"])(x)["conv1"], model.conv1(x))
-    for between in (("BN",), ("BN", "ReLU")):
+    for between in ((), ("BN",), ("BN", "ReLU")):
         block = lc.LCBlock(3, 4, 3, between=between, padding_mode="reflect").eval()
-        assert_close(torch.fx.symbolic_trace(block)(x), block(x))
+        traced = torch.fx.symbolic_trace(block)
+        assert_close(traced(x), block(x))
+        for change in (lc.fold, lc.convert, lc.freeze_spatial, lc.combined_filters):
+            with pytest.raises(ValueError, match="traced model .*torch.fx what lc.fold returns"):
+                change(nn.Sequential(traced))
+    plain = torch.fx.symbolic_trace(lc.fold(model))
+    assert_close(lc.fold(plain)(x), y)
+
+
+@pytest.mark.parametrize("between", [(), ("BN",)])
+def test_a_bias_on_a_spatial_layer_of_ones_own_counts(between):
+    block, x = lc.LCBlock(3, 4, 3, 1, 2, between, padding=1).eval(), torch.rand(2, 3, 6, 6)
+    block.spatial = nn.Conv2d(3, 8, 3, padding=1)
+    expected = block.pointwise(block.between(block.spatial(x)))
+    for same in (block, lc.fold(block), lc.blocks.unfold(block)):
+        assert_close(same(x), expected)
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])

@@ -9,7 +9,8 @@ import torchvision
 
 import lc
 from lc import data
-from lc.data import KNOWN, save_npz
+from lc.data import KNOWN, DataUnavailable, save_npz
+from lc.imagenet import images as folders
 
 
 def images(*shape):
@@ -39,6 +40,15 @@ def test_a_set_that_cannot_be_downloaded(tmp_path, monkeypatch):
     with pytest.raises(lc.DataError, match="cifar10.npz is missing.*no network.*LC_DATA_DIR"):
         lc.load_data("cifar10", tmp_path)
     assert not list(tmp_path.rglob("*.npz"))
+
+
+@pytest.mark.parametrize("find, name", [
+    (lc.load_data, "cifar10"), (folders.find, "digits-folder")])
+def test_a_set_that_cannot_be_written_is_unavailable_so_that_a_sweep_goes_on(
+        find, name, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataUnavailable, match=f"{name}.* is missing, and .* cannot be written"):
+        find(name, tmp_path / "file")
 
 
 def test_unknown_sets_list_the_known(tmp_path):

@@ -17,9 +17,12 @@ SMALL = lc.Run("ResNet-8-16", "cifar10", False, 0, "quick")
 
 
 def record(run, seconds, device=HERE):
+    """Records a row of a run that took these seconds, all of them for training."""
     top5 = 1.0 if isinstance(run, imagenet.ImageNetRun) else float("nan")
+    images = run.training_images * run.recipe.epochs
     results.append(result_of(run, epochs=run.recipe.epochs, train_images=run.training_images,
-                             seconds=seconds, device=device, accuracy_top5=top5))
+                             seconds=seconds, images_per_second=images / seconds, device=device,
+                             accuracy_top5=top5))
 
 
 def estimate(run):
@@ -40,6 +43,25 @@ def test_a_run_takes_as_long_as_the_same_network_by_its_images_and_epochs(no_mea
     record(short, 700.0)
     record(replace(short, seed=1), 900.0)
     assert estimate(short) == pytest.approx(800.0)  # of the same profile
+    assert estimate(SMALL) == pytest.approx(60.0)
+
+
+def test_set_up_and_evaluation_take_as_long_whatever_the_recipe(no_measurement):
+    tiny = replace(SMALL, recipe="smoke")
+    images = tiny.training_images * tiny.recipe.epochs
+    results.append(result_of(tiny, epochs=tiny.recipe.epochs, train_images=tiny.training_images,
+                             seconds=12.0, images_per_second=images / 2, device=HERE))
+    assert estimate(tiny) == pytest.approx(12.0)
+    assert estimate(SMALL) == pytest.approx(10.0 + 2.0 * (5_000 * 4) / images)
+
+
+def test_rows_of_networks_and_recipes_of_another_version_do_not_count(no_measurement):
+    record(SMALL, 60.0)
+    row = result_of(SMALL, device=HERE)
+    results.append(replace(row, id="cifar10/ResNet-8-16~later/learnable/quick/seed0",
+                           model="ResNet-8-16~later"))
+    results.append(replace(row, id="cifar10/ResNet-18d/learnable/later/seed0", model="ResNet-18d",
+                           profile="later", accuracy_top5=1.0))
     assert estimate(SMALL) == pytest.approx(60.0)
 
 

@@ -159,6 +159,17 @@ def test_the_notebook_on_your_own_network_takes_a_folder_of_images(
     assert not any("pointwise" in name for name in weights)
 
 
+@pytest.mark.parametrize("parameters, message", [
+    (dict(expansions=[1, 0]), "each of expansions must be an integer of at least 1, not 0"),
+    (dict(expansions=8), "expansions must be a list"),
+    (dict(save="folder"), "folder exists already; name another")])
+def test_the_notebook_on_your_own_network_checks_before_it_trains(
+        parameters, message, execute, tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match=message):
+        execute("17_your_own_network", **parameters)
+
+
 @pytest.mark.parametrize("name", ON_RESULTS)
 def test_no_markdown_cell_speaks_of_what_depends_on_the_rows(name):
     published = set(re.findall(r"\d+\.\d+", (ROOT / "lc" / "paper.py").read_text()))

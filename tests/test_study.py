@@ -227,7 +227,7 @@ def test_papermills_spelling_of_true_trains_and_says_before_how_long_it_takes(st
     (study.table3, dict(expansion="many"), "^expansion must be an integer"),
     (study.decay, dict(decays=[0.01]), "^each of decays must be text such as '5e-3', not 0.01"),
     (study.decay, dict(decays=["2.5e-3"]), "^each of decays must be text"),
-    (study.precisions, {}, "^profile 'short' has no runs of this experiment"),
+    (study.precisions, {}, "^profile 'short' has no runs of precisions"),
 ])
 def test_lists_that_are_not_possible_are_refused_by_their_names_in_the_notebook(
         store, experiment, lists, message):

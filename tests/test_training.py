@@ -118,7 +118,7 @@ def test_a_result_says_what_was_trained():
 
 @pytest.mark.parametrize("change, other, own", [
     (torch.set_default_dtype, torch.float64, torch.float32),
-    (torch.set_default_device, "meta", None)])
+    (torch.set_default_device, "meta", None), (torch.set_grad_enabled, False, True)])
 def test_other_defaults_of_pytorch_are_refused_before_any_training(change, other, own):
     change(other)
     try:

@@ -62,6 +62,7 @@ def benchmark(device="auto", precision="auto", batch=256, models=None, paths=Non
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
     check.integer("batch", batch)
+    check.number("seconds", seconds, 0, math.inf, "[)")
     possible = [path for path in PATHS if device.type == "cuda" or path not in ON_A_GPU]
     if unknown := [path for path in paths or () if path not in possible]:
         raise ValueError(f"unknown path {unknown[0]!r}; known on {device}: {', '.join(possible)}")

@@ -7,6 +7,7 @@ import pandas as pd
 
 from .. import findings, tables
 from ..effects import Crossing, place
+from ..utils.files import results_folder
 from ..utils.shown import Shown, framed
 from . import cells
 from .verdict import (AS_IN_PAPER, CLAIMS, CONTRARY, TINY, UNDECIDED, forget, found, holm, judge,
@@ -207,13 +208,14 @@ def verdict_text(row):
 def box(notebook, profile="paper"):
     """The verdicts on the claims of a notebook, such as "03", for it to show.
 
-    Each has the claim, what these rows show and the verdict; what decides it folds away. In the
-    profile "smoke", it says that it is of the committed rows. Raises ValueError as `verdicts`.
+    Each has the claim, what these rows show and the verdict; what decides it folds away. In another
+    profile than "paper", it says which rows these are. Raises ValueError as `verdicts`.
     """
     boxes = []
-    if profile == "smoke":
-        note = "These verdicts are of the committed rows, not of what this notebook trained."
-        boxes.append(Shown(f"<div>{note}</div>", note))
+    if profile != "paper":
+        note = (f"These verdicts are of the longest recipes in {results_folder()}, whatever the "
+                "figures show.")
+        boxes.append(Shown(f"<div>{escape(note)}</div>", note))
     for row in verdicts(notebook).itertuples():
         title = f"Claim {row.number}, {row.title}: {verdict_text(row)}"
         details = "".join(f"<div>{escape(each)}</div>" for each in _details(row))

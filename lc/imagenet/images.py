@@ -17,7 +17,7 @@ from timm.utils import random_seed
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
-from ..data import DataError, DataUnavailable, data_folder, load_data
+from ..data import DataError, DataUnavailable, data_folder, load_data, writing
 from ..utils.check import one_line
 from ..utils.files import expanded
 from .processes import rank, world
@@ -26,12 +26,13 @@ from .processes import rank, world
 def find(dataset, data_dir=None):
     """The image folder of a data set: `data_dir/NAME`, with `data_dir` as for `load_data`.
 
-    "digits-folder", the handwritten digits as files, is written if it is missing. For any other,
-    this raises DataUnavailable.
+    "digits-folder", the handwritten digits as files, is written if it is missing. If it cannot be,
+    and for any other, this raises DataUnavailable.
     """
     folder = data_folder(data_dir) / dataset
     if dataset == "digits-folder" and not folder.exists():
-        _write_digits(folder)
+        with writing(folder):
+            _write_digits(folder)
     if not folder.is_dir():
         raise DataUnavailable(
             f"{folder} is missing; put the folder of {dataset} (train/ and val/) there, or set "

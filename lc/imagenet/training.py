@@ -21,7 +21,8 @@ from ..run import Stopped, TrainingError
 from ..training import named_errors
 from ..utils import check
 from ..utils.checkpoint import Checkpoint, CheckpointError
-from ..utils.device import Meter, arithmetic, device_name, own_randomness, resolve_precision
+from ..utils.device import (Meter, arithmetic, check_defaults, device_name, own_randomness,
+                            resolve_precision)
 from .images import find, open_folder, training_batches, validation_batches
 from .networks import build_imagenet_model, parse
 from .processes import gathered, joined, rank, world
@@ -58,6 +59,7 @@ def train_imagenet(run, *, data=None, data_dir=None, device="auto", precision="a
     """
     if not isinstance(run, ImageNetRun):
         raise ValueError(f"train_imagenet takes an lc.imagenet.ImageNetRun, not {run!r}")
+    check_defaults()
     with joined(device) as device:
         on_gpu = device.type == "cuda"
         if precision == "auto" and on_gpu:
@@ -90,7 +92,7 @@ def train_imagenet(run, *, data=None, data_dir=None, device="auto", precision="a
                             kept.save(state)
                             if log:
                                 log(line)
-                return training.result()
+                return training.result(kept.git)
         except DataError as error:
             # a worker's message holds its traceback; the last line is the error's own
             raise DataError(str(error).strip().rpartition("DataError: ")[2]) from None
@@ -212,8 +214,8 @@ class Training:
         if rank() == 0:
             self.meter.add(state["spent"])
 
-    def result(self):
-        """The `Result` of the best epoch."""
+    def result(self, git):
+        """The `Result` of the best epoch, trained by the code of these commits."""
         network = build_imagenet_model(parse(self.run.model)[0], len(self.classes))
         network.load_state_dict(self.best["network"])
         robust = self._right(network, attack=True)[:, 0]
@@ -225,6 +227,6 @@ class Training:
             answers={"right": np.packbits(self.best["right"]), "robust": np.packbits(robust)},
             accuracy=self.best["accuracy"], accuracy_top5=self.best["accuracy_top5"],
             robust_accuracy=evaluate.percent(robust), train_loss=self.loss,
-            train_images=len(self.train), precision=self.precision,
+            train_images=len(self.train), precision=self.precision, git=git,
             device=device if world() == 1 else f"{world()} x {device}",
             classes=self.classes, mean=MEAN, std=STD)

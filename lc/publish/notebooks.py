@@ -2,6 +2,7 @@
 
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import nbconvert
 import papermill
@@ -18,11 +19,14 @@ COMMON = {"profile", "train", "data_dir", "device"}  # parameters of all that re
 def chosen(names, parameters):
     """The notebooks whose names begin so, or all: `{path: those of the parameters that it has}`.
 
+    A name may also be the path of a notebook.
+
     Raises ValueError if a name or a parameter is unknown.
     """
     if not NOTEBOOKS.is_dir():
         raise ValueError(no_project())
     paths = sorted(NOTEBOOKS.glob("*.ipynb"))
+    names = [Path(name).stem if name.endswith(".ipynb") else name for name in names]
     for name in names:
         if not any(path.stem.startswith(name) for path in paths):
             raise ValueError(f"no notebook {name!r}; known: {', '.join(p.stem for p in paths)}")

@@ -6,7 +6,7 @@ import torch
 
 from .. import results
 from ..blocks import fold, unfold
-from ..data import data_folder, load_data
+from ..data import KNOWN, data_folder, load_data
 from ..fast.trainer import train
 from ..run import Recipe, Run
 from ..utils.check import one_line
@@ -26,12 +26,8 @@ def examine(data_dir=None):
     yield True, f"PyTorch {torch.__version__}, built for CUDA {torch.version.cuda}"
     usable, said = _tried(lambda: resolve_device("auto") and seen_by_driver() or "no NVIDIA GPU")
     yield usable, said
-    found, paths = _tried(lambda: sorted(data_folder(data_dir).glob("*.npz")))
-    if not found:
-        yield False, paths
-    for path in paths if found else ():
-        yield _tried(lambda: f"{path.name}: {len(load_data(path.stem, path.parent).x_train)} "
-                             "training images")
+    known, folder = _tried(lambda: data_folder(data_dir))
+    yield from _data_sets(folder) if known else [(False, folder)]
     yield _tried(_results)
     gpus = range(usable * torch.cuda.device_count())
     yield from _trainings([torch.device("cpu"), *(torch.device("cuda", i) for i in gpus)])
@@ -43,6 +39,18 @@ def _tried(examination):
         return True, examination()
     except Exception as error:  # drivers and libraries raise many kinds
         return False, one_line(error)
+
+
+def _data_sets(folder):
+    """The data sets in a folder, and those of the paper that it lacks."""
+    paths = sorted(folder.glob("*.npz"))
+    for path in paths:
+        yield _tried(lambda: f"{path.name}: {len(load_data(path.stem, folder).x_train)} "
+                             "training images")
+    if missing := [name for name in KNOWN if name not in [path.stem for path in paths]]:
+        yield True, f"not in {folder}: {', '.join(missing)}; a run downloads its data set"
+    if not (folder / "imagenet").is_dir():
+        yield True, f"not in {folder}: imagenet; Table 2 and Figure 1b need it for all their rows"
 
 
 def _results():

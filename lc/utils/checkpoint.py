@@ -6,6 +6,7 @@ import warnings
 import torch
 
 from .check import one_line
+from .device import git_version
 from .files import expanded, replacing
 
 INTERVAL = 120.0  # seconds between two checkpoints; shorter runs write none
@@ -18,11 +19,12 @@ class CheckpointError(ValueError):
 class Checkpoint:
     """The checkpoint file of one training; without a path, there are no checkpoints.
 
-    The text `training` identifies it: run, recipe, precision and kind of device.
+    The text `training` identifies it: run, recipe, precision and kind of device. `git` names the
+    commits of `lc` that took part so far, with "+" between them.
     """
 
     def __init__(self, path, training):
-        self.path, self.training = path and expanded(path), training
+        self.path, self.training, self.git = path and expanded(path), training, git_version()
         self.written = time.monotonic()
 
     def load(self):
@@ -35,7 +37,11 @@ class Checkpoint:
         except Exception as error:  # zipfile and pickle raise many kinds
             raise self.error(f"damaged checkpoint ({one_line(error)[:80]})") from None
         if training != self.training:
-            raise self.error(f"checkpoint of another training ({training})")
+            other, here = (text.split(", ") for text in (training, self.training))
+            differ = ", ".join(each for each in other if each not in here)
+            raise self.error(f"checkpoint of another training ({differ or training})")
+        before = saved.get("git", self.git).split("+")  # older files lack it
+        self.git = "+".join(dict.fromkeys([*before, self.git]))
         return state
 
     def error(self, why):
@@ -53,7 +59,7 @@ class Checkpoint:
         self.written = time.monotonic()
         try:
             with replacing(self.path) as f:
-                torch.save({"training": self.training, "state": state}, f)
+                torch.save({"training": self.training, "git": self.git, "state": state}, f)
         except (OSError, RuntimeError) as error:  # torch.save's own of a full disk is the second
             warnings.warn(f"{self.path}: no checkpoint could be written "
                           f"({one_line(error)[:80]})", stacklevel=2)

@@ -39,6 +39,15 @@ def resolve_device(device="auto"):
     return torch.device(device)
 
 
+def check_defaults():
+    """Raises ValueError if PyTorch's own defaults, which training needs, were changed."""
+    own = torch.get_default_dtype() == torch.float32 and torch.get_default_device().type == "cpu"
+    if not own or not torch.is_grad_enabled():
+        raise ValueError("training needs PyTorch's own defaults: torch.set_default_dtype("
+                         "torch.float32), torch.set_default_device('cpu') with device=, and "
+                         "torch.set_grad_enabled(True)")
+
+
 def seen_by_driver():
     """The first NVIDIA GPU that the driver lets this process use, with driver and CUDA, or None.
 

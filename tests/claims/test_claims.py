@@ -290,8 +290,9 @@ def test_a_box_says_the_claim_the_effect_and_the_verdict(store):
     text, html = repr(claims.box("05")), claims.box("05")._repr_html_()
     for words in ("Claim 18b", "Figure 6a", "W = 1", "n = 4", "as in the paper"):
         assert words in text and words in html
-    assert "committed rows" in repr(claims.box("05", "smoke"))
-    assert "committed rows" not in text
+    for profile in ("smoke", "quick"):
+        assert f"longest recipes in {results.results_folder()}" in repr(claims.box("05", profile))
+    assert "longest recipes" not in text
     with pytest.raises(ValueError, match="no claim belongs to notebook '14'"):
         claims.box("14")
     store(study.figure6a("short") + study.figure6a("paper", widths=[16, 32], seeds=[0]))

@@ -130,10 +130,10 @@ def test_a_checkpoint_that_does_not_fit_is_refused(flowers, copied, reference, t
     for split in ("train", "val"):
         shutil.rmtree(copied / split / "d")
     path = shutil.copy(reference[2], tmp_path)
-    other = f"{path}: checkpoint of another training .* 4 classes, batches of 4, fp32, cpu.*;"
-    with pytest.raises(CheckpointError, match=other):
+    other = rf"{path}: checkpoint of another training \({{}}\);"
+    with pytest.raises(CheckpointError, match=other.format("4 classes")):
         go(RUN, copied, path)
-    with pytest.raises(CheckpointError, match=other):
+    with pytest.raises(CheckpointError, match=other.format("batches of 4")):
         go(RUN, flowers, path, batch=8)
 
 

@@ -100,6 +100,10 @@ def test_mistakes_are_answered_in_one_line_before_anything_runs(
     assert before == {path: path.read_bytes() for path in two.iterdir()}
 
 
+def test_a_notebook_may_be_named_by_its_path(two):
+    assert notebooks.chosen(["notebooks/2_second.ipynb"], {}) == notebooks.chosen(["2"], {})
+
+
 def test_a_value_on_the_command_line_is_a_literal_or_text():
     texts = "True", "3", "1e-2", "[1, 2]", "quick", "[1, 2", ""
     assert repr([*map(literal, texts)]) == repr([True, 3, 0.01, [1, 2], "quick", "[1, 2", ""])

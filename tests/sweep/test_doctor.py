@@ -21,6 +21,8 @@ def test_a_machine_that_is_right(tmp_path, capsys):
     main(["doctor", "--data-dir", str(tmp_path), "--results", str(tmp_path)])
     said = capsys.readouterr().out
     assert "WRONG" not in said and "results: 0 rows" in said
+    assert f"not in {tmp_path}: cifar10, cifar100, svhn, fashion-mnist; a run downloads" in said
+    assert f"not in {tmp_path}: imagenet;" in said
     assert "cpu in fp32: loss" in said and "cpu in auto: loss" in said
 
 
@@ -71,7 +73,7 @@ def test_a_device_that_does_not_learn_is_wrong(broken, message, store, tmp_path,
 
     monkeypatch.setattr(doctor, "train", train)
     *right, last = doctor.examine(tmp_path)
-    assert all(each for each, _ in right) and len(right) == 9 and not last[0]
+    assert all(each for each, _ in right) and len(right) == 11 and not last[0]
     assert message in last[1] and "cuda:0 in auto, as one CUDA graph" in last[1]
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from helpers import at_once, result_of
 
-from lc import hours, results, study
+from lc import commands, hours, results, study
 from lc.__main__ import main
 from lc.run import TrainingError
 from lc.sweep import workers
@@ -128,6 +128,12 @@ def three_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_a_second_interruption_is_said_in_one_line(monkeypatch):
+    monkeypatch.setattr(commands, "run_sweep", mock.Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(SystemExit, match="^lc: interrupted; the same command continues"):
+        main(["sweep"])
 
 
 def test_each_gpu_has_a_worker_and_one_process_apart_estimates_the_hours(

@@ -63,6 +63,14 @@ def test_checkpoints_are_written_as_time_passes(tmp_path, monkeypatch):
     assert saved == [(epoch, step) for epoch in range(3) for step in (1, 2, 3)]
 
 
+def test_the_row_names_each_commit_that_trained_it(tmp_path, monkeypatch):
+    run, path = nine_steps(), tmp_path / "run.pt"
+    for commit in ("older", "newer", "newer"):
+        monkeypatch.setattr(checkpoint, "git_version", lambda: commit)
+        cut_off(run, path)
+    assert train(run, checkpoint=path).git == "older+newer"
+
+
 def test_time_before_the_cut_counts(tmp_path):
     run, path = nine_steps(), tmp_path / "run.pt"
     cut_off(run, path, 8)
@@ -86,7 +94,7 @@ def test_the_text_that_identifies_a_training_stays_so_that_newer_code_continues_
 def test_a_checkpoint_of_another_recipe_or_of_other_data_or_weights_is_refused(part, at, tmp_path):
     path = tmp_path / "run.pt"
     cut_off(nine_steps(), path)
-    with pytest.raises(CheckpointError, match="of another training .*epochs=3"):
+    with pytest.raises(CheckpointError, match=r"of another training \(epochs=3\); delete it"):
         train(short_run(frozen=False, epochs=4), checkpoint=path)
     saved = torch.load(path, weights_only=True)
     tensors = saved["state"]["trainer"][part]
