@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 
 HELP = """\
@@ -138,6 +139,15 @@ def main(argv=None):
         os.environ["LC_RESULTS_DIR"] = arguments.results  # for worker processes too
     if arguments.command == "benchmark":  # else PyTorch's profiler would warn; it is read once
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    try:
+        _call(arguments)
+    except KeyboardInterrupt:  # the second Ctrl-C, or the first of a command that does not train
+        print("lc: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)  # as shells expect it
+
+
+def _call(arguments):
+    """Calls a command. Its errors end the process with a line."""
     from . import commands
     from .run import Stopped, TrainingError
 
@@ -147,8 +157,6 @@ def main(argv=None):
         sys.exit(f"lc: {error}")
     except Stopped:
         sys.exit("lc: stopped by a signal; the same command continues from there")
-    except KeyboardInterrupt:  # the second Ctrl-C, or the first of a command that does not train
-        sys.exit("lc: interrupted; the same command continues from the last checkpoint, if any")
 
 
 if __name__ == "__main__":

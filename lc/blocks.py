@@ -176,7 +176,7 @@ def fold(model):
     dtype, memory format and tied weights stay.
 
     Raises:
-        ValueError: if `model` is no `nn.Module`, or a scripted or traced one.
+        ValueError: if `model` is no `nn.Module`, scripted, or traced from LC-Blocks.
     """
     check_model(model)
     tied = {}
@@ -264,8 +264,10 @@ def check_model(model):
 
 
 def _has_traced_blocks(graph):
-    """Whether torch.fx traced through LC-Blocks: what is left of one has their two layers."""
-    return any({"spatial", "pointwise"} <= m._modules.keys() and not isinstance(m, LCBlock)
+    """Whether torch.fx or torch.export traced through LC-Blocks: of one without operations between,
+    the weights are left, and else the parts."""
+    return any({"spatial", "pointwise"} <= {*m._modules} and not isinstance(m, LCBlock)
+               and ("between" in m._modules or type(m.spatial) is nn.Module)
                for m in graph.modules())
 
 

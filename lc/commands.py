@@ -50,7 +50,8 @@ def run_imagenet(a):
     try:
         check_part(name)
     except ValueError as error:
-        raise ValueError(f"{error}; name the data set by --dataset") from None
+        hint = "" if a.dataset else "; name the data set by --dataset"
+        raise ValueError(f"{error}{hint}") from None
     run = ImageNetRun(a.model, name, a.frozen, a.seed, a.recipe)
     folder = expanded(a.data or images.find(name))
     kept = results.checkpoint_path(run.id)

@@ -64,7 +64,7 @@ def fgsm_accuracy(model, images, labels, eps=1 / 255):
 
     Raises:
         ValueError: as `accuracy`, if the images or `eps` are outside [0, 1], the model was built
-            under `torch.inference_mode`, or its logits have no gradient.
+            under `torch.inference_mode`, or gives the images no gradient.
     """
     check.number("eps", eps, 0, 1)
     return percent(right(model, images, labels, eps))
@@ -76,12 +76,13 @@ def fgsm(model, images, labels, eps):
         x = images.detach().clone().requires_grad_()  # a copy, if images are of inference_mode
         # a sum, not a mean: in half precision, gradients divided by the mini-batch may become zero
         logits = model(x)
-        if not logits.requires_grad:
-            raise ValueError("FGSM needs gradients, and the model's logits have none: call it "
-                             "without torch.no_grad or detach inside")
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        loss = F.cross_entropy(logits, labels.clone(), reduction="sum")
-        gradient, = torch.autograd.grad(loss, x)
+        loss, gradient = F.cross_entropy(logits, labels.clone(), reduction="sum"), None
+        if loss.requires_grad:
+            gradient, = torch.autograd.grad(loss, x, allow_unused=True)
+        if gradient is None:
+            raise ValueError("FGSM needs the gradient of the images, and the model's logits have "
+                             "none: it must not call torch.no_grad or detach")
     return (images + eps * gradient.sign()).clamp(0, 1)
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from . import results
+from .data import TRAINING_IMAGES
 from .imagenet.networks import build_imagenet_model
 from .imagenet.run import ImageNetRun
 from .models import build_model
@@ -24,10 +25,10 @@ MEASURED = Run("ResNet-8-16", "cifar10", False, 0, "quick")
 def estimator(device):
     """A function that estimates the seconds of a run on a device, and its source as text.
 
-    The time of training is in proportion to the operations, by the median of the rows of the same
-    network, of the same profile if there are any, else of the network nearest in cost. Set-up and
-    evaluation take as long as theirs. It takes rows of this device, else of any of its kind (CPU or
-    GPU). If there are none, ten steps are measured.
+    It is by the median of the rows of the same network, of the same profile if there are any, else
+    of the network nearest in cost. Training and evaluation are in proportion to their operations,
+    and set-up takes as long as theirs. It takes rows of this device, else of any of its kind (CPU
+    or GPU). If there are none, ten steps are measured.
     """
     kind = "CPU" if device.type == "cpu" else "GPU"
     known = [(run, row) for row in results.load_rows().values()
@@ -45,10 +46,11 @@ def estimator(device):
                   if (other.architecture.depth > 0) == (run.architecture.depth > 0)]
         nearest = min(same or family or others, key=lambda other: (
             other.recipe.profile != run.recipe.profile, abs(math.log(cost(other) / cost(run)))))
-        rows = [row for other, row in known
-                if (other.model, other.recipe) == (nearest.model, nearest.recipe)]
-        training = _work(run) / _work(nearest) * median(map(_training, rows))
-        return training + median(row["seconds"] - _training(row) for row in rows)
+        taken = [(_work(run) / _work(other), _evaluated(run) / _evaluated(other), _parts(row))
+                 for other, row in known
+                 if (other.model, other.recipe) == (nearest.model, nearest.recipe)]
+        return median(setup + longer * training + more * evaluation
+                      for longer, more, (setup, training, evaluation) in taken)
 
     return seconds, source
 
@@ -66,15 +68,27 @@ def _run_of(row):
         return None
 
 
-def _training(row):
-    """The seconds of a row's training alone."""
-    return row["epochs"] * row["train_images"] / row["images_per_second"]
+def _parts(row):
+    """The seconds of a row's set-up (0 if it is not known), training and evaluation."""
+    setup = 0.0 if math.isnan(row["setup_seconds"]) else row["setup_seconds"]
+    left = row["seconds"] - setup
+    training = min(left, row["epochs"] * row["train_images"] / row["images_per_second"])
+    return setup, training, left - training
 
 
 def _work(run):
     """The operations for all images of all epochs, with which a run's time grows."""
     pixels = getattr(run.recipe, "image_size", 32) ** 2
     return cost(run) * pixels * run.training_images * run.recipe.epochs
+
+
+def _evaluated(run):
+    """The same of its evaluation: a fifth as many images as for training, once, but on image folders
+    after each epoch."""
+    if isinstance(run, ImageNetRun):
+        return _work(run) / 5
+    fifth = TRAINING_IMAGES.get(run.dataset, 50_000) // 5
+    return cost(run) * 32 ** 2 * min(run.recipe.test_images or fifth, fifth)
 
 
 @cache
@@ -117,9 +131,9 @@ def _measured(device):
             loss.item()  # waits for the device
             times.append(time.perf_counter() - began)
     # the first one allocates memory, and what else runs makes some slower
-    row = {"epochs": MEASURED.recipe.epochs, "train_images": MEASURED.training_images,
-           "images_per_second": batch / median(times[1:])}
-    return MEASURED, row | {"seconds": _training(row)}
+    images, rate = MEASURED.training_images * MEASURED.recipe.epochs, batch / median(times[1:])
+    return MEASURED, {"epochs": MEASURED.recipe.epochs, "train_images": MEASURED.training_images,
+                      "images_per_second": rate, "setup_seconds": 0.0, "seconds": images / rate}
 
 
 def announce(runs, device, workers=1, gpus=1):

@@ -146,12 +146,12 @@ def collect(experiment, profile="paper", train=False, data_dir="", device="auto"
     found = {name: found_and_missing(runs[name])[0] for name in names}
     drawn = _largest(runs, found) if profile == "paper" else profile
     curves = found[drawn]
+    what = "any experiment" if experiment is everything else experiment.__name__
     if not runs[drawn]:
-        raise ValueError(f"profile {profile!r} has no runs of {experiment.__name__}; take another "
-                         "one")
+        raise ValueError(f"profile {profile!r} has no runs of {what}; take another one")
     if curves.empty:
-        raise ValueError(f"the results have no run of {experiment.__name__} in profile "
-                         f"{profile!r}; set train = True")
+        raise ValueError(f"the results have no run of {what} in profile {profile!r}; set "
+                         "train = True")
     others = _joined([found[name] for name in names if name != drawn])
     longer = [] if drawn in TINY else names[:names.index(drawn)]
     marked = others["profile"].isin({run.recipe.profile for name in longer for run in runs[name]})

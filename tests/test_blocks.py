@@ -184,8 +184,13 @@ def test_networks_with_blocks_are_traced():
         for change in (lc.fold, lc.convert, lc.freeze_spatial, lc.combined_filters):
             with pytest.raises(ValueError, match="traced model .*torch.fx what lc.fold returns"):
                 change(nn.Sequential(traced))
+    with pytest.raises(ValueError, match="traced model"):
+        lc.fold(exported)
     plain = torch.fx.symbolic_trace(lc.fold(model))
     assert_close(lc.fold(plain)(x), y)
+    own = nn.Sequential()
+    own.spatial, own.pointwise = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1)
+    assert lc.freeze_spatial(torch.fx.symbolic_trace(nn.Sequential(own)))
 
 
 @pytest.mark.parametrize("between", [(), ("BN",)])

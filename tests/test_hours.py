@@ -21,7 +21,8 @@ def record(run, seconds, device=HERE):
     top5 = 1.0 if isinstance(run, imagenet.ImageNetRun) else float("nan")
     images = run.training_images * run.recipe.epochs
     results.append(result_of(run, epochs=run.recipe.epochs, train_images=run.training_images,
-                             seconds=seconds, images_per_second=images / seconds, device=device,
+                             seconds=seconds, setup_seconds=0.0,
+                             images_per_second=images / seconds, device=device,
                              accuracy_top5=top5))
 
 
@@ -46,13 +47,23 @@ def test_a_run_takes_as_long_as_the_same_network_by_its_images_and_epochs(no_mea
     assert estimate(SMALL) == pytest.approx(60.0)
 
 
-def test_set_up_and_evaluation_take_as_long_whatever_the_recipe(no_measurement):
+def test_set_up_does_not_grow_and_evaluation_grows_with_the_test_images(no_measurement):
     tiny = replace(SMALL, recipe="smoke")
     images = tiny.training_images * tiny.recipe.epochs
     results.append(result_of(tiny, epochs=tiny.recipe.epochs, train_images=tiny.training_images,
-                             seconds=12.0, images_per_second=images / 2, device=HERE))
+                             seconds=12.0, setup_seconds=3.0, images_per_second=images / 2,
+                             device=HERE))
     assert estimate(tiny) == pytest.approx(12.0)
-    assert estimate(SMALL) == pytest.approx(10.0 + 2.0 * (5_000 * 4) / images)
+    training, tests = 5_000 * 4 / images, 2_000 / 10_000
+    assert estimate(SMALL) == pytest.approx(3.0 + training * 2.0 + tests * 7.0)
+
+
+def test_rows_of_several_data_sets_count_by_their_images(no_measurement):
+    short = replace(SMALL, recipe="short")
+    record(short, 500.0)
+    record(replace(short, dataset="fashion-mnist"), 600.0)
+    assert estimate(short) == pytest.approx(500.0)
+    assert estimate(replace(short, dataset="svhn")) == pytest.approx(732.57)
 
 
 def test_rows_of_networks_and_recipes_of_another_version_do_not_count(no_measurement):

@@ -30,18 +30,19 @@ def find(dataset, data_dir=None):
     and for any other, this raises DataUnavailable.
     """
     folder = data_folder(data_dir) / dataset
-    if dataset == "digits-folder" and not folder.exists():
+    # not of pathlib, which raises an error below a folder that one may not enter
+    if dataset == "digits-folder" and not os.path.exists(folder):
+        data = load_data("digits")
         with writing(folder):
-            _write_digits(folder)
-    if not folder.is_dir():
+            _write_digits(data, folder)
+    if not os.path.isdir(folder):
         raise DataUnavailable(
             f"{folder} is missing; put the folder of {dataset} (train/ and val/) there, or set "
             "data_dir or LC_DATA_DIR to the folder that holds it; `lc imagenet` also has --data")
     return folder
 
 
-def _write_digits(folder):
-    data = load_data("digits")
+def _write_digits(data, folder):
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         written = Path(temporary, "digits")

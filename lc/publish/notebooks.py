@@ -2,7 +2,6 @@
 
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import nbconvert
 import papermill
@@ -10,7 +9,7 @@ from tqdm.auto import tqdm
 
 from ..study import where
 from ..utils.check import one_line
-from ..utils.files import ROOT, check_replaceable, no_project
+from ..utils.files import ROOT, check_replaceable, expanded, no_project
 
 NOTEBOOKS = ROOT / "notebooks"
 COMMON = {"profile", "train", "data_dir", "device"}  # parameters of all that read results
@@ -26,7 +25,7 @@ def chosen(names, parameters):
     if not NOTEBOOKS.is_dir():
         raise ValueError(no_project())
     paths = sorted(NOTEBOOKS.glob("*.ipynb"))
-    names = [Path(name).stem if name.endswith(".ipynb") else name for name in names]
+    names = [_stem(name) for name in names]
     for name in names:
         if not any(path.stem.startswith(name) for path in paths):
             raise ValueError(f"no notebook {name!r}; known: {', '.join(p.stem for p in paths)}")
@@ -37,6 +36,16 @@ def chosen(names, parameters):
             raise ValueError(f"{path.stem} has no parameter {name!r}; known: {', '.join(known)}")
         notebooks[path] = {name: value for name, value in parameters.items() if name in known}
     return notebooks
+
+
+def _stem(name):
+    """A name as it is, or that of the notebook with this path. Raises ValueError for another."""
+    path = expanded(name)
+    if path.suffix != ".ipynb":
+        return name
+    if path.name != name and path.resolve().parent != NOTEBOOKS.resolve():
+        raise ValueError(f"{name} is no notebook of {NOTEBOOKS}: only these can be named")
+    return path.stem
 
 
 def execute(notebooks, out, at_once):

@@ -1,5 +1,6 @@
 """Whether a machine is right before hours of training: devices, data sets, results, ten steps."""
 
+import os
 import warnings
 
 import torch
@@ -43,14 +44,19 @@ def _tried(examination):
 
 def _data_sets(folder):
     """The data sets in a folder, and those of the paper that it lacks."""
-    paths = sorted(folder.glob("*.npz"))
-    for path in paths:
-        yield _tried(lambda: f"{path.name}: {len(load_data(path.stem, folder).x_train)} "
-                             "training images")
-    if missing := [name for name in KNOWN if name not in [path.stem for path in paths]]:
-        yield True, f"not in {folder}: {', '.join(missing)}; a run downloads its data set"
-    if not (folder / "imagenet").is_dir():
-        yield True, f"not in {folder}: imagenet; Table 2 and Figure 1b need it for all their rows"
+    readable, there = _tried(lambda: sorted(os.listdir(folder)) if folder.exists() else [])
+    if not readable:
+        yield False, there
+        return
+    for name in [name.removesuffix(".npz") for name in there if name.endswith(".npz")]:
+        yield _tried(lambda: f"{name}.npz: {len(load_data(name, folder).x_train)} training images")
+    if missing := [name for name in KNOWN if f"{name}.npz" not in there]:
+        above = next(each for each in (folder, *folder.parents) if each.exists())
+        writable = os.access(above, os.W_OK | os.X_OK)
+        remedy = "a run downloads its data set" if writable else "you may not write them there"
+        yield True, f"not in {folder}: {', '.join(missing)}; {remedy}"
+    if "imagenet" not in there:
+        yield True, f"not in {folder}: imagenet, for Table 2 and Figure 1b as in the paper"
 
 
 def _results():

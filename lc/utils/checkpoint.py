@@ -19,12 +19,12 @@ class CheckpointError(ValueError):
 class Checkpoint:
     """The checkpoint file of one training; without a path, there are no checkpoints.
 
-    The text `training` identifies it: run, recipe, precision and kind of device. `git` names the
-    commits of `lc` that took part so far, with "+" between them.
+    The text `training` identifies it: run, recipe, precision and kind of device.
     """
 
     def __init__(self, path, training):
-        self.path, self.training, self.git = path and expanded(path), training, git_version()
+        self.path, self.training = path and expanded(path), training
+        self.commits = [git_version()]  # of `lc`, that took part
         self.written = time.monotonic()
 
     def load(self):
@@ -40,9 +40,14 @@ class Checkpoint:
             other, here = (text.split(", ") for text in (training, self.training))
             differ = ", ".join(each for each in other if each not in here)
             raise self.error(f"checkpoint of another training ({differ or training})")
-        before = saved.get("git", self.git).split("+")  # older files lack it
-        self.git = "+".join(dict.fromkeys([*before, self.git]))
+        before = saved.get("commits", ["unknown"])  # older files lack it
+        self.commits = list(dict.fromkeys(before + self.commits))
         return state
+
+    @property
+    def git(self):
+        """The commits that took part in the training, for its row."""
+        return "+".join(self.commits)
 
     def error(self, why):
         """The error to raise if the file does not fit."""
@@ -59,7 +64,7 @@ class Checkpoint:
         self.written = time.monotonic()
         try:
             with replacing(self.path) as f:
-                torch.save({"training": self.training, "git": self.git, "state": state}, f)
+                torch.save({"training": self.training, "commits": self.commits, "state": state}, f)
         except (OSError, RuntimeError) as error:  # torch.save's own of a full disk is the second
             warnings.warn(f"{self.path}: no checkpoint could be written "
                           f"({one_line(error)[:80]})", stacklevel=2)

@@ -101,7 +101,10 @@ def test_mistakes_are_answered_in_one_line_before_anything_runs(
 
 
 def test_a_notebook_may_be_named_by_its_path(two):
-    assert notebooks.chosen(["notebooks/2_second.ipynb"], {}) == notebooks.chosen(["2"], {})
+    for name in (str(two / "2_second.ipynb"), "2_second.ipynb"):
+        assert notebooks.chosen([name], {}) == notebooks.chosen(["2"], {})
+    with pytest.raises(ValueError, match="out/2_second.ipynb is no notebook of"):
+        notebooks.chosen(["out/2_second.ipynb"], {})
 
 
 def test_a_value_on_the_command_line_is_a_literal_or_text():

@@ -22,8 +22,19 @@ def test_a_machine_that_is_right(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "WRONG" not in said and "results: 0 rows" in said
     assert f"not in {tmp_path}: cifar10, cifar100, svhn, fashion-mnist; a run downloads" in said
-    assert f"not in {tmp_path}: imagenet;" in said
+    assert f"not in {tmp_path}: imagenet, for Table 2" in said
     assert "cpu in fp32: loss" in said and "cpu in auto: loss" in said
+
+
+def test_a_data_folder_that_may_not_be_entered_or_written_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "_train", lambda *_: (2.3, 0.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(doctor.os, "listdir", mock.Mock(side_effect=PermissionError(13, "denied")))
+        assert len(wrong(tmp_path)) == 1 and "denied" in wrong(tmp_path)[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(doctor.os, "access", lambda *_: False)
+        said = [line for _, line in doctor.examine(tmp_path / "missing")]
+    assert any("fashion-mnist; you may not write them there" in line for line in said)
 
 
 def test_what_cannot_be_read_or_written_is_said(tmp_path, monkeypatch, capsys):
