@@ -8,6 +8,7 @@ import pandas as pd
 from .. import paper, results
 from ..analysis import central_share, effect_of, seed_spread
 from ..effects import of_mean
+from ..names import architecture
 
 # The roles of networks
 PLAIN, PLAIN_FROZEN = "plain learnable", "plain frozen"
@@ -34,7 +35,8 @@ class Cells:
         rows = rows.assign(**{column: measured(rows, column)}).dropna(subset=column)
         if rows.empty:
             raise LookupError(f"no runs of {role} networks")
-        return {at: effect_of(part, spread(*part[["profile", "dataset"]].iloc[0], column), column)
+        keys = ["profile", "dataset"] + ["kernel_size"] * (column in OF_KERNELS)
+        return {at: effect_of(part, spread(column, *part[keys].iloc[0]), column)
                 for at, part in rows.groupby(x)}
 
     def plain(self, column="accuracy"):
@@ -100,7 +102,7 @@ def measured(rows, column):
         return rows["train_accuracy"] - rows["accuracy"]
     if column in rows:
         return rows[column]
-    of = {"centre": centre, "first_share": first_share}[column]
+    of = OF_KERNELS[column]
     return pd.Series([of(arrays(run_id)) for run_id in rows["id"]], rows.index, float)
 
 
@@ -123,10 +125,16 @@ def arrays(run_id):
     return results.load_arrays(run_id)
 
 
+# What is a different number for each kernel size, and so differs otherwise over seeds
+OF_KERNELS = {"centre": centre, "first_share": first_share}
+
+
 @lru_cache
-def spread(profile, dataset, column):
-    """The `analysis.seed_spread` of all rows of a profile and data set."""
+def spread(column, profile, dataset, kernel_size=None):
+    """The `analysis.seed_spread` of all rows of a profile and data set, and of a kernel size."""
     rows = results.load_table()
     rows = rows[(rows["profile"] == profile) & (rows["dataset"] == dataset)]
+    if kernel_size:
+        rows = rows[[architecture(name).kernel_size == kernel_size for name in rows["model"]]]
     rows = rows.assign(**{column: measured(rows, column)})
     return seed_spread(rows.dropna(subset=column), column)

@@ -165,11 +165,12 @@ def holm(p_values, level=LEVEL):
 def weakest(parts):
     """The part that is least on the claim's side: the nearest to failing.
 
-    A part without a finite interval is the least if it is on the other side, else it is not.
+    Parts that make the claim contrary come first. Then a part without a finite interval is the
+    least if it is on the other side, else it is not.
     """
     def place(part):
         if not np.isnan(part.scaled[0]):
-            return 0, part.scaled[0]
+            return -2 * part.fails(LEVEL / len(parts)), part.scaled[0]
         return (1 if part.distances[0] > 0 else -1), part.distances[0]
 
     return min(parts, key=place)

@@ -236,6 +236,18 @@ def test_one_seed_shows_the_direction_by_the_spread_of_repeated_networks(store):
         assert row["verdict"] == UNDECIDED and "too few networks with several" in row["why"]
 
 
+def test_numbers_of_a_map_take_the_spread_of_the_same_kernel_size(store):
+    """Seeds differ in them by as much as the kernel size makes them."""
+    more = [0, *range(1, 8)]
+    runs = study.figure8("short", seeds=[0]) + study.figure8("short", kernel_sizes=[3], seeds=more)
+    row = store(runs).loc["25a"]
+    assert row["verdict"] == UNDECIDED and "too few networks with several" in row["why"]
+    for k in (5, 7, 9):
+        runs += study.figure8("short", kernel_sizes=[k], expansions=[1], seeds=more)
+    row = store(list(dict.fromkeys(runs))).loc["25a"]
+    assert row["verdict"] == AS_IN_PAPER and row["n"] == 1
+
+
 def test_a_network_that_is_missing_is_named(store):
     runs = [run for run in study.table3("short") if not run.model.endswith("+BN+ReLU")]
     row = store(runs + study.figure6a("short")).loc["31"]
@@ -347,6 +359,13 @@ def test_a_place_beyond_those_tested_is_only_known_to_lie_beyond(widths, gaps, s
 def test_an_interval_beyond_all_places_is_said_once():
     part = Part("", Crossing({width: certain(8, 0.1) for width in (16, 32)}), "W", (128, 128))
     assert effect_text(part) == "beyond the largest W tested (at both ends of its interval, too)"
+
+
+def test_a_contrary_verdict_shows_a_part_that_makes_it_so():
+    parts = [Part("clear", certain(-1, 0.5)), Part("unknown", certain(-3, np.nan)),
+             Part("open", certain(-2, 3))]
+    assert judge(parts[1:]) == UNDECIDED and verdict.weakest(parts[1:]) is parts[1]
+    assert judge(parts) == CONTRARY and verdict.weakest(parts) is parts[0]
 
 
 def test_one_part_of_many_is_seldom_contrary_by_chance():
