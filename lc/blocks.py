@@ -22,22 +22,23 @@ BETWEEN = {"BN": nn.BatchNorm2d, "ReLU": lambda channels: nn.ReLU(inplace=True)}
 
 
 class LCBlock(nn.Module):
-    """A spatial convolution to `out_channels * expansion` channels, a pointwise one (Figure 3).
+    """A spatial convolution to `out_channels * expansion` channels, and a pointwise one (Figure 3).
 
     It takes `[batch, in_channels, height, width]` to `[batch, out_channels, height', width']`, and
     has the attributes of the `nn.Conv2d` that it replaces, read-only. Both convolutions keep
     PyTorch's default initialisation: U(-b, b) with b = 1/sqrt(c_in k^2) (Equation 3).
 
     `weight` are the combined filters, computed on each access from `spatial` and `pointwise`.
-    `forward` does not call these two layers unless they have hooks: counters of operations need
-    `lc.fold(model)`.
+    `forward` calls these two layers only if they have hooks or operations between them: counters of
+    operations need `lc.fold(model)`.
 
     Args:
         kernel_size, stride, dilation: an integer, or a pair (height, width).
         expansion: E, the rate of linear combinations.
         between: a list or tuple of operations between the two convolutions, in order: "BN", "ReLU"
             (Table 3). The block then computes its expanded feature maps.
-        padding: as for `nn.Conv2d`; by default k // 2, which keeps the image size at stride 1.
+        padding: as for `nn.Conv2d`; by default dilation * (k // 2), which keeps the image size at
+            stride 1.
         bias: of the pointwise convolution. The spatial one has none.
 
     Raises:

@@ -38,8 +38,8 @@ def points(effect, digits=1, unit="points"):
 def box(finding, effects, side=side, **text):
     """What runs say of a finding, as `Shown`.
 
-    It holds if all effects are on its side, and does not hold if one is on the other side. One seed
-    decides nothing.
+    It holds if all intervals are on its side, and does not hold if one is on the other side. One
+    seed decides nothing.
 
     Args:
         effects: `{what: Effect}`, those that decide it.
