@@ -39,19 +39,23 @@ def box(finding, effects, side=side, **text):
     """What runs say of a finding, as `Shown`.
 
     It holds if all intervals are on its side, and does not hold if one is on the other side. One
-    seed decides nothing.
+    seed decides nothing, so all need several seeds for it to hold, and the one on the other side
+    for it not to.
 
     Args:
         effects: `{what: Effect}`, those that decide it.
         side: a function as `findings.side`.
         text: the options of `points`.
     """
-    verdicts = {side(effect) for effect in effects.values()}
+    sides = [(side(effect), effect) for effect in effects.values()]
+    verdicts = {verdict for verdict, _ in sides}
     verdict = HOLDS if verdicts == {HOLDS} else FAILS if FAILS in verdicts else OPEN
     seeds, why = min((effect.n for effect in effects.values()), default=0), ""
-    if seeds < 2:
+    if seeds < 2 and not any(each == FAILS and effect.n > 1 for each, effect in sides):
         known = not any(np.isnan(effect.low) for effect in effects.values())
-        said = f"; the spread of other networks says: {verdict}" if known else ""
+        source = "the spread of other networks" if any(
+            effect.borrowed for effect in effects.values()) else "the interval"
+        said = f"; {source} says: {verdict}" if known else ""
         why = f", with one seed{said}" if seeds else ", since rows are missing"
         verdict = OPEN
     lines = [(what, points(effect, **text)) for what, effect in effects.items()]

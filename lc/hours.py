@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 from statistics import median
@@ -62,7 +63,9 @@ def _run_of(row):
     try:
         if not math.isnan(row["accuracy_top5"]):
             return ImageNetRun(*what, profile)
-        own = Recipe(profile, epochs=row["epochs"], train_images=row["train_images"])
+        alike = PROFILES.get(profile.partition("-")[0], Recipe())  # such as of quick-bf16
+        own = replace(alike, profile=profile, epochs=row["epochs"],
+                      train_images=row["train_images"])
         return Run(*what, find_recipe(profile, PROFILES) or own)
     except ValueError:  # it is of another version of lc
         return None
@@ -83,8 +86,8 @@ def _work(run):
 
 
 def _evaluated(run):
-    """The same of its evaluation: a fifth as many images as for training, once, but on image folders
-    after each epoch."""
+    """The same of its evaluation: about a fifth as many images as for training, once, but on image
+    folders after each epoch."""
     if isinstance(run, ImageNetRun):
         return _work(run) / 5
     fifth = TRAINING_IMAGES.get(run.dataset, 50_000) // 5

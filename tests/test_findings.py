@@ -103,6 +103,8 @@ def test_a_box_needs_all_effects_and_two_seeds():
     for other, verdict in ((higher, HOLDS), (lower, FAILS), (unclear, OPEN), (one_seed, OPEN),
                            (missing, OPEN)):
         assert repr(box("A", {"x": higher, "y": other})).startswith(f"A: {verdict}")
+        against = repr(box("A", {"x": lower, "y": other}))  # whose own seeds decide it
+        assert against.startswith("A: does not hold\n")
     assert "with one seed; the spread" in repr(box("A", {"": one_seed}))
     alone = box("A", {"": of_seeds(pd.Series([2.0]))})
     assert "with one seed\n" in repr(alone) and "missing" in repr(box("A", {}))

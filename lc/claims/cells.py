@@ -35,7 +35,7 @@ class Cells:
         rows = rows.assign(**{column: measured(rows, column)}).dropna(subset=column)
         if rows.empty:
             raise LookupError(f"no runs of {role} networks")
-        keys = ["profile", "dataset"] + ["kernel_size"] * (column in OF_KERNELS)
+        keys = ["profile", "dataset"] + ["kernel_size"] * (column in BY_KERNEL)
         return {at: effect_of(part, spread(column, *part[keys].iloc[0]), column)
                 for at, part in rows.groupby(x)}
 
@@ -102,7 +102,7 @@ def measured(rows, column):
         return rows["train_accuracy"] - rows["accuracy"]
     if column in rows:
         return rows[column]
-    of = OF_KERNELS[column]
+    of = OF_ARRAYS[column]
     return pd.Series([of(arrays(run_id)) for run_id in rows["id"]], rows.index, float)
 
 
@@ -125,8 +125,9 @@ def arrays(run_id):
     return results.load_arrays(run_id)
 
 
-# What is a different number for each kernel size, and so differs otherwise over seeds
-OF_KERNELS = {"centre": centre, "first_share": first_share}
+OF_ARRAYS = {"centre": centre, "first_share": first_share}
+# What has another range for each kernel size, and so differs otherwise over seeds
+BY_KERNEL = {*OF_ARRAYS, "fve_first", "fve_last"}
 
 
 @lru_cache

@@ -98,9 +98,13 @@ def gap_closes_for_every_kernel_size(cells):
 
 
 def mean_by_kernel(cells, role, column):
-    """The mean over E of the LC networks of a role, against k."""
-    return {k: average(of_size.curve(role, column).values())
-            for k, of_size in cells.by_kernel().items()}
+    """The mean of a role's LC networks over the expansions that all kernel sizes have, against k.
+
+    Raises LookupError if there is no such expansion.
+    """
+    curves = {k: of_size.curve(role, column) for k, of_size in cells.by_kernel().items()}
+    shared = sorted(set.intersection(*map(set, curves.values())))
+    return {k: average(curve[e] for e in shared) for k, curve in curves.items()}
 
 
 @on_figure_8("25a", "11", "Section 4.3, Figure 8b", "large learned filters vary at their centre",

@@ -169,9 +169,11 @@ def weakest(parts):
     least if it is on the other side, else it is not.
     """
     def place(part):
-        if not np.isnan(part.scaled[0]):
-            return -2 * part.fails(LEVEL / len(parts)), part.scaled[0]
-        return (1 if part.distances[0] > 0 else -1), part.distances[0]
+        known = not np.isnan(part.scaled[0])
+        distance = part.scaled[0] if known else part.distances[0]
+        if part.fails(LEVEL / len(parts)):
+            return -2, distance
+        return (0 if known else 1 if distance > 0 else -1), distance
 
     return min(parts, key=place)
 
