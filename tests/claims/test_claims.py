@@ -366,8 +366,8 @@ def test_a_contrary_verdict_shows_a_part_that_makes_it_so():
              Part("open", certain(-2, 3))]
     assert judge(parts[1:]) == UNDECIDED and verdict.weakest(parts[1:]) is parts[1]
     assert judge(parts) == CONTRARY and verdict.weakest(parts) is parts[0]
-    beyond = Part("", Crossing({width: certain(9, 0.1) for width in (16, 512)}), "W", (64, 64))
-    assert judge([beyond]) == CONTRARY and verdict.weakest([*parts[1:], beyond]) is beyond
+    exact = Part("without a width", certain(-1, 0))
+    assert judge([exact]) == CONTRARY and verdict.weakest([*parts[1:], exact]) is exact
 
 
 def test_a_mean_over_e_is_of_the_expansions_that_all_kernel_sizes_have(store):
