@@ -30,7 +30,7 @@ def find(dataset, data_dir=None):
     and for any other, this raises DataUnavailable.
     """
     folder = data_folder(data_dir) / dataset
-    # not of pathlib, which raises an error below a folder that one may not enter
+    # pathlib would raise an error below a folder that one may not enter
     if dataset == "digits-folder" and not os.path.exists(folder):
         data = load_data("digits")
         with writing(folder):
