@@ -38,9 +38,8 @@ def points(effect, digits=1, unit="points"):
 def box(finding, effects, side=side, **text):
     """What runs say of a finding, as `Shown`.
 
-    It holds if all intervals are on its side, and does not hold if one is on the other side. One
-    seed decides nothing, so all need several seeds for it to hold, and the one on the other side
-    for it not to.
+    It holds if all intervals are on its side. It does not hold if one interval is on the other
+    side. An interval of one seed decides neither.
 
     Args:
         effects: `{what: Effect}`, those that decide it.

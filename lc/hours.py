@@ -86,8 +86,8 @@ def _work(run):
 
 
 def _evaluated(run):
-    """The same of its evaluation: about a fifth as many images as for training, once, but on image
-    folders after each epoch."""
+    """The operations of a run's evaluation: about a fifth as many images as for training, once, but
+    on image folders after each epoch."""
     if isinstance(run, ImageNetRun):
         return _work(run) / 5
     fifth = TRAINING_IMAGES.get(run.dataset, 50_000) // 5

@@ -59,11 +59,19 @@ def plain_is_not_passed_on_imagenet(cells):
     return at_each("plain minus frozen LC at E", cells.below_plain(FROZEN))
 
 
+def mean_over_shared(curves):
+    """`{k: the mean of a curve against E}`, over the expansions that all kernel sizes have.
+
+    Raises LookupError if there is no such expansion.
+    """
+    shared = sorted(set.intersection(*map(set, curves.values())))
+    return {k: average(curve[e] for e in shared) for k, curve in curves.items()}
+
+
 def gap_by_kernel(cells, a=LEARNABLE, b=FROZEN, column="accuracy"):
-    """The mean of `Cells.gap` over the expansions that all kernel sizes have, against k."""
-    gaps = {k: of_size.gap(a, b, column) for k, of_size in cells.by_kernel().items()}
-    shared = sorted(set.intersection(*map(set, gaps.values())))
-    return {k: average(gap[e] for e in shared) for k, gap in gaps.items()}
+    """The `mean_over_shared` of `Cells.gap`."""
+    return mean_over_shared({k: of_size.gap(a, b, column)
+                             for k, of_size in cells.by_kernel().items()})
 
 
 @on_figure_8("23", "09", "Section 4.3, Figure 8a", "the gap grows with kernel size")
@@ -98,13 +106,9 @@ def gap_closes_for_every_kernel_size(cells):
 
 
 def mean_by_kernel(cells, role, column):
-    """The mean of a role's LC networks over the expansions that all kernel sizes have, against k.
-
-    Raises LookupError if there is no such expansion.
-    """
-    curves = {k: of_size.curve(role, column) for k, of_size in cells.by_kernel().items()}
-    shared = sorted(set.intersection(*map(set, curves.values())))
-    return {k: average(curve[e] for e in shared) for k, curve in curves.items()}
+    """The `mean_over_shared` of `Cells.curve`."""
+    return mean_over_shared({k: of_size.curve(role, column)
+                             for k, of_size in cells.by_kernel().items()})
 
 
 @on_figure_8("25a", "11", "Section 4.3, Figure 8b", "large learned filters vary at their centre",
